@@ -1,0 +1,3 @@
+//! The `leadpipe` binary: see `leadpipe --help`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A provider on localhost with invented leads and faults.
