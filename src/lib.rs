@@ -1,10 +1,15 @@
 //! leadpipe moves leads from call-tracking, chat and booking platforms into Parquet or CSV that
 //! you own, inside the platforms' request quotas.
 //!
-//! The tree is the pipeline: [`plan`] decides what to read, [`extract`] asks for pages under
-//! permits of [`quota`], [`archive`] keeps them as received, [`transform`] maps them to the
-//! unified lead of [`schema`], [`load`] writes parts and changes, and [`commit`] makes all of it
-//! visible in one file. [`run`] joins the stages. A module imports only from the layers below it.
+//! The tree is the pipeline: `plan` decides what to read, `extract` asks for pages under
+//! permits of `quota`, `archive` keeps them as received, `transform` maps them to the
+//! unified lead of [`schema`], `load` writes parts and changes, and `commit` makes all of it
+//! visible in one file. `run` joins the stages. A module imports only from the layers below it.
 
+pub mod checkpoint;
 pub mod clock;
+pub mod ids;
+pub mod record;
 pub mod sandbox;
+pub mod schema;
+pub mod window;

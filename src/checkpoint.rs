@@ -1,0 +1,124 @@
+//! What was read so far: the state that a commit carries from run to run.
+//!
+//! These are the domain types. How they are stored, and under which version, is `commit`'s matter.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ids::SourceName;
+use crate::record::ScopeKey;
+use crate::record::Walk;
+use crate::window::Coverage;
+use crate::window::Window;
+
+/// What was read of every source of a lake.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checkpoint {
+    /// By source.
+    pub sources: BTreeMap<SourceName, SourceProgress>,
+    /// Backfills that were asked for and are not done, by their fingerprint.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backfills: BTreeMap<String, Backfill>,
+}
+
+/// What was read of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceProgress {
+    /// By scope.
+    pub scopes: BTreeMap<ScopeKey, ScopeProgress>,
+    /// Walks that are not finished, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_walks: Vec<OpenWalk>,
+    /// The partitions the provider listed last, where it lists them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Partitions>,
+    /// Rows that a whole reading of their scope did not show, and that are not proven gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Absent>,
+    /// The fields of its records seen so far, by stream.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, Vec<String>>,
+}
+
+/// What was read of one scope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScopeProgress {
+    /// The spans read whole.
+    pub coverage: Coverage,
+    /// The longest window the provider takes, in days, where it refused the one asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_days: Option<u32>,
+    /// The last difference between the provider's total and what was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+}
+
+/// A difference between a stated total and the distinct leads seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// Stated total minus distinct leads seen.
+    pub rows: i64,
+    /// In how many readings one after the other it was the same. From 2 on it is the provider's own
+    /// habit.
+    pub seen: u32,
+}
+
+/// The partitions a provider listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Partitions {
+    /// When they were listed.
+    pub as_of: DateTime<Utc>,
+    /// The partitions, in the provider's order.
+    pub listed: Vec<Partition>,
+}
+
+/// One partition as listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Partition {
+    /// The name in scopes, e.g. `profile:123`.
+    pub name: String,
+    /// The account it belongs to, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<u64>,
+}
+
+/// A walk that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenWalk {
+    /// The walk.
+    pub walk: Walk,
+    /// How many of its held pages, in the order of its archive, are loaded.
+    pub loaded_pages: u64,
+}
+
+/// A row that a whole reading of its scope did not show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Absent {
+    /// The lead.
+    pub lead_id: String,
+    /// When the reading that first missed it began.
+    pub since: DateTime<Utc>,
+    /// Whether totals, distinct ids and rejects of that reading agreed.
+    pub reconciled: bool,
+    /// When the provider, asked for it by id, showed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_at: Option<DateTime<Utc>>,
+}
+
+/// A range that `backfill` was asked to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Backfill {
+    /// The sources.
+    pub sources: Vec<SourceName>,
+    /// The range of creation times.
+    pub range: Window,
+    /// When it was first asked for.
+    pub asked_at: DateTime<Utc>,
+    /// Whether what was read before `asked_at` is to be read again.
+    pub again: bool,
+}

@@ -1,0 +1,161 @@
+//! What is read and in which order: scopes, walks, and pages as received.
+//!
+//! A [`Scope`] is what is read as a whole; a [`Walk`] is one reading of it, or of a window of it; a
+//! [`RawPage`] is one answer. These words are shared by plan, extract, archive and run; none of
+//! them knows a provider's wire form or a lead's columns.
+
+use std::fmt;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ids::SourceName;
+use crate::ids::WalkId;
+use crate::window::Window;
+
+/// What is read as a whole: a stream of a source, a partition of it, and the query it is asked with.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Scope {
+    /// The source in the job file.
+    pub source: SourceName,
+    /// The kind of record, e.g. `leads`.
+    pub stream: String,
+    /// The part of the account: `profile:123`, `bot:631a…`, or `all`.
+    pub partition: String,
+    /// Filters sent beside window and page, as `name=value` joined by `&`; empty for the provider's
+    /// defaults. Another query is another scope.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub query: String,
+}
+
+impl Scope {
+    /// Returns what stands in the column `_scope`: the partition, and the query where there is one.
+    ///
+    /// With the query in it, rows that only an older query showed are told from rows that are gone.
+    pub fn label(&self) -> String {
+        match self.query.as_str() {
+            "" => self.partition.clone(),
+            query => format!("{}?{query}", self.partition),
+        }
+    }
+
+    /// Returns the scope's name within its source, e.g. `leads/profile:123?spam=true`.
+    pub fn key(&self) -> ScopeKey {
+        ScopeKey(format!("{}/{}", self.stream, self.label()))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.source, self.key())
+    }
+}
+
+/// A scope's name within its source.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct ScopeKey(pub String);
+
+impl fmt::Display for ScopeKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// Why a walk is in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// An earlier run began it; its held pages still fit.
+    Resume,
+    /// Time since the last run, and the days that are read every run.
+    NewTime,
+    /// Time that was never read.
+    History,
+    /// Asked for by `backfill`.
+    Backfill,
+}
+
+impl Reason {
+    /// Returns the reason in words, for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Resume => "begun by an earlier run",
+            Self::NewTime => "new time and late changes",
+            Self::History => "history not read yet",
+            Self::Backfill => "asked for by backfill",
+        }
+    }
+}
+
+/// One reading of a scope: of a window of it, or of all of it where there are no dates (a scan).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Walk {
+    /// Its id, also the name of its segments in the archive.
+    pub id: WalkId,
+    /// What it reads.
+    pub scope: Scope,
+    /// The span of creation times it answers for; `None` for a scan.
+    pub window: Option<Window>,
+    /// Rows asked for in one request.
+    pub page_size: u32,
+    /// When it was opened.
+    pub opened_at: DateTime<Utc>,
+    /// Why it was planned.
+    pub reason: Reason,
+}
+
+/// Where a page stands in its walk, and how it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PageHeader {
+    /// The page's number as asked for, from 1.
+    pub page: u32,
+    /// The rows asked for; smaller than the walk's where a page had to be halved.
+    pub size: u32,
+    /// How often this place was read before in the walk: 0, and more after rows have shifted.
+    pub round: u32,
+    /// Path and query as sent, without credentials.
+    pub request: String,
+    /// The HTTP status of the answer.
+    pub status: u16,
+    /// When the whole answer was there.
+    pub received_at: DateTime<Utc>,
+}
+
+impl PageHeader {
+    /// Returns the place of the page's first row in the listing, from 0.
+    pub fn offset(&self) -> u64 {
+        u64::from(self.page.saturating_sub(1)) * u64::from(self.size)
+    }
+}
+
+/// An answer of a provider, as received.
+#[derive(Debug, Clone)]
+pub struct RawPage {
+    /// Where it stands.
+    pub header: PageHeader,
+    /// The body, decompressed, otherwise untouched.
+    pub body: Bytes,
+}
+
+/// Which of two versions of a lead is the newer: the one received last.
+///
+/// Sorted as a tuple: receipt, then the walk's start, then place in the listing and in the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Recency {
+    /// When the page was received, in microseconds since 1970.
+    pub received_us: i64,
+    /// When the walk was opened, in microseconds since 1970.
+    pub walk_us: i64,
+    /// The place of the row in the listing, from 0.
+    pub place: i64,
+}

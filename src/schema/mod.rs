@@ -1,0 +1,8 @@
+//! The contracts of what is written: the unified lead and the files of a lake.
+
+mod part;
+
+pub use part::ChangeFile;
+pub use part::PartFile;
+pub use part::RejectFile;
+pub use part::StoredFile;

@@ -1,0 +1,73 @@
+//! The files of a lake, as a commit names them.
+//!
+//! Paths are relative to the lake and separated by `/`. Hashes are BLAKE3 over the whole file, in
+//! lower-case hex.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ids::Seq;
+
+/// A file and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoredFile {
+    /// Where it lies, relative to the lake.
+    pub path: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The BLAKE3 hash of its bytes, 64 hex digits.
+    pub blake3: String,
+}
+
+/// An immutable Parquet file of leads of one source and partition, sorted by `lead_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PartFile {
+    /// The Parquet file.
+    #[serde(flatten)]
+    pub file: StoredFile,
+    /// The value of `part_created`: a year, a month `2026-11`, `unknown`, or `all`.
+    pub partition: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Rows of them with `_deleted_at`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted_rows: u64,
+    /// The smallest `lead_id` in it.
+    pub first_lead_id: String,
+    /// The greatest `lead_id` in it.
+    pub last_lead_id: String,
+    /// The commit that wrote it.
+    pub seq: Seq,
+    /// The same rows as CSV, where the job wants CSV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<StoredFile>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// The Parquet file that says what a commit changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ChangeFile {
+    /// The Parquet file.
+    #[serde(flatten)]
+    pub file: StoredFile,
+    /// Rows in it, `upserts` + `deletes`.
+    pub rows: u64,
+    /// Leads new, changed or moved.
+    pub upserts: u64,
+    /// Leads gone.
+    pub deletes: u64,
+}
+
+/// Records that could not be mapped, whole, with reason and place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RejectFile {
+    /// The file of JSON lines.
+    #[serde(flatten)]
+    pub file: StoredFile,
+    /// Records in it.
+    pub rows: u64,
+}
