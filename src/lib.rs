@@ -12,4 +12,5 @@ pub mod ids;
 pub mod record;
 pub mod sandbox;
 pub mod schema;
+pub mod store;
 pub mod window;

@@ -1,0 +1,380 @@
+//! Where files lie, and how they come to lie there for good.
+//!
+//! A [`Store`] is a folder. What it writes is written beside, synced, moved into place, and the
+//! folder synced too, so that after a power cut a file is there whole or not at all. Paths are
+//! relative and separated by `/`; no caller joins paths of its own. Calls block: make them from
+//! threads that may.
+
+use std::fs;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use crate::schema::StoredFile;
+
+/// A file or folder of the lake could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {action} `{path}`")]
+pub struct Error {
+    /// What was tried, e.g. `write`.
+    pub action: &'static str,
+    /// The whole path.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+impl Error {
+    /// Tells whether the file does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// The result of a call on a store.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A folder in which files are written whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the folder at `root` and makes it where it does not exist.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root).map_err(|source| fail("create", &root, source))?;
+        Ok(Self { root })
+    }
+
+    /// Opens the folder at `root` without touching the disk.
+    pub fn open(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Returns the folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns where the file lies on this machine.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Reads a whole file.
+    pub fn read(&self, path: &str) -> Result<Bytes> {
+        let at = self.path(path);
+        fs::read(&at).map(Bytes::from).map_err(|source| fail("read", &at, source))
+    }
+
+    /// Reads a whole file, or returns `None` where there is none.
+    pub fn read_if_exists(&self, path: &str) -> Result<Option<Bytes>> {
+        match self.read(path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a file for reading in pieces.
+    pub fn open_file(&self, path: &str) -> Result<File> {
+        let at = self.path(path);
+        File::open(&at).map_err(|source| fail("open", &at, source))
+    }
+
+    /// Tells whether a file or folder exists.
+    pub fn exists(&self, path: &str) -> bool {
+        self.path(path).symlink_metadata().is_ok()
+    }
+
+    /// Begins a new file; it appears when [`NewFile::finish`] is called, and never otherwise.
+    pub fn new_file(&self, path: &str) -> Result<NewFile> {
+        let at = self.path(path);
+        let staged = self.stage(&at)?;
+        let writer = BufWriter::with_capacity(1 << 18, staged);
+        let hasher = blake3::Hasher::new();
+        Ok(NewFile { writer, hasher, bytes: 0, path: path.to_owned(), at })
+    }
+
+    /// Writes a file whole, in place of the one that may be there.
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let at = self.path(path);
+        let staged = self.stage_bytes(&at, bytes)?;
+        staged.persist(&at).map_err(|error| fail("write", &at, error.error))?;
+        sync_folder(&at)
+    }
+
+    /// Writes a file that must not exist yet; returns `false`, and changes nothing, where it does.
+    pub fn write_if_absent(&self, path: &str, bytes: &[u8]) -> Result<bool> {
+        let at = self.path(path);
+        let staged = self.stage_bytes(&at, bytes)?;
+        match staged.persist_noclobber(&at) {
+            Ok(_) => sync_folder(&at).map(|()| true),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(fail("write", &at, error.error)),
+        }
+    }
+
+    /// Opens a file to append to it, a new one where there is none. What was appended is durable
+    /// once [`Appender::sync`] has returned.
+    pub fn append(&self, path: &str) -> Result<Appender> {
+        let at = self.path(path);
+        make_folder_of(&at)?;
+        let opened = OpenOptions::new().create(true).append(true).open(&at);
+        let file = opened.map_err(|source| fail("open", &at, source))?;
+        sync_folder(&at)?;
+        Ok(Appender { file, at })
+    }
+
+    /// Returns the names in a folder, sorted; none where it does not exist. Temporary files are
+    /// left out.
+    pub fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let at = self.path(folder);
+        let entries = match fs::read_dir(&at) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(fail("list", &at, source)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|source| fail("list", &at, source))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| !name.starts_with(TEMPORARY));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Returns the paths of all files below a folder, sorted.
+    pub fn list_all(&self, folder: &str) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for name in self.list(&folder)? {
+                let path = format!("{folder}/{name}");
+                if self.path(&path).is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// Removes a file; that there is none is no error.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let at = self.path(path);
+        ignore_missing(fs::remove_file(&at)).map_err(|source| fail("remove", &at, source))
+    }
+
+    /// Removes a folder and all in it; that there is none is no error.
+    pub fn remove_all(&self, folder: &str) -> Result<()> {
+        let at = self.path(folder);
+        ignore_missing(fs::remove_dir_all(&at)).map_err(|source| fail("remove", &at, source))
+    }
+
+    /// Gives a file a second name, as a hard link, or as a copy where the disk knows no links.
+    pub fn link(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        make_folder_of(&to)?;
+        ignore_missing(fs::remove_file(&to)).map_err(|source| fail("replace", &to, source))?;
+        let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
+        linked.map_err(|source| fail("link", &to, source))
+    }
+
+    /// Makes `path` a symbolic link to `target`, which is relative to the folder of `path`. One
+    /// that is there is replaced in a single step.
+    pub fn point(&self, path: &str, target: &str) -> Result<()> {
+        let at = self.path(path);
+        let staged = self.path(&format!("{TEMPORARY}{path}"));
+        let made = ignore_missing(fs::remove_file(&staged))
+            .and_then(|()| std::os::unix::fs::symlink(target, &staged))
+            .and_then(|()| fs::rename(&staged, &at));
+        made.map_err(|source| fail("point", &at, source))?;
+        sync_folder(&at)
+    }
+
+    /// Returns where a symbolic link points.
+    pub fn pointee(&self, path: &str) -> Option<String> {
+        let target = fs::read_link(self.path(path)).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    }
+
+    fn stage(&self, at: &Path) -> Result<NamedTempFile> {
+        make_folder_of(at)?;
+        let folder = at.parent().unwrap_or(&self.root);
+        let staged = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
+        staged.map_err(|source| fail("write", at, source))
+    }
+
+    fn stage_bytes(&self, at: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
+        let mut staged = self.stage(at)?;
+        let written = staged.write_all(bytes).and_then(|()| staged.as_file().sync_all());
+        written.map_err(|source| fail("write", at, source))?;
+        Ok(staged)
+    }
+}
+
+/// Names of files that are not finished begin so.
+const TEMPORARY: &str = ".tmp-";
+
+/// A file being written. Dropped before [`NewFile::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct NewFile {
+    writer: BufWriter<NamedTempFile>,
+    hasher: blake3::Hasher,
+    bytes: u64,
+    path: String,
+    at: PathBuf,
+}
+
+impl NewFile {
+    /// Makes the file durable, moves it into place, and says what it holds.
+    pub fn finish(self) -> Result<StoredFile> {
+        let at = self.at;
+        let staged =
+            self.writer.into_inner().map_err(|error| fail("write", &at, error.into_error()))?;
+        staged.as_file().sync_all().map_err(|source| fail("write", &at, source))?;
+        staged.persist(&at).map_err(|error| fail("write", &at, error.error))?;
+        sync_folder(&at)?;
+        let blake3 = self.hasher.finalize().to_hex().to_string();
+        Ok(StoredFile { path: self.path, bytes: self.bytes, blake3 })
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// A file that grows at its end.
+#[derive(Debug)]
+pub struct Appender {
+    file: File,
+    at: PathBuf,
+}
+
+impl Appender {
+    /// Appends bytes. They are not durable yet.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|source| fail("write", &self.at, source))
+    }
+
+    /// Makes all that was appended durable.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(|source| fail("write", &self.at, source))
+    }
+}
+
+/// Returns the length and the BLAKE3 hash of what a reader gives.
+pub fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    let bytes = io::copy(&mut reader, &mut hasher)?;
+    Ok((bytes, hasher.finalize().to_hex().to_string()))
+}
+
+fn make_folder_of(at: &Path) -> Result<()> {
+    let Some(folder) = at.parent() else { return Ok(()) };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(folder).map_err(|source| fail("create", folder, source))?;
+    // The new folder's own name must survive a power cut too.
+    sync_folder(folder)
+}
+
+fn sync_folder(at: &Path) -> Result<()> {
+    let Some(folder) = at.parent() else { return Ok(()) };
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| fail("sync", folder, source))
+}
+
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn fail(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path().join("lake")).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_is_never_seen() {
+        let (_folder, store) = store();
+        let mut file = store.new_file("parts/a.parquet").unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(store.list_all("parts").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_finished_file_says_what_it_holds() {
+        let (_folder, store) = store();
+        let mut file = store.new_file("parts/a").unwrap();
+        file.write_all(b"whole").unwrap();
+        let stored = file.finish().unwrap();
+        let (bytes, blake3) = digest(store.open_file("parts/a").unwrap()).unwrap();
+        assert_eq!((stored.bytes, stored.blake3), (bytes, blake3));
+        assert_eq!(store.list_all("parts").unwrap(), ["parts/a"]);
+    }
+
+    #[test]
+    fn only_the_first_to_a_name_gets_it() {
+        let (_folder, store) = store();
+        assert!(store.write_if_absent("commits/1.json", b"one").unwrap());
+        assert!(!store.write_if_absent("commits/1.json", b"two").unwrap());
+        assert_eq!(store.read("commits/1.json").unwrap(), "one");
+        assert_eq!(store.list("commits").unwrap(), ["1.json"]);
+    }
+
+    #[test]
+    fn a_pointer_is_replaced_in_one_step() {
+        let (_folder, store) = store();
+        store.point("latest", "snapshots/1").unwrap();
+        store.point("latest", "snapshots/2").unwrap();
+        assert_eq!(store.pointee("latest").as_deref(), Some("snapshots/2"));
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_opening_again() {
+        let (_folder, store) = store();
+        for text in ["one", "two"] {
+            let mut appender = store.append("archive/x").unwrap();
+            appender.write(text.as_bytes()).unwrap();
+            appender.sync().unwrap();
+        }
+        assert_eq!(store.read("archive/x").unwrap(), "onetwo");
+    }
+}
