@@ -6,6 +6,7 @@
 //! unified lead of [`schema`], `load` writes parts and changes, and `commit` makes all of it
 //! visible in one file. `run` joins the stages. A module imports only from the layers below it.
 
+pub mod archive;
 pub mod checkpoint;
 pub mod clock;
 pub mod ids;

@@ -1,0 +1,124 @@
+//! The stored form of the archive: one JSON line a record.
+//!
+//! `record` is always the first field and `body` always the last, so that a reader can tell the
+//! kind of a line without parsing a page of some megabytes.
+
+use std::borrow::Cow;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::ids::RunId;
+use crate::record::PageHeader;
+use crate::record::RawPage;
+use crate::record::Walk;
+
+/// The version of the form written here.
+pub(super) const VERSION: &str = "1";
+
+/// How a walk ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// The total the provider stated first.
+    pub first_total: Option<u64>,
+    /// The total the provider stated last.
+    pub last_total: Option<u64>,
+    /// Distinct records on the pages as last read.
+    pub distinct: u64,
+    /// Rows without a usable id.
+    pub rejects: u64,
+    /// Rows that never came right.
+    pub holes: u64,
+    /// Whether the pages are known to be different pages of one listing.
+    pub proven: bool,
+}
+
+/// Rows of the listing that never came right, after retries and halving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hole {
+    /// The place of the first of them in the listing, from 0.
+    pub offset: u64,
+    /// How many.
+    pub rows: u32,
+    /// What the last attempt ended with.
+    pub why: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename = "walk_opened")]
+pub(super) struct OpenedLine {
+    pub(super) version: String,
+    pub(super) run: RunId,
+    #[serde(flatten)]
+    pub(super) walk: Walk,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename = "walk_closed")]
+pub(super) struct ClosedLine {
+    pub(super) closed_at: DateTime<Utc>,
+    #[serde(flatten)]
+    pub(super) closing: Closing,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "record", rename = "hole")]
+pub(super) struct HoleLine {
+    #[serde(flatten)]
+    pub(super) hole: Hole,
+}
+
+/// A page; not `#[serde(tag)]`, since a raw body cannot be read through one.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PageLine<'a> {
+    #[serde(borrow)]
+    record: Cow<'a, str>,
+    pub(super) run: RunId,
+    pub(super) header: PageHeader,
+    /// The body where it is JSON on one line.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    body: Option<&'a RawValue>,
+    /// The body where it is not.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    body_text: Option<Cow<'a, str>>,
+}
+
+impl<'a> PageLine<'a> {
+    /// Returns the line for a page that `run` received.
+    pub(super) fn new(run: RunId, page: &'a RawPage) -> Self {
+        let record = Cow::Borrowed("page");
+        let header = page.header.clone();
+        match raw_on_one_line(&page.body) {
+            Some(body) => Self { record, run, header, body: Some(body), body_text: None },
+            None => {
+                let text = String::from_utf8_lossy(&page.body);
+                Self { record, run, header, body: None, body_text: Some(text) }
+            }
+        }
+    }
+
+    /// Returns the body as it was received.
+    pub(super) fn body(&self) -> &[u8] {
+        let text = self.body_text.as_deref();
+        text.or(self.body.map(RawValue::get)).unwrap_or_default().as_bytes()
+    }
+}
+
+/// Returns the body as raw JSON, if it is JSON and has no line break outside its texts.
+fn raw_on_one_line(body: &[u8]) -> Option<&RawValue> {
+    let breaks = body.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+    if breaks {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// Tells which kind of record a line is, from its first bytes.
+pub(super) fn kind_of(line: &[u8]) -> Option<&str> {
+    let rest = line.strip_prefix(br#"{"record":""#)?;
+    let end = rest.iter().take(32).position(|byte| *byte == b'"')?;
+    std::str::from_utf8(&rest[..end]).ok()
+}

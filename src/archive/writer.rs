@@ -1,0 +1,206 @@
+//! Writes segments on a thread of its own, several pages to one sync.
+//!
+//! Memory: at most [`QUEUE`] pages wait here besides the one being compressed. A page is *held*
+//! when [`Writer::page`] returns.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::thread;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use super::Closing;
+use super::Error;
+use super::Hole;
+use super::line::ClosedLine;
+use super::line::HoleLine;
+use super::line::OpenedLine;
+use super::line::PageLine;
+use super::line::VERSION;
+use crate::ids::RunId;
+use crate::ids::WalkId;
+use crate::record::RawPage;
+use crate::record::Walk;
+use crate::store::Appender;
+use crate::store::Store;
+
+/// Pages that may wait to be written.
+const QUEUE: usize = 4;
+
+/// zstd's level for pages: the fastest; JSON shrinks to a tenth all the same.
+const LEVEL: i32 = 1;
+
+/// Where pages are handed in to be held.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    requests: mpsc::Sender<Request>,
+}
+
+#[derive(Debug)]
+struct Request {
+    walk: WalkId,
+    entry: Entry,
+    done: oneshot::Sender<Result<String, Error>>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Open { walk: Box<Walk>, segment: String },
+    Page(RawPage),
+    Hole(Hole),
+    Close { closing: Closing, at: DateTime<Utc> },
+}
+
+impl Writer {
+    /// Starts the thread that writes for `run`. It ends when the last clone is dropped.
+    pub fn start(store: Store, run: RunId) -> Self {
+        let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
+        thread::spawn(move || {
+            let mut segments = Segments { store, run, open: HashMap::new(), frame: Vec::new() };
+            while let Some(first) = queue.blocking_recv() {
+                let mut batch = vec![first];
+                while let Ok(next) = queue.try_recv() {
+                    batch.push(next);
+                }
+                segments.write_batch(batch);
+            }
+        });
+        Self { requests }
+    }
+
+    /// Opens a new segment of `walk` with its opening record.
+    ///
+    /// `number` is how many segments the walk has already. Fails where the disk does.
+    pub async fn open(&self, walk: &Walk, number: u32) -> Result<(), Error> {
+        let segment = super::reader::segment_path(walk, number);
+        let entry = Entry::Open { walk: Box::new(walk.clone()), segment };
+        self.send(&walk.id, entry).await.map(drop)
+    }
+
+    /// Holds a page: when this returns, it is durable. Returns its place as
+    /// `<segment path>#<page>`, the page counted from 1 in its segment.
+    pub async fn page(&self, walk: &WalkId, page: RawPage) -> Result<String, Error> {
+        self.send(walk, Entry::Page(page)).await
+    }
+
+    /// Records rows that never came right.
+    pub async fn hole(&self, walk: &WalkId, hole: Hole) -> Result<(), Error> {
+        self.send(walk, Entry::Hole(hole)).await.map(drop)
+    }
+
+    /// Writes the closing record of a walk.
+    pub async fn close(
+        &self,
+        walk: &WalkId,
+        closing: Closing,
+        at: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        self.send(walk, Entry::Close { closing, at }).await.map(drop)
+    }
+
+    async fn send(&self, walk: &WalkId, entry: Entry) -> Result<String, Error> {
+        let (done, answer) = oneshot::channel();
+        let request = Request { walk: walk.clone(), entry, done };
+        self.requests.send(request).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// A segment that is being written.
+#[derive(Debug)]
+struct Segment {
+    path: String,
+    file: Appender,
+    pages: u32,
+}
+
+#[derive(Debug)]
+struct Segments {
+    store: Store,
+    run: RunId,
+    open: HashMap<WalkId, Segment>,
+    frame: Vec<u8>,
+}
+
+impl Segments {
+    /// Writes all entries, syncs each segment once, and only then answers.
+    fn write_batch(&mut self, batch: Vec<Request>) {
+        let mut written = Vec::with_capacity(batch.len());
+        let mut touched = HashSet::new();
+        for request in batch {
+            let closes = matches!(request.entry, Entry::Close { .. });
+            let result = self.write(&request.walk, request.entry);
+            touched.insert(request.walk.clone());
+            written.push((request.walk, closes, request.done, result));
+        }
+        let failed: HashMap<WalkId, Error> = touched
+            .into_iter()
+            .filter_map(|walk| Some((walk.clone(), self.sync(&walk)?)))
+            .collect();
+        for (walk, closes, done, result) in written {
+            let result = match failed.get(&walk) {
+                Some(_) if result.is_ok() => Err(Error::Closed),
+                _ => result,
+            };
+            if closes {
+                self.open.remove(&walk);
+            }
+            // Nobody waits any more when the run has stopped; the page is held all the same.
+            let _ = done.send(result);
+        }
+        for (walk, error) in failed {
+            tracing::error!(%walk, %error, "failed to make a segment durable");
+            self.open.remove(&walk);
+        }
+    }
+
+    fn sync(&mut self, walk: &WalkId) -> Option<Error> {
+        self.open.get_mut(walk)?.file.sync().err().map(Error::from)
+    }
+
+    fn write(&mut self, walk: &WalkId, entry: Entry) -> Result<String, Error> {
+        match entry {
+            Entry::Open { walk: whole, segment } => {
+                let file = self.store.append(&segment)?;
+                self.open.insert(walk.clone(), Segment { path: segment, file, pages: 0 });
+                let (version, run) = (VERSION.to_owned(), self.run.clone());
+                self.append(walk, &OpenedLine { version, run, walk: *whole })
+            }
+            Entry::Page(page) => {
+                let line = PageLine::new(self.run.clone(), &page);
+                self.append(walk, &line)?;
+                let segment = self.open.get_mut(walk).ok_or(Error::Closed)?;
+                segment.pages += 1;
+                Ok(format!("{}#{}", segment.path, segment.pages))
+            }
+            Entry::Hole(hole) => self.append(walk, &HoleLine { hole }),
+            Entry::Close { closing, at } => {
+                self.append(walk, &ClosedLine { closed_at: at, closing })
+            }
+        }
+    }
+
+    fn append(&mut self, walk: &WalkId, line: &impl Serialize) -> Result<String, Error> {
+        let segment = self.open.get_mut(walk).ok_or(Error::Closed)?;
+        encode(line, &mut self.frame)
+            .map_err(|source| Error::Read { path: segment.path.clone(), source })?;
+        segment.file.write(&self.frame)?;
+        Ok(segment.path.clone())
+    }
+}
+
+/// Writes a line as one zstd frame into `frame`.
+fn encode(line: &impl Serialize, frame: &mut Vec<u8>) -> std::io::Result<()> {
+    frame.clear();
+    let mut encoder = zstd::stream::write::Encoder::new(frame, LEVEL)?;
+    encoder.include_checksum(true)?;
+    let mut buffered = std::io::BufWriter::with_capacity(1 << 17, encoder);
+    serde_json::to_writer(&mut buffered, line)?;
+    std::io::Write::write_all(&mut buffered, b"\n")?;
+    buffered.into_inner()?.finish()?;
+    Ok(())
+}
