@@ -159,3 +159,13 @@ pub struct Recency {
     /// The place of the row in the listing, from 0.
     pub place: i64,
 }
+
+/// Returns a number that stands for a record's id while a run counts and compares ids. It is never
+/// stored; two of a million ids share one with a chance of one in thirty million.
+pub fn id_hash(native_id: &str) -> u64 {
+    use std::hash::Hasher;
+    #[expect(deprecated, reason = "its keys are fixed, unlike those of a random state")]
+    let mut hasher = std::hash::SipHasher::new();
+    hasher.write(native_id.as_bytes());
+    hasher.finish()
+}

@@ -1,0 +1,628 @@
+//! Reads a walk: all pages of one listing, several in flight, until they agree with each other.
+//!
+//! The rule: a page that is held is not asked for again. What breaks it is counted by name: probes
+//! and re-reads after rows have shifted. Memory: the ids of one walk (8 bytes a row), and as many
+//! pages as there are slots.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+use super::Caller;
+use super::Error;
+use super::PageFacts;
+use super::Result;
+use super::Source;
+use super::checks;
+use crate::record::PageHeader;
+use crate::record::RawPage;
+use crate::record::Walk;
+
+/// Room in memory for one page, from the request until its rows are in columns.
+pub type Slot = OwnedSemaphorePermit;
+
+/// Where pages go.
+#[async_trait]
+pub trait PageSink: Send + Sync {
+    /// Holds a page: when this returns, it is durable. The slot goes along with the page.
+    async fn hold(&self, walk: &Walk, page: RawPage, slot: Slot) -> Result<()>;
+
+    /// Records that `rows` rows from `offset` (from 0) never came right.
+    async fn hole(&self, walk: &Walk, offset: u64, rows: u32, why: &Error) -> Result<()>;
+}
+
+/// Limits of reading a walk.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Pages asked for at the same time, at least 1.
+    pub in_flight: usize,
+    /// How often what has shifted is read again.
+    pub reread_limit: u32,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The total the provider stated first.
+    pub first_total: Option<u64>,
+    /// The total the provider stated last.
+    pub last_total: Option<u64>,
+    /// Distinct records on the pages as last read.
+    pub distinct: u64,
+    /// Rows without a usable id on the pages as last read.
+    pub rejects: u64,
+    /// Rows that never came right.
+    pub holes: u64,
+    /// Whether the pages are known to be different pages of one listing that stood still.
+    pub proven: bool,
+    /// Hashes of all ids that any page showed, sorted, each once.
+    pub shown: Vec<u64>,
+    /// Requests that found out from where rows had shifted.
+    pub probes: u64,
+    /// Pages read again because rows had shifted.
+    pub rereads: u64,
+    /// Rows created outside the window asked for.
+    pub outside: u64,
+    /// Rows without a creation time that can be read.
+    pub undated: u64,
+}
+
+impl Outcome {
+    /// Returns the stated total minus what was seen; `None` where no total was stated.
+    pub fn difference(&self) -> Option<i64> {
+        let seen = i64::try_from(self.distinct + self.rejects + self.holes).ok()?;
+        Some(i64::try_from(self.last_total?).ok()? - seen)
+    }
+
+    /// Tells whether the provider's totals, first and last, agree with the distinct records seen.
+    pub fn is_reconciled(&self) -> bool {
+        self.proven
+            && self.holes == 0
+            && self.first_total == self.last_total
+            && self.difference() == Some(0)
+    }
+}
+
+/// Reads walks of one source.
+#[derive(Clone)]
+pub struct Reader<'a> {
+    /// The provider.
+    pub source: &'a dyn Source,
+    /// Permits and retries.
+    pub caller: &'a Caller,
+    /// Where pages go.
+    pub sink: &'a dyn PageSink,
+    /// Room for pages.
+    pub slots: Arc<Semaphore>,
+    /// Limits.
+    pub options: Options,
+}
+
+impl Reader<'_> {
+    /// Reads what is missing of `walk`, of which `held` pages are held already.
+    ///
+    /// On an error, what was held until then stays held; read the same walk again to go on.
+    pub async fn read_walk(
+        &self,
+        walk: &Walk,
+        held: Vec<(PageHeader, PageFacts)>,
+    ) -> Result<Outcome> {
+        let mut book = Book::new(walk);
+        for (header, facts) in held {
+            book.add(&header, &facts);
+        }
+        if book.entries.is_empty() && book.holes.is_empty() {
+            self.read_place(walk, 1, walk.page_size, &mut book).await?;
+        }
+        self.read_missing(walk, &mut book).await?;
+        self.settle_shifts(walk, &mut book).await?;
+        self.settle_repeats(walk, &mut book).await?;
+        Ok(book.close())
+    }
+
+    async fn read_missing(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        if book.total_pages.is_none() {
+            return self.read_to_the_end(walk, book).await;
+        }
+        loop {
+            let missing = book.missing();
+            if missing.is_empty() || book.repeats().is_some() {
+                return Ok(());
+            }
+            self.read_many(walk, missing, book).await?;
+        }
+    }
+
+    /// Reads pages, several at a time. After an error no new one is asked for, but those in flight
+    /// are awaited: their permits are spent.
+    async fn read_many(&self, walk: &Walk, pages: Vec<u32>, book: &mut Book) -> Result<()> {
+        let size = book.size;
+        let mut waiting = pages.into_iter();
+        let mut flying = FuturesUnordered::new();
+        let mut failed = Vec::new();
+        let mut stop = None;
+        loop {
+            while stop.is_none() && flying.len() < self.options.in_flight.max(1) {
+                let Some(page) = waiting.next() else { break };
+                let reading = self.read_page(walk, page, size, 0);
+                flying.push(async move { (page, reading.await) });
+            }
+            match flying.next().await {
+                None => break,
+                Some((_, Ok((header, facts)))) => book.add(&header, &facts),
+                Some((page, Err(error))) if error.may_be_one_row() => failed.push((page, error)),
+                Some((page, Err(error))) if self.is_past_end(page, &error) => failed.push((page, error)),
+                Some((_, Err(error))) => stop = Some(error),
+            }
+            if book.repeats().is_some() {
+                waiting = Vec::new().into_iter();
+            }
+        }
+        drop(flying);
+        if let Some(error) = stop {
+            return Err(error);
+        }
+        for (page, error) in failed {
+            self.recover(walk, page, size, error, book).await?;
+        }
+        Ok(())
+    }
+
+    /// Where no total is stated, pages are read one by one until one brings nothing new.
+    async fn read_to_the_end(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        let mut page = book.last_page();
+        while !book.page_is_last(page) {
+            page += 1;
+            let before = book.distinct();
+            self.read_place(walk, page, book.size, book).await?;
+            if book.total_pages.is_some() || book.distinct() == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a page, in pieces where it never comes right whole.
+    async fn read_place(&self, walk: &Walk, page: u32, size: u32, book: &mut Book) -> Result<()> {
+        match self.read_page(walk, page, size, 0).await {
+            Ok((header, facts)) => {
+                book.add(&header, &facts);
+                Ok(())
+            }
+            Err(error) => self.recover(walk, page, size, error, book).await,
+        }
+    }
+
+    async fn recover(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        error: Error,
+        book: &mut Book,
+    ) -> Result<()> {
+        if self.is_past_end(page, &error) {
+            return self.reread_first(walk, page, error, book).await;
+        }
+        // A provider that never answered in this run is down, not stumbling over one row.
+        if !error.may_be_one_row() || !self.caller.has_answered() {
+            return Err(error);
+        }
+        self.read_in_pieces(walk, page, size, error, book).await
+    }
+
+    fn is_past_end(&self, page: u32, error: &Error) -> bool {
+        page > 1 && matches!(error, Error::Refused { .. })
+    }
+
+    /// A page that exists by the total, but is refused: the listing may have become shorter.
+    async fn reread_first(
+        &self,
+        walk: &Walk,
+        page: u32,
+        error: Error,
+        book: &mut Book,
+    ) -> Result<()> {
+        book.probes += 1;
+        let round = book.round_of(1) + 1;
+        let (header, facts) = self.read_page(walk, 1, book.size, round).await?;
+        book.add(&header, &facts);
+        match book.total_pages {
+            Some(pages) if pages < page => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
+    async fn read_in_pieces(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        error: Error,
+        book: &mut Book,
+    ) -> Result<()> {
+        let mut last_error = error;
+        let mut pieces = pieces_of(page, size);
+        let mut failures_in_a_row = 0;
+        if pieces.is_empty() {
+            return self.record_hole(walk, page, size, &last_error, book).await;
+        }
+        while let Some((page, size)) = pieces.pop() {
+            match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
+                Ok((header, facts)) => {
+                    failures_in_a_row = 0;
+                    book.add(&header, &facts);
+                }
+                Err(error) if error.may_be_one_row() => {
+                    failures_in_a_row += 1;
+                    last_error = error;
+                    // No piece comes right any more: the provider is down, and this is no hole.
+                    if failures_in_a_row >= FAILURES_THAT_MEAN_DOWN {
+                        return Err(last_error);
+                    }
+                    match pieces_of(page, size) {
+                        none if none.is_empty() => {
+                            self.record_hole(walk, page, size, &last_error, book).await?;
+                        }
+                        smaller => pieces.extend(smaller),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn record_hole(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        why: &Error,
+        book: &mut Book,
+    ) -> Result<()> {
+        let offset = u64::from(page - 1) * u64::from(size);
+        self.sink.hole(walk, offset, size, why).await?;
+        book.holes.insert(offset, size);
+        Ok(())
+    }
+
+    /// Finds by bisecting which pages rows have shifted on, and reads those again, at most
+    /// `reread_limit` times.
+    async fn settle_shifts(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        for _ in 0..self.options.reread_limit {
+            let stale = book.stale();
+            if stale.is_empty() {
+                break;
+            }
+            self.reread_shifted(walk, &stale, book).await?;
+            self.read_missing(walk, book).await?;
+        }
+        Ok(())
+    }
+
+    async fn reread_shifted(&self, walk: &Walk, stale: &[u64], book: &mut Book) -> Result<()> {
+        let mut read = Vec::new();
+        let (mut low, mut high) = (0, stale.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            book.probes += 1;
+            read.push(stale[middle]);
+            if self.reread(walk, stale[middle], book).await? {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        book.trust(&stale[..low]);
+        for offset in &stale[low..] {
+            if !read.contains(offset) {
+                book.rereads += 1;
+                self.reread(walk, *offset, book).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a held place again; tells whether its rows are others now.
+    async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
+        let Some(entry) = book.entries.get(&offset) else { return Ok(false) };
+        let (page, size, round, before) = (entry.page, entry.size, entry.round, entry.ids.clone());
+        if book.total_pages.is_some_and(|pages| page > pages && size == book.size) {
+            book.entries.remove(&offset);
+            return Ok(true);
+        }
+        let (header, facts) = self.read_page(walk, page, size, round + 1).await?;
+        book.add(&header, &facts);
+        Ok(book.entries.get(&offset).is_some_and(|entry| entry.ids != before))
+    }
+
+    /// A page that equals the one before it: asked once more, and then page 2 at half the size
+    /// tells whether the page number is ignored. Where it cannot be told, the walk is not proven.
+    async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        let Some(offset) = book.repeats() else { return Ok(()) };
+        book.probes += 1;
+        self.reread(walk, offset, book).await?;
+        if book.repeats().is_none() {
+            return self.read_missing(walk, book).await;
+        }
+        book.proven = false;
+        let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
+        let half = book.size / 2;
+        if half == 0 || first.len() < book.size as usize {
+            return Ok(());
+        }
+        book.probes += 1;
+        let (_, facts) = self.read_page(walk, 2, half, 0).await?;
+        let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
+        if ids.as_slice() == &first[..half as usize] {
+            let provider = self.source.provider();
+            return Err(Error::PageIgnored { provider, asked: 2, got: 1 });
+        }
+        Ok(())
+    }
+
+    async fn read_page(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        round: u32,
+    ) -> Result<(PageHeader, PageFacts)> {
+        self.read_page_with(walk, page, size, round, usize::MAX).await
+    }
+
+    /// Asks for a page, checks it, and holds it.
+    async fn read_page_with(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        round: u32,
+        retries: usize,
+    ) -> Result<(PageHeader, PageFacts)> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Error::Stopped)?;
+        let send = || async {
+            let answer = self.source.fetch_page(walk, page, size).await?;
+            let facts = self.source.read_page(&answer.body)?;
+            Ok((answer, facts))
+        };
+        let (answer, facts) = match retries {
+            usize::MAX => self.caller.attempt(send).await?,
+            retries => self.caller.attempt_with(retries, send).await?,
+        };
+        checks::check_page(self.source.provider(), walk, page, &facts)?;
+        let header = PageHeader {
+            page,
+            size,
+            round,
+            request: answer.request,
+            status: answer.status,
+            received_at: answer.received_at,
+        };
+        let raw = RawPage { header: header.clone(), body: answer.body };
+        self.sink.hold(walk, raw, slot).await?;
+        Ok((header, facts))
+    }
+}
+
+/// Retries for a piece of a page that has had all its retries already.
+const PIECE_RETRIES: usize = 1;
+
+/// A page of 2,500 rows with one bad row takes at most six failures in a row to corner it.
+const FAILURES_THAT_MEAN_DOWN: u32 = 8;
+
+/// Cuts page `page` of `size` rows into pages of a smaller size that cover exactly its rows, the
+/// first of them last; none for a single row.
+fn pieces_of(page: u32, size: u32) -> Vec<(u32, u32)> {
+    let Some(factor) = (2..=size).find(|factor| size % factor == 0) else { return Vec::new() };
+    let first = (page - 1) * factor + 1;
+    (first..first + factor).rev().map(|page| (page, size / factor)).collect()
+}
+
+/// What is held of a walk, by place in the listing.
+#[derive(Debug)]
+struct Book {
+    size: u32,
+    entries: BTreeMap<u64, Entry>,
+    holes: BTreeMap<u64, u32>,
+    first_total: Option<(chrono::DateTime<chrono::Utc>, u64)>,
+    last_total: Option<(chrono::DateTime<chrono::Utc>, u64)>,
+    total_pages: Option<u32>,
+    shown: Vec<u64>,
+    proven: bool,
+    probes: u64,
+    rereads: u64,
+    window: Option<crate::window::Window>,
+    outside: u64,
+    undated: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    page: u32,
+    size: u32,
+    round: u32,
+    total: Option<u64>,
+    ids: Vec<u64>,
+    rejects: u64,
+}
+
+impl Book {
+    fn new(walk: &Walk) -> Self {
+        Self {
+            size: walk.page_size,
+            entries: BTreeMap::new(),
+            holes: BTreeMap::new(),
+            first_total: None,
+            last_total: None,
+            total_pages: None,
+            shown: Vec::new(),
+            proven: true,
+            probes: 0,
+            rereads: 0,
+            window: walk.window,
+            outside: 0,
+            undated: 0,
+        }
+    }
+
+    fn add(&mut self, header: &PageHeader, facts: &PageFacts) {
+        let mut size = header.size;
+        if let Some(clamped) = clamped_size(header, facts) {
+            size = clamped;
+            self.size = clamped;
+        }
+        let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
+        self.shown.extend(&ids);
+        self.note_totals(header, size, facts);
+        self.note_dates(facts);
+        let offset = u64::from(header.page - 1) * u64::from(size);
+        let rejects = (facts.rows.len() - ids.len()) as u64;
+        let (page, round, total) = (header.page, header.round, facts.total);
+        let held = self.entries.get(&offset).filter(|held| held.size == size);
+        if held.is_none_or(|held| held.round <= round) {
+            self.entries.insert(offset, Entry { page, size, round, total, ids, rejects });
+        }
+    }
+
+    fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
+        let at = header.received_at;
+        if let Some(total) = facts.total {
+            if self.first_total.is_none_or(|(first, _)| at < first) {
+                self.first_total = Some((at, total));
+            }
+            if self.last_total.is_none_or(|(last, _)| at >= last) {
+                self.last_total = Some((at, total));
+            }
+        }
+        // Pieces of a page are counted in pages of another size.
+        if size == self.size {
+            let by_total = facts.total.map(|total| total.div_ceil(u64::from(size)));
+            let by_total = by_total.and_then(|pages| u32::try_from(pages).ok());
+            self.total_pages = facts.total_pages.or(by_total).or(self.total_pages);
+        }
+    }
+
+    fn note_dates(&mut self, facts: &PageFacts) {
+        let Some(window) = self.window else { return };
+        for row in &facts.rows {
+            match row.created_at {
+                // A request overlaps its neighbours by a second; that is not the provider's doing.
+                Some(at) => {
+                    let second = chrono::TimeDelta::seconds(1);
+                    let inside = window.start() - second <= at && at <= window.end() + second;
+                    self.outside += u64::from(!inside);
+                }
+                None => self.undated += 1,
+            }
+        }
+    }
+
+    /// Returns the pages of the whole listing of which not all rows are held or known as holes.
+    fn missing(&self) -> Vec<u32> {
+        let pages = self.total_pages.unwrap_or(1).max(1);
+        (1..=pages).filter(|page| !self.is_held(*page)).collect()
+    }
+
+    fn is_held(&self, page: u32) -> bool {
+        let size = u64::from(self.size);
+        let start = u64::from(page - 1) * size;
+        let entries = self.entries.range(start..start + size);
+        let held: u64 = entries.map(|(_, entry)| u64::from(entry.size)).sum();
+        let holes: u64 = self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
+        held + holes >= size
+    }
+
+    fn last_page(&self) -> u32 {
+        self.entries.values().filter(|entry| entry.size == self.size).map(|e| e.page).max().unwrap_or(0)
+    }
+
+    /// Without a total, an empty page is the end, and so is a page that shows fewer rows than one
+    /// that was full.
+    fn page_is_last(&self, page: u32) -> bool {
+        let rows = |entry: &Entry| entry.ids.len() as u64 + entry.rejects;
+        let last = self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
+        let first_is_full = self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
+        last.is_some_and(|entry| {
+            rows(entry) == 0 || (first_is_full && rows(entry) < u64::from(entry.size))
+        })
+    }
+
+    /// Returns the places whose page was read under another total than the last.
+    fn stale(&self) -> Vec<u64> {
+        let Some((_, last)) = self.last_total else { return Vec::new() };
+        let other = |entry: &Entry| entry.total.is_some_and(|total| total != last);
+        self.entries.iter().filter(|(_, entry)| other(entry)).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Records that the pages at `offsets` were found unchanged under the last total.
+    fn trust(&mut self, offsets: &[u64]) {
+        let last = self.last_total.map(|(_, total)| total);
+        for offset in offsets {
+            if let Some(entry) = self.entries.get_mut(offset) {
+                entry.total = last;
+            }
+        }
+    }
+
+    fn round_of(&self, page: u32) -> u32 {
+        let entries = self.entries.values().filter(|entry| entry.page == page);
+        entries.map(|entry| entry.round).max().unwrap_or(0)
+    }
+
+    /// Returns the place of the first page that shows the same rows as the one before it.
+    fn repeats(&self) -> Option<u64> {
+        let pages = self.total_pages.unwrap_or(u32::MAX);
+        let whole = self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
+        let whole: Vec<_> = whole.collect();
+        let equal = whole.windows(2).find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
+        equal.map(|pair| *pair[1].0)
+    }
+
+    fn distinct(&self) -> usize {
+        let mut ids: Vec<u64> = self.entries.values().flat_map(|entry| entry.ids.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.len()
+    }
+
+    fn close(mut self) -> Outcome {
+        // What lies past the end of the listing as it stands now belonged to an earlier one.
+        if let Some((_, total)) = self.last_total {
+            self.entries.retain(|offset, _| *offset < total.max(1));
+        }
+        let moved = !self.stale().is_empty();
+        self.shown.sort_unstable();
+        self.shown.dedup();
+        Outcome {
+            first_total: self.first_total.map(|(_, total)| total),
+            last_total: self.last_total.map(|(_, total)| total),
+            distinct: self.distinct() as u64,
+            rejects: self.entries.values().map(|entry| entry.rejects).sum(),
+            holes: self.holes.values().map(|rows| u64::from(*rows)).sum(),
+            proven: self.proven && !moved,
+            shown: self.shown,
+            probes: self.probes,
+            rereads: self.rereads,
+            outside: self.outside,
+            undated: self.undated,
+        }
+    }
+}
+
+/// Returns the size the provider cut its pages to, where it did: an echo below what was asked, and
+/// a number of pages that only that size explains.
+fn clamped_size(header: &PageHeader, facts: &PageFacts) -> Option<u32> {
+    let echoed = facts.size.filter(|size| *size > 0 && *size < header.size)?;
+    let (total, pages) = (facts.total?, facts.total_pages?);
+    let needed = |size: u32| total.div_ceil(u64::from(size)).max(1);
+    let pages = u64::from(pages.max(1));
+    (pages == needed(echoed) && pages != needed(header.size)).then_some(echoed)
+}

@@ -1,0 +1,219 @@
+//! What can go wrong with a provider, by what can be done next.
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use crate::error::Hint;
+use crate::ids::ProviderId;
+use crate::quota::Exhausted;
+
+/// An error from reading a provider. Texts of the provider in it are cut to one line of at most
+/// 300 characters; bodies are never part of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The provider refused the credentials.
+    #[error("provider `{provider}` rejected the credentials with status {status}: {text}")]
+    Unauthorized {
+        /// The provider.
+        provider: ProviderId,
+        /// The HTTP status.
+        status: u16,
+        /// What the provider said.
+        text: String,
+    },
+    /// The provider refused the request itself; asking again changes nothing.
+    #[error("provider `{provider}` refused `{request}` with status {status}: {text}")]
+    Refused {
+        /// The provider.
+        provider: ProviderId,
+        /// Path and query.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+        /// What the provider said.
+        text: String,
+    },
+    /// The provider asks to slow down.
+    #[error("provider `{provider}` asks to slow down (status {status})")]
+    RateLimited {
+        /// The provider.
+        provider: ProviderId,
+        /// The HTTP status.
+        status: u16,
+        /// How long it asks to wait.
+        retry_after: Option<TimeDelta>,
+    },
+    /// The provider says that the allowance is used up.
+    #[error("provider `{provider}` says that the quota is used up (status {status}): {text}")]
+    UsedUp {
+        /// The provider.
+        provider: ProviderId,
+        /// The HTTP status.
+        status: u16,
+        /// What the provider said.
+        text: String,
+        /// How long it asks to wait.
+        retry_after: Option<TimeDelta>,
+    },
+    /// No permit is to be had for now.
+    #[error("no permit is left for provider `{provider}`")]
+    Spent {
+        /// The provider.
+        provider: ProviderId,
+        /// When permits come free again, where that is known.
+        resume_at: Option<DateTime<Utc>>,
+        /// Why there are none.
+        source: Option<Exhausted>,
+    },
+    /// The ledger that counts requests could not be read or written.
+    #[error("failed to count the request")]
+    Ledger(#[source] crate::quota::Error),
+    /// The provider is in trouble.
+    #[error("provider `{provider}` answered with status {status}")]
+    Unavailable {
+        /// The provider.
+        provider: ProviderId,
+        /// The HTTP status.
+        status: u16,
+        /// How long it asks to wait.
+        retry_after: Option<TimeDelta>,
+    },
+    /// No connection, or none that lasted.
+    #[error("failed to reach provider `{provider}`")]
+    Connect {
+        /// The provider.
+        provider: ProviderId,
+        /// What the client said, without the address.
+        source: reqwest::Error,
+    },
+    /// The answer is not in the form the provider documents.
+    #[error("provider `{provider}` gave an answer that cannot be read: {detail}")]
+    Broken {
+        /// The provider.
+        provider: ProviderId,
+        /// What is wrong with it, without its content.
+        detail: String,
+    },
+    /// The answer is larger than the setting allows.
+    #[error("provider `{provider}` gave an answer of more than {limit_bytes} bytes")]
+    TooLarge {
+        /// The provider.
+        provider: ProviderId,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The provider points to another host; credentials do not travel there.
+    #[error("provider `{provider}` redirects to another origin, `{origin}`")]
+    Redirected {
+        /// The provider.
+        provider: ProviderId,
+        /// Where it points.
+        origin: String,
+    },
+    /// Rows lie far outside the window asked for.
+    #[error(
+        "provider `{provider}` ignores the window: of {dated} rows asked for {window}, {outside} \
+         lie more than 48 hours outside"
+    )]
+    WindowIgnored {
+        /// The provider.
+        provider: ProviderId,
+        /// The window asked for.
+        window: String,
+        /// Rows with a date.
+        dated: usize,
+        /// Rows far outside.
+        outside: usize,
+    },
+    /// Another page came than the one asked for.
+    #[error("provider `{provider}` ignores the page number: asked for page {asked}, got {got}")]
+    PageIgnored {
+        /// The provider.
+        provider: ProviderId,
+        /// The page asked for.
+        asked: u32,
+        /// The page that came.
+        got: u32,
+    },
+    /// A page could not be kept.
+    #[error("failed to keep a page")]
+    Keep(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The run was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The client could not be made.
+    #[error("failed to set up the connection to provider `{provider}`")]
+    Setup {
+        /// The provider.
+        provider: ProviderId,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// Tells whether the same request may succeed when it is sent again soon.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::RateLimited { .. }
+            | Self::Unavailable { .. }
+            | Self::Connect { .. }
+            | Self::Broken { .. } => true,
+            Self::Unauthorized { .. }
+            | Self::Refused { .. }
+            | Self::UsedUp { .. }
+            | Self::Spent { .. }
+            | Self::Ledger(_)
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. }
+            | Self::WindowIgnored { .. }
+            | Self::PageIgnored { .. }
+            | Self::Keep(_)
+            | Self::Stopped
+            | Self::Setup { .. } => false,
+        }
+    }
+
+    /// Tells whether smaller pages may get round the trouble: the provider answers, but this page
+    /// never comes right.
+    pub fn may_be_one_row(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Broken { .. } | Self::TooLarge { .. }
+        )
+    }
+
+    /// Returns how long the provider asks to wait.
+    pub fn retry_after(&self) -> Option<TimeDelta> {
+        match self {
+            Self::RateLimited { retry_after, .. }
+            | Self::UsedUp { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Unauthorized { .. } => {
+                "look at the key's secrets in the job file; `leadpipe check` tries them"
+            }
+            Self::WindowIgnored { .. } => {
+                "set `date_parameters = [\"date_start\", \"date_end\"]` for this source (or back to \
+                 `[\"start_date\", \"end_date\"]`): sources of the provider disagree on the names"
+            }
+            Self::PageIgnored { .. } => "nothing was lost; please report it with the provider's name",
+            Self::Redirected { .. } => "if that is where the API lives now, set it as `base_url`",
+            Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_mb`",
+            Self::Ledger(error) => return error.hint(),
+            Self::Connect { .. } => "look at the network and at `base_url`, then run the same again",
+            Self::Unavailable { .. } => "run the same again later; what is held is not asked again",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -1,0 +1,211 @@
+//! HTTP as all providers need it: one attempt, bounded in time and size, credentials only to the
+//! origin they belong to.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::header::HeaderMap;
+use reqwest::header::RETRY_AFTER;
+use reqwest::redirect;
+use url::Url;
+
+use super::Error;
+use super::Result;
+use crate::clock::SharedClock;
+use crate::ids::ProviderId;
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// The origin and path all requests go to.
+    pub base_url: Url,
+    /// The longest a whole request may take.
+    pub timeout: Duration,
+    /// The longest that no byte may come.
+    pub stall: Duration,
+    /// The largest body taken, in bytes, decompressed.
+    pub max_body_bytes: u64,
+}
+
+/// An answer, whatever its status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Path and query as sent.
+    pub request: String,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<TimeDelta>,
+    /// The media type, without parameters.
+    pub media_type: String,
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// When the whole answer was there.
+    pub received_at: DateTime<Utc>,
+}
+
+/// A connection to one provider.
+#[derive(Debug, Clone)]
+pub struct HttpClient {
+    provider: ProviderId,
+    http: reqwest::Client,
+    settings: HttpSettings,
+    clock: SharedClock,
+}
+
+impl HttpClient {
+    /// Makes a client that sends `headers` (the credentials among them) with each request.
+    pub fn new(
+        provider: ProviderId,
+        settings: HttpSettings,
+        headers: HeaderMap,
+        clock: SharedClock,
+    ) -> Result<Self> {
+        // The provider of cryptography is process-wide; that somebody set it already is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("leadpipe/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .timeout(settings.timeout)
+            .read_timeout(settings.stall)
+            .connect_timeout(Duration::from_secs(15))
+            .redirect(redirect::Policy::custom(stay_at_origin))
+            .build()
+            .map_err(|source| Error::Setup { provider, source: source.into() })?;
+        Ok(Self { provider, http, settings, clock })
+    }
+
+    /// Sends one GET of `path` below the base address.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
+        let mut url = self.settings.base_url.clone();
+        let whole = format!("{}/{}", url.path().trim_end_matches('/'), path);
+        url.set_path(&whole);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        let sent = self.http.request(Method::GET, url).send().await;
+        let mut response = sent.map_err(|error| self.transport(error))?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers(), self.clock.now());
+        let media_type = media_type(response.headers());
+        let body = self.body(&mut response).await?;
+        let received_at = self.clock.now();
+        Ok(Answer { status, request, retry_after, media_type, body, received_at })
+    }
+
+    async fn body(&self, response: &mut reqwest::Response) -> Result<Bytes> {
+        let limit_bytes = self.settings.max_body_bytes;
+        let expected = response.content_length().unwrap_or(0).min(limit_bytes);
+        let mut body = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.transport(error))? {
+            if body.len() as u64 + chunk.len() as u64 > limit_bytes {
+                return Err(Error::TooLarge { provider: self.provider, limit_bytes });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    fn transport(&self, error: reqwest::Error) -> Error {
+        let provider = self.provider;
+        if let Some(away) = find_away(&error) {
+            return Error::Redirected { provider, origin: away.0.clone() };
+        }
+        if error.is_body() || error.is_decode() {
+            let detail = "the body ended early or could not be decompressed".to_owned();
+            return Error::Broken { provider, detail };
+        }
+        Error::Connect { provider, source: error.without_url() }
+    }
+}
+
+/// A redirect to another origin.
+#[derive(Debug, thiserror::Error)]
+#[error("redirect to another origin, `{0}`")]
+struct Away(String);
+
+fn stay_at_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let here = attempt.previous().first().map(Url::origin);
+    if here.as_ref() != Some(&attempt.url().origin()) {
+        let origin = attempt.url().origin().ascii_serialization();
+        return attempt.error(Away(origin));
+    }
+    if attempt.previous().len() > 5 {
+        return attempt.stop();
+    }
+    attempt.follow()
+}
+
+fn find_away<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Away> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(away) = error.downcast_ref::<Away>() {
+            return Some(away);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Reads `Retry-After`: seconds or a date. What is absurd (negative, or over two days) is nothing.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<i64>() {
+        Ok(seconds) => TimeDelta::try_seconds(seconds)?,
+        Err(_) => DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now,
+    };
+    (wait >= TimeDelta::zero() && wait <= TimeDelta::days(2)).then_some(wait)
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+}
+
+/// Returns a provider's own words, fit for a terminal: one line, no control characters, at most 300
+/// characters.
+pub(super) fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::header::HeaderValue;
+
+    fn wait(value: &'static str) -> Option<TimeDelta> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+        retry_after(&headers, DateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_nothing_absurd() {
+        assert_eq!(wait("120"), Some(TimeDelta::seconds(120)));
+        assert_eq!(wait("Thu, 01 Jan 1970 00:01:00 GMT"), Some(TimeDelta::seconds(60)));
+        for absurd in ["-5", "soon", "99999999999999999", "Thu, 01 Jan 1960 00:00:00 GMT"] {
+            assert_eq!(wait(absurd), None, "{absurd}");
+        }
+    }
+
+    #[test]
+    fn a_providers_words_are_one_harmless_line() {
+        assert_eq!(one_line("a\x1b[31m\n b\t\u{7}c"), "a [31m b c");
+        assert_eq!(one_line(&"x".repeat(999)).chars().count(), 301);
+    }
+}

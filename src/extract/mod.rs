@@ -1,0 +1,89 @@
+//! Asks providers for pages, under permits, and checks every answer against what was asked.
+//!
+//! A [`Source`] speaks the wire form of one provider. Around it, written once for all: [`Caller`]
+//! (permits, retries, what a refusal means), [`Reader`] (a walk: paging, several pages in flight,
+//! shifted rows, pages that never come right) and the checks of each page. Nothing here knows what
+//! a lead is beyond its id and its creation time.
+
+mod caller;
+mod checks;
+mod engine;
+mod error;
+mod http;
+pub mod providers;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use chrono::Utc;
+
+pub use caller::Caller;
+pub use caller::Counts;
+pub use caller::RetryPolicy;
+pub use engine::Options;
+pub use engine::Outcome;
+pub use engine::PageSink;
+pub use engine::Reader;
+pub use engine::Slot;
+pub use error::Error;
+pub use http::Answer;
+pub use http::HttpClient;
+pub use http::HttpSettings;
+
+use crate::checkpoint::Partition;
+use crate::ids::ProviderId;
+use crate::record::Walk;
+
+/// The result of a call on a provider.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A provider account from which records are read.
+///
+/// An implementation speaks the wire format of its provider and nothing more. Paging, retries and
+/// quota wrap around it, so that they are written and tested once. Every `fetch_…` is one request.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Returns which provider this is.
+    fn provider(&self) -> ProviderId;
+
+    /// Asks once for a page of a walk. `page` counts from 1 in pages of `size` rows.
+    async fn fetch_page(&self, walk: &Walk, page: u32, size: u32) -> Result<Answer>;
+
+    /// Asks once for one record by its id; `None` where the provider says that there is none.
+    async fn fetch_record(&self, walk: &Walk, native_id: &str) -> Result<Option<Answer>>;
+
+    /// Asks once for the smallest thing that proves the credentials.
+    async fn fetch_proof(&self) -> Result<()>;
+
+    /// Lists the partitions of the account, page by page, each request through `caller`; `None`
+    /// where this account is read as a whole.
+    async fn list_partitions(&self, caller: &Caller) -> Result<Option<Vec<Partition>>>;
+
+    /// Reads from a body what paging needs, in one light pass.
+    fn read_page(&self, body: &[u8]) -> Result<PageFacts>;
+}
+
+/// What a page tells of itself and of its rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PageFacts {
+    /// Its rows, in their order.
+    pub rows: Vec<RowFacts>,
+    /// Rows in the whole listing, as stated.
+    pub total: Option<u64>,
+    /// Pages in the whole listing, as stated.
+    pub total_pages: Option<u32>,
+    /// The page's number, as echoed.
+    pub page: Option<u32>,
+    /// The page's size, as echoed: as asked, as returned, or clamped.
+    pub size: Option<u32>,
+}
+
+/// What paging needs to know of a row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowFacts {
+    /// [`crate::record::id_hash`] of its id; `None` where it has no usable one.
+    pub id: Option<u64>,
+    /// When it was created, where that can be read.
+    pub created_at: Option<DateTime<Utc>>,
+}

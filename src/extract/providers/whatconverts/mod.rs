@@ -1,0 +1,214 @@
+//! WhatConverts' REST API, version 1: the listing of leads, the accounts, one lead.
+//!
+//! Facts about it, with how sure they are, stand with the code that relies on them. The sources
+//! are the vendor's pages under `https://www.whatconverts.com/api/` and what public clients saw.
+
+mod page;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use chrono::SecondsFormat;
+use chrono::TimeDelta;
+use chrono::Utc;
+use reqwest::header::AUTHORIZATION;
+use reqwest::header::HeaderMap;
+use reqwest::header::HeaderValue;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+
+use crate::checkpoint::Partition;
+use crate::clock::SharedClock;
+use crate::extract::Answer;
+use crate::extract::Caller;
+use crate::extract::Error;
+use crate::extract::HttpClient;
+use crate::extract::HttpSettings;
+use crate::extract::PageFacts;
+use crate::extract::Result;
+use crate::extract::Source;
+use crate::ids::ProviderId;
+use crate::record::Walk;
+
+const PROVIDER: ProviderId = ProviderId::WhatConverts;
+
+/// The largest page of accounts (documented under `/api/accounts/`).
+const ACCOUNTS_PER_PAGE: u32 = 250;
+
+/// How far a request reaches beyond its window on each side, since nobody documents whether the
+/// ends are included.
+const OVERLAP: TimeDelta = TimeDelta::seconds(1);
+
+/// What is needed to read a WhatConverts account.
+#[derive(Debug)]
+pub struct Settings {
+    /// Connection.
+    pub http: HttpSettings,
+    /// The API token, the user name of Basic authentication.
+    pub token: SecretString,
+    /// The API secret, its password.
+    pub secret: SecretString,
+    /// Whether the key is a master key, which spans all accounts of an agency.
+    pub is_master: bool,
+    /// The names of the parameters that bound creation time: the reference says `start_date` and
+    /// `end_date`, the vendor's FAQ `date_start` and `date_end`.
+    pub date_parameters: [String; 2],
+}
+
+/// A WhatConverts key.
+#[derive(Debug)]
+pub struct WhatConverts {
+    http: HttpClient,
+    is_master: bool,
+    date_parameters: [String; 2],
+}
+
+impl WhatConverts {
+    /// Makes the client. Fails where the credentials cannot stand in a header.
+    pub fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
+        let headers = basic_auth(&settings.token, &settings.secret)?;
+        let http = HttpClient::new(PROVIDER, settings.http, headers, clock)?;
+        let date_parameters = settings.date_parameters;
+        Ok(Self { http, is_master: settings.is_master, date_parameters })
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
+        let answer = self.http.get(path, query).await?;
+        page::refuse_bad_status(&answer)?;
+        Ok(answer)
+    }
+
+    fn leads_query(&self, walk: &Walk, page: u32, size: u32) -> Vec<(&str, String)> {
+        let mut query = Vec::with_capacity(8);
+        if let Some(id) = walk.scope.partition.strip_prefix("profile:") {
+            query.push(("profile_id", id.to_owned()));
+        }
+        if let Some(window) = walk.window {
+            let [start, end] = &self.date_parameters;
+            query.push((start, wire_time(window.start() - OVERLAP)));
+            query.push((end, wire_time(window.end() + OVERLAP)));
+        }
+        query.push(("order", "asc".to_owned()));
+        query.push(("leads_per_page", size.to_string()));
+        query.push(("page_number", page.to_string()));
+        query
+    }
+}
+
+#[async_trait]
+impl Source for WhatConverts {
+    fn provider(&self) -> ProviderId {
+        PROVIDER
+    }
+
+    async fn fetch_page(&self, walk: &Walk, page: u32, size: u32) -> Result<Answer> {
+        let mut query = self.leads_query(walk, page, size);
+        let filters = url::form_urlencoded::parse(walk.scope.query.as_bytes());
+        let filters: Vec<(String, String)> = filters.into_owned().collect();
+        query.extend(filters.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        self.get("api/v1/leads", &query).await
+    }
+
+    async fn fetch_record(&self, _walk: &Walk, native_id: &str) -> Result<Option<Answer>> {
+        let path = format!("api/v1/leads/{native_id}");
+        let answer = match self.get(&path, &[]).await {
+            Ok(answer) => answer,
+            Err(error) if page::says_unknown_lead(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match page::read_single(&answer.body) {
+            Ok(found) => Ok(found.then_some(answer)),
+            Err(error) if page::says_unknown_lead(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn fetch_proof(&self) -> Result<()> {
+        let proof = match self.is_master {
+            // Only a master key reaches the accounts: this tells the kind of the key as well.
+            true => self.get("api/v1/accounts", &[("accounts_per_page", "1".to_owned())]).await?,
+            false => self.get("api/v1/leads", &[("leads_per_page", "1".to_owned())]).await?,
+        };
+        page::refuse_error_text(&proof)
+    }
+
+    async fn list_partitions(&self, caller: &Caller) -> Result<Option<Vec<Partition>>> {
+        if !self.is_master {
+            return Ok(None);
+        }
+        let mut partitions = Vec::new();
+        let mut number = 1;
+        loop {
+            let accounts = caller
+                .attempt(|| async {
+                    let size = ("accounts_per_page", ACCOUNTS_PER_PAGE.to_string());
+                    let query = [size, ("page_number", number.to_string())];
+                    page::read_accounts(&self.get("api/v1/accounts", &query).await?)
+                })
+                .await?;
+            let last = accounts.is_last(number, ACCOUNTS_PER_PAGE);
+            for account in accounts.accounts {
+                let profiles = match account.profiles {
+                    Some(profiles) => profiles,
+                    None => self.list_profiles(caller, account.account_id).await?,
+                };
+                partitions.extend(profiles.into_iter().map(|profile| Partition {
+                    name: format!("profile:{}", profile.profile_id),
+                    account: Some(account.account_id),
+                }));
+            }
+            if last {
+                break;
+            }
+            number += 1;
+        }
+        Ok(Some(partitions))
+    }
+
+    fn read_page(&self, body: &[u8]) -> Result<PageFacts> {
+        page::read_leads(body)
+    }
+}
+
+impl WhatConverts {
+    /// The profiles of one account, for answers in which they are not nested.
+    async fn list_profiles(&self, caller: &Caller, account: u64) -> Result<Vec<page::Profile>> {
+        let mut profiles = Vec::new();
+        let mut number = 1;
+        loop {
+            let path = format!("api/v1/accounts/{account}/profiles");
+            let page = caller
+                .attempt(|| async {
+                    let size = ("profiles_per_page", ACCOUNTS_PER_PAGE.to_string());
+                    let query = [size, ("page_number", number.to_string())];
+                    page::read_profiles(&self.get(&path, &query).await?)
+                })
+                .await?;
+            let last = page.is_last(number, ACCOUNTS_PER_PAGE);
+            profiles.extend(page.profiles);
+            if last {
+                return Ok(profiles);
+            }
+            number += 1;
+        }
+    }
+}
+
+fn wire_time(instant: DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn basic_auth(token: &SecretString, secret: &SecretString) -> Result<HeaderMap> {
+    let pair = format!("{}:{}", token.expose_secret(), secret.expose_secret());
+    let encoded = format!("Basic {}", base64(pair.as_bytes()));
+    let fail = |source| Error::Setup { provider: PROVIDER, source: Box::new(source) };
+    let mut value = HeaderValue::from_str(&encoded).map_err(fail)?;
+    value.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, value);
+    Ok(headers)
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
