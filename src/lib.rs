@@ -10,6 +10,7 @@ pub mod archive;
 pub mod checkpoint;
 pub mod clock;
 pub mod ids;
+pub mod quota;
 pub mod record;
 pub mod sandbox;
 pub mod schema;

@@ -1,0 +1,349 @@
+//! What a provider allows, what is left of it, and permits for single requests.
+//!
+//! A [`Rule`] says what is allowed, a [`Ledger`] counts on disk what was sent, and a [`Quota`] gives
+//! a run's requests leave to go, one [`Permit`] each. A request without a permit must not be sent,
+//! and a permit counts whether its request succeeds or not. What an answer means, and when to ask
+//! again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
+
+mod day;
+mod ledger;
+mod rate;
+mod rule;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use tokio::sync::OwnedMutexGuard;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
+
+pub use self::ledger::Budget;
+pub use self::ledger::Lease;
+pub use self::ledger::Ledger;
+pub use self::ledger::Shortage;
+use self::rate::Limiter;
+pub use self::rule::Day;
+pub use self::rule::Rate;
+pub use self::rule::Reserve;
+pub use self::rule::Rule;
+pub use self::rule::preset;
+use crate::clock::SharedClock;
+use crate::store;
+
+/// An error from asking for a permit.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No request may be sent for longer than the run is willing to wait.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
+    /// A ledger cannot be read, so that nobody knows what was sent.
+    #[error("ledger `{}` is damaged", path.display())]
+    Damaged {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A ledger was written by a newer leadpipe.
+    #[error("ledger `{}` has version `{version}`, which this version of leadpipe does not know", path.display())]
+    NewerVersion {
+        /// The ledger's file.
+        path: PathBuf,
+        /// The version it states.
+        version: String,
+    },
+    /// A ledger could not be put into its stored form.
+    #[error("failed to encode a ledger")]
+    Encode(#[source] serde_json::Error),
+    /// A ledger could not be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The program is ending, and the ledger can no longer be asked.
+    #[error("the ledger was asked while the program was ending")]
+    Ending,
+}
+
+impl Error {
+    /// Returns what the reader of the error can do, where there is something to do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { path, .. } => Some(format!(
+                "the count of the last 24 hours is lost; once no request was sent with this key for \
+                 24 hours, remove `{}`, and counting starts anew",
+                path.display()
+            )),
+            Self::NewerVersion { .. } => {
+                Some("use the newest leadpipe that shares this ledger".to_owned())
+            }
+            Self::Exhausted(_) | Self::Encode(_) | Self::Store(_) | Self::Ending => None,
+        }
+    }
+
+    /// Returns the details where permits have run out, which ends a run in good order.
+    pub fn exhausted(&self) -> Option<&Exhausted> {
+        match self {
+            Self::Exhausted(exhausted) => Some(exhausted),
+            _ => None,
+        }
+    }
+}
+
+/// The result of a call on a quota or its ledger.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// No permit comes free within what is left of the run's patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no request may be sent: {cause}")]
+pub struct Exhausted {
+    /// When the next request may be sent; `None` where time does not help.
+    pub resume_at: Option<DateTime<Utc>>,
+    /// What stands in the way.
+    pub cause: Cause,
+}
+
+/// What stands in the way of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The day's allowance is used, by our own count.
+    DayQuota,
+    /// The provider said that the quota is used up.
+    Blocked,
+    /// The run has sent as many requests as it was told to.
+    MaxRequests,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::DayQuota => "the day's quota is used",
+            Self::Blocked => "the provider says that the quota is used up",
+            Self::MaxRequests => "the run's limit of requests is reached",
+        })
+    }
+}
+
+/// The number of requests a run may send, over all of its sources.
+#[derive(Debug)]
+pub struct RequestCap {
+    left: AtomicU64,
+}
+
+impl RequestCap {
+    /// Returns a cap of `requests` requests.
+    pub fn new(requests: u64) -> Self {
+        Self { left: AtomicU64::new(requests) }
+    }
+
+    /// Returns how many requests may still be sent.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Acquire)
+    }
+
+    fn take(&self) -> bool {
+        let one_less = |left: u64| left.checked_sub(1);
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
+    }
+}
+
+/// How a run uses a quota.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the run waits, all in all, for permits of the day to come free.
+    pub patience: TimeDelta,
+    /// A limit on the run's requests, shared by its sources.
+    pub max_requests: Option<Arc<RequestCap>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { patience: TimeDelta::hours(1), max_requests: None }
+    }
+}
+
+/// Gives a run's requests leave to go. Clones share everything; sources of one quota group use
+/// clones of one quota.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ledger: Ledger,
+    clock: SharedClock,
+    options: Options,
+    limiter: Limiter,
+    slots: Arc<Semaphore>,
+    turn: Arc<tokio::sync::Mutex<Turn>>,
+    blocked_until: Mutex<Option<DateTime<Utc>>>,
+    spent: AtomicU64,
+}
+
+/// What belongs to whoever is next to get a permit.
+#[derive(Debug)]
+struct Turn {
+    lease: Option<Lease>,
+    /// How long the run has waited for permits of the day.
+    waited: TimeDelta,
+    /// The latest time seen: a block does not live longer because a clock was put back.
+    latest: DateTime<Utc>,
+}
+
+/// Leave for one request; it holds one of the places for requests that go at once until dropped.
+/// It is counted already, and cannot be given back. Drop it before asking for another one.
+#[derive(Debug)]
+#[must_use = "a permit is counted whether it is used or not"]
+pub struct Permit {
+    _slot: OwnedSemaphorePermit,
+    // The first request after a block keeps all others waiting until it was answered.
+    _alone: Option<OwnedMutexGuard<Turn>>,
+}
+
+impl Quota {
+    /// Returns a quota that holds requests against the rule of `ledger`.
+    pub fn new(ledger: Ledger, clock: SharedClock, options: Options) -> Self {
+        let rule = *ledger.rule();
+        let turn = Turn { lease: None, waited: TimeDelta::zero(), latest: clock.now() };
+        let shared = Shared {
+            limiter: Limiter::new(rule.rate, clock.clone()),
+            slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
+            turn: Arc::new(tokio::sync::Mutex::new(turn)),
+            blocked_until: Mutex::new(None),
+            spent: AtomicU64::new(0),
+            ledger,
+            clock,
+            options,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Waits for a free place, for the rate, and for permits of the day that come free within the
+    /// run's patience, and returns leave for one request, counted on disk. Dropping the future
+    /// sends nothing; it may cost a permit.
+    pub async fn acquire(&self) -> Result<Permit> {
+        let shared = &self.shared;
+        let slot = shared.slots.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
+        let mut turn = shared.turn.clone().lock_owned().await;
+        let is_try = loop {
+            let is_try = shared.ensure_lease(&mut turn).await?;
+            match shared.limiter.take() {
+                Ok(()) => break is_try,
+                Err(wait) => {
+                    shared.sleep(TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)).await
+                }
+            }
+        };
+        if !shared.options.max_requests.as_ref().is_none_or(|cap| cap.take()) {
+            return Err(MAX_REQUESTS.into());
+        }
+        if let Some(lease) = &mut turn.lease {
+            lease.permits -= 1;
+        }
+        shared.spent.fetch_add(1, Ordering::AcqRel);
+        Ok(Permit { _slot: slot, _alone: is_try.then_some(turn) })
+    }
+
+    /// Notes that the provider answered "used up", which is believed over the ledger: no permit is
+    /// given before `retry_after`, else the fixed reset, else 24 hours after our oldest request,
+    /// else for an hour. Returns that instant. Blocks for the time of a write.
+    pub fn used_up(&self, retry_after: Option<DateTime<Utc>>) -> Result<DateTime<Utc>> {
+        let until = self.shared.ledger.used_up(self.shared.clock.now(), retry_after)?;
+        *self.shared.blocked() = Some(until);
+        Ok(until)
+    }
+
+    /// Returns how many permits this run was given.
+    pub fn spent(&self) -> u64 {
+        self.shared.spent.load(Ordering::Acquire)
+    }
+
+    /// Returns what is left of the day. Blocks for the time of a read.
+    pub fn budget(&self) -> Result<Budget> {
+        self.shared.ledger.state(self.shared.clock.now())
+    }
+
+    /// Returns the ledger.
+    pub fn ledger(&self) -> &Ledger {
+        &self.shared.ledger
+    }
+
+    /// Gives back what was leased and not used. To be called at a clean end, when all permits were
+    /// dropped; a run that goes on after it leases anew.
+    pub async fn release(&self) -> Result<()> {
+        let mut turn = self.shared.turn.lock().await;
+        let Some(lease) = turn.lease.take().filter(|lease| lease.permits > 0) else {
+            return Ok(());
+        };
+        self.shared.ask_ledger(move |ledger, now| ledger.release(now, lease)).await
+    }
+}
+
+const MAX_REQUESTS: Exhausted = Exhausted { resume_at: None, cause: Cause::MaxRequests };
+
+impl Shared {
+    /// Sees to it that there is a leased permit that may be used now; tells whether it goes alone.
+    async fn ensure_lease(&self, turn: &mut Turn) -> Result<bool> {
+        loop {
+            if self.options.max_requests.as_ref().is_some_and(|cap| cap.left() == 0) {
+                return Err(MAX_REQUESTS.into());
+            }
+            turn.latest = turn.latest.max(self.clock.now());
+            if let Some(lease) = &turn.lease
+                && lease.permits > 0
+                && turn.latest <= lease.usable_until
+                && self.blocked().is_none_or(|until| until <= turn.latest)
+            {
+                return Ok(lease.is_try);
+            }
+            turn.lease = None;
+            let block = self.ledger.rule().block();
+            match self.ask_ledger(move |ledger, now| ledger.lease(now, block)).await? {
+                Ok(lease) => turn.lease = Some(lease),
+                Err(shortage) => self.wait_for_day(turn, shortage).await?,
+            }
+        }
+    }
+
+    async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
+        let Shortage { until, cause } = shortage;
+        let exhausted = Exhausted { resume_at: until, cause };
+        let Some(until) = until else { return Err(exhausted.into()) };
+        let wait = (until - self.clock.now()).max(TimeDelta::zero());
+        if turn.waited + wait > self.options.patience {
+            return Err(exhausted.into());
+        }
+        self.clock.sleep_until(until).await;
+        turn.waited += wait;
+        Ok(())
+    }
+
+    async fn sleep(&self, wait: TimeDelta) {
+        let now = self.clock.now();
+        let until = now.checked_add_signed(wait).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        self.clock.sleep_until(until).await;
+    }
+
+    async fn ask_ledger<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Ledger, DateTime<Utc>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
+        let asked = tokio::task::spawn_blocking(move || ask(&ledger, clock.now())).await;
+        asked.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Ending),
+        })
+    }
+
+    fn blocked(&self) -> std::sync::MutexGuard<'_, Option<DateTime<Utc>>> {
+        self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
