@@ -9,6 +9,8 @@
 pub mod archive;
 pub mod checkpoint;
 pub mod clock;
+pub mod error;
+pub mod extract;
 pub mod ids;
 pub mod quota;
 pub mod record;

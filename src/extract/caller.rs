@@ -118,8 +118,7 @@ impl Caller {
             let wait = TimeDelta::from_std(wait).unwrap_or_default();
             let wait = error.retry_after().map_or(wait, |asked| asked.max(wait));
             if wait > self.policy.patience {
-                let resume_at = Some(self.quota.used_up(Some(self.clock.now() + wait)));
-                return Err(Error::Spent { provider: self.provider, resume_at, source: None });
+                return Err(self.block(Some(wait)));
             }
             tracing::debug!(provider = %self.provider, %error, ?wait, "will send a request again");
             self.counts.retries.fetch_add(1, Ordering::Relaxed);
@@ -180,18 +179,26 @@ impl Caller {
     }
 
     fn is_nearly_spent(&self) -> bool {
-        let budget = self.quota.budget();
-        budget.allowance.is_some_and(|allowance| budget.used * 10 >= u64::from(allowance) * 9)
+        let Ok(budget) = self.quota.budget() else { return false };
+        let used = u64::from(budget.used);
+        budget.allowance.is_some_and(|allowance| used * 10 >= u64::from(allowance) * 9)
     }
 
     fn settle_quota(&self, error: Error) -> Error {
         match error {
-            Error::UsedUp { provider, retry_after, .. } => {
-                let until = retry_after.map(|wait| self.clock.now() + wait);
-                let resume_at = Some(self.quota.used_up(until));
-                Error::Spent { provider, resume_at, source: None }
-            }
+            Error::UsedUp { retry_after, .. } => self.block(retry_after),
             other => other,
+        }
+    }
+
+    /// Tells the ledger that the provider gives no more, for `wait` where it said how long.
+    fn block(&self, wait: Option<TimeDelta>) -> Error {
+        let until = wait.map(|wait| self.clock.now() + wait);
+        match self.quota.used_up(until) {
+            Ok(until) => {
+                Error::Spent { provider: self.provider, resume_at: Some(until), source: None }
+            }
+            Err(error) => Error::Ledger(error),
         }
     }
 
