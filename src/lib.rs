@@ -8,6 +8,8 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod config;
+pub mod error;
 pub mod ids;
 pub mod record;
 pub mod sandbox;
