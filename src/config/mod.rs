@@ -1,0 +1,175 @@
+//! The job file: read, checked, and turned into settings.
+//!
+//! A job file is TOML. What was typed ([`JobFile`], laid over the embedded `default.toml`) and what
+//! it means ([`Job`]) are two types, joined by one pure function. The keys are checked against the
+//! JSON Schema made from the types, so that editors and this program agree; everything that is wrong
+//! is reported at once, with its place. Secrets are only pointed at here ([`SecretRef`]); each is
+//! read when its source needs it, so that one that is missing fails its source and not the job.
+//!
+//! This is the one place that reads the environment.
+
+mod check;
+mod currency;
+mod error;
+mod file;
+mod resolve;
+mod schema;
+mod secret;
+mod settings;
+
+use std::fs;
+use std::path::Path;
+
+use secrecy::SecretString;
+use toml::Table;
+use toml::Value;
+use url::Url;
+
+pub use error::Error;
+pub use error::Problem;
+pub use error::ProblemKind;
+pub use file::JobFile;
+pub use schema::job_schema;
+pub use secret::SecretRef;
+pub use settings::ArchiveSettings;
+pub use settings::ConvertalkSettings;
+pub use settings::ConvertalkStream;
+pub use settings::CsvCompression;
+pub use settings::CsvSettings;
+pub use settings::Format;
+pub use settings::Job;
+pub use settings::KeepSettings;
+pub use settings::LoadSettings;
+pub use settings::MarkFilter;
+pub use settings::Nested;
+pub use settings::OnDelete;
+pub use settings::ParquetCompression;
+pub use settings::Partition;
+pub use settings::PrivacySettings;
+pub use settings::ProfileSettings;
+pub use settings::ProviderSettings;
+pub use settings::QuotaDay;
+pub use settings::QuotaSettings;
+pub use settings::Rate;
+pub use settings::Ratio;
+pub use settings::Reach;
+pub use settings::RefreshSettings;
+pub use settings::Reserve;
+pub use settings::RunSettings;
+pub use settings::Selection;
+pub use settings::SourceSettings;
+pub use settings::Tree;
+pub use settings::UsersAuth;
+pub use settings::WhatConvertsPlan;
+pub use settings::WhatConvertsSettings;
+pub use settings::WhautomatePlan;
+pub use settings::WhautomateSettings;
+pub use settings::WhautomateStream;
+
+/// The defaults of a job file, commented: the reference of what a job file may leave out.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// What takes the place of a job's own lake, servers and credentials, for the demo and rehearsals.
+#[derive(Debug, Clone)]
+pub struct StandIn {
+    /// The folder of the lake.
+    pub lake: std::path::PathBuf,
+    /// The server of every source.
+    pub base_url: Url,
+    /// The token and key of every source.
+    pub token: SecretString,
+    /// The second half of the credentials, where a provider has two.
+    pub secret: SecretString,
+}
+
+impl Job {
+    /// Reads the job file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be read, or with all that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let read = fs::read_to_string(path);
+        let text = read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Turns the text of a job file into a job; `path` says where the text stands, and the paths in
+    /// it are taken from that folder. Reads no file, no environment and no secret.
+    ///
+    /// # Errors
+    ///
+    /// With all that is wrong with the text.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let invalid = |mut problems: Vec<Problem>| {
+            problems.sort_by_key(|problem| problem.line.unwrap_or_default());
+            Err(Error::Invalid { path: path.to_owned(), problems })
+        };
+        let (lines, mut problems) = match check::check(text) {
+            Ok(checked) => checked,
+            Err(problem) => return invalid(vec![problem]),
+        };
+        match over_defaults(text)?.try_into::<JobFile>() {
+            Ok(file) => match resolve::resolve(file, path, &lines) {
+                Ok(job) if problems.is_empty() => return Ok(job),
+                Ok(_) => {}
+                Err(found) => problems.extend(found),
+            },
+            // What the check has found is also what stands in the way here.
+            Err(source) if problems.is_empty() => return Err(Error::Defaults { source }),
+            Err(_) => {}
+        }
+        invalid(problems)
+    }
+
+    /// Returns the same job on another lake, server and credentials.
+    pub fn with_stand_in(mut self, stand_in: &StandIn) -> Self {
+        self.lake.clone_from(&stand_in.lake);
+        for source in &mut self.sources {
+            source.base_url = stand_in.base_url.clone();
+            let token = SecretRef::Given(stand_in.token.clone());
+            match &mut source.provider {
+                ProviderSettings::WhatConverts(settings) => {
+                    settings.token = token;
+                    settings.secret = SecretRef::Given(stand_in.secret.clone());
+                }
+                ProviderSettings::Whautomate(settings) => settings.api_key = token,
+                ProviderSettings::Convertalk(settings) => settings.token = token,
+            }
+        }
+        self
+    }
+}
+
+/// Returns the tables of `text` laid over the defaults: those of the job, and for each source those
+/// of its provider.
+fn over_defaults(text: &str) -> Result<Table, Error> {
+    let parse = |text: &str| text.parse::<Table>().map_err(|source| Error::Defaults { source });
+    let mut merged = parse(DEFAULTS)?;
+    let mut providers = Table::new();
+    for provider in ["whatconverts", "whautomate", "convertalk"] {
+        providers.extend(merged.remove_entry(provider));
+    }
+    lay_over(&mut merged, parse(text)?);
+    let sources = merged.get_mut("sources").and_then(Value::as_array_mut);
+    for source in sources.into_iter().flatten().filter_map(Value::as_table_mut) {
+        let provider = source.get("provider").and_then(Value::as_str);
+        let defaults = provider.and_then(|name| providers.get(name)?.as_table());
+        let mut whole = defaults.cloned().unwrap_or_default();
+        lay_over(&mut whole, std::mem::take(source));
+        *source = whole;
+    }
+    Ok(merged)
+}
+
+/// Lays `over` on `under`: tables are joined key by key, anything else takes the other's place.
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
