@@ -8,6 +8,7 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod commit;
 pub mod ids;
 pub mod record;
 pub mod sandbox;
