@@ -9,6 +9,7 @@
 pub mod archive;
 pub mod checkpoint;
 pub mod clock;
+pub mod commit;
 pub mod config;
 pub mod error;
 pub mod extract;

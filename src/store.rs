@@ -185,6 +185,57 @@ impl Store {
         ignore_missing(fs::remove_dir_all(&at)).map_err(|source| fail("remove", &at, source))
     }
 
+    /// Makes a folder, and those above it, where they do not exist.
+    pub fn create_folder(&self, folder: &str) -> Result<()> {
+        let at = self.path(folder);
+        make_folder_of(&at.join("any"))
+    }
+
+    /// Returns the path of a folder that is not finished: it is never listed, and
+    /// [`Store::remove_unfinished`] removes it.
+    pub fn unfinished(folder: &str, name: &str) -> String {
+        format!("{folder}/{TEMPORARY}{name}")
+    }
+
+    /// Removes all that was never finished at any depth below a folder. The caller must know that
+    /// nobody is writing there.
+    pub fn remove_unfinished(&self, folder: &str) -> Result<()> {
+        let at = self.path(folder);
+        let mut folders = vec![at];
+        while let Some(at) = folders.pop() {
+            let entries = match fs::read_dir(&at) {
+                Ok(entries) => entries,
+                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(fail("list", &at, source)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|source| fail("list", &at, source))?;
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let at = entry.path();
+                let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+                let removed = match (unfinished, is_folder) {
+                    (true, true) => fs::remove_dir_all(&at),
+                    (true, false) => fs::remove_file(&at),
+                    (false, true) => {
+                        folders.push(at);
+                        continue;
+                    }
+                    (false, false) => continue,
+                };
+                ignore_missing(removed).map_err(|source| fail("remove", &at, source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a file or folder to a name that is free, in one step, and makes that durable.
+    pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        make_folder_of(&to)?;
+        fs::rename(&from, &to).map_err(|source| fail("rename", &from, source))?;
+        sync_folder(&to)
+    }
+
     /// Gives a file a second name, as a hard link, or as a copy where the disk knows no links.
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (self.path(from), self.path(to));

@@ -1,0 +1,166 @@
+//! What readers see of the newest commit: its snapshot folder, `latest`, and `checkpoint.json`.
+//!
+//! All of it is made from the commit, and made again where it is missing or lags. A folder appears
+//! whole, by a rename; files in it are second names of the parts, so it costs no space.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::commit::Commit;
+use crate::commit::Error;
+use crate::commit::Result;
+use crate::commit::SourceState;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::schema::StoredFile;
+use crate::store::Store;
+
+/// Where the snapshot folders lie.
+pub(super) const SNAPSHOTS: &str = "snapshots";
+
+/// The symbolic link to the newest snapshot folder.
+pub(super) const LATEST: &str = "latest";
+
+const CHECKPOINT: &str = "checkpoint.json";
+
+/// Makes what readers see of `commit`, the newest one, where it is not there yet.
+///
+/// Doing it again changes nothing. The caller holds the lake.
+pub fn derive(store: &Store, commit: &Commit) -> Result<()> {
+    let folder = folder_of(commit.snapshot);
+    let files = snapshot_files(commit);
+    if !is_whole(store, &folder, &files) {
+        build(store, commit, &folder, &files)?;
+    }
+    if store.pointee(LATEST).as_deref() != Some(folder.as_str()) {
+        store.point(LATEST, &folder)?;
+    }
+    let copy = checkpoint_copy(commit)?;
+    if store.read_if_exists(CHECKPOINT)?.as_deref() != Some(copy.as_slice()) {
+        store.write(CHECKPOINT, &copy)?;
+    }
+    Ok(())
+}
+
+/// Returns the snapshot folder of a commit.
+pub(super) fn folder_of(seq: Seq) -> String {
+    format!("{SNAPSHOTS}/{seq}")
+}
+
+/// A file of a snapshot folder.
+struct SnapshotFile<'a> {
+    /// The part it is a second name of.
+    part: &'a StoredFile,
+    /// Its path inside the folder.
+    path: String,
+}
+
+/// Returns what belongs into the snapshot folder: per source the forms its readers want.
+fn snapshot_files(commit: &Commit) -> Vec<SnapshotFile<'_>> {
+    let mut files = Vec::new();
+    for source in commit.sources.values() {
+        for part in &source.parts {
+            if source.format.shows_parquet() {
+                files.push(SnapshotFile::new(&part.file, "parts/", "leads"));
+            }
+            let csv = part.csv.iter().filter(|_| source.format.shows_csv());
+            files.extend(csv.map(|csv| SnapshotFile::new(csv, "csv/", "leads_csv")));
+        }
+    }
+    files
+}
+
+impl<'a> SnapshotFile<'a> {
+    /// The Hive folders of the part stand in the snapshot as they do in the lake.
+    fn new(part: &'a StoredFile, from: &str, to: &str) -> Self {
+        let below = part.path.strip_prefix(from).unwrap_or(&part.path);
+        Self { part, path: format!("{to}/{below}") }
+    }
+}
+
+/// A folder appears whole, yet files can be removed by hand, and copies cut short by a power cut.
+fn is_whole(store: &Store, folder: &str, files: &[SnapshotFile<'_>]) -> bool {
+    let is_there = |file: &SnapshotFile<'_>| {
+        let found = store.path(&format!("{folder}/{}", file.path)).metadata();
+        found.is_ok_and(|found| found.len() == file.part.bytes)
+    };
+    store.exists(folder) && files.iter().all(is_there)
+}
+
+fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>]) -> Result<()> {
+    // What a run that died left half-made.
+    store.remove_unfinished(SNAPSHOTS)?;
+    let staged = Store::unfinished(SNAPSHOTS, &commit.snapshot.to_string());
+    // A lake without rows has its folders too, so that `latest/leads` can always be listed.
+    for name in top_folders(commit) {
+        store.create_folder(&format!("{staged}/{name}"))?;
+    }
+    for file in files {
+        let from = &file.part.path;
+        if !store.exists(from) {
+            return Err(Error::MissingFile { path: from.clone(), seq: commit.seq });
+        }
+        store.link(from, &format!("{staged}/{}", file.path))?;
+    }
+    if store.exists(folder) {
+        remove_folder(store, folder)?;
+    }
+    Ok(store.rename(&staged, folder)?)
+}
+
+fn top_folders(commit: &Commit) -> Vec<&'static str> {
+    let formats = || commit.sources.values().map(|source| source.format);
+    let csv = formats().any(|format| format.shows_csv());
+    let parquet = !csv || formats().any(|format| format.shows_parquet());
+    let named = [(parquet, "leads"), (csv, "leads_csv")];
+    named.into_iter().filter_map(|(shown, name)| shown.then_some(name)).collect()
+}
+
+/// Removes a snapshot folder in one step, as far as readers can see.
+pub(super) fn remove_folder(store: &Store, folder: &str) -> Result<()> {
+    let name = folder.rsplit('/').next().unwrap_or(folder);
+    let hidden = Store::unfinished(SNAPSHOTS, &format!("ended-{name}"));
+    store.remove_all(&hidden)?;
+    store.rename(folder, &hidden)?;
+    Ok(store.remove_all(&hidden)?)
+}
+
+/// The newest commit's checkpoint, for people; nothing reads it back.
+#[derive(Serialize)]
+struct CheckpointCopy<'a> {
+    seq: Seq,
+    run: &'a RunId,
+    as_of: DateTime<Utc>,
+    sources: BTreeMap<&'a SourceName, SourceCopy<'a>>,
+    checkpoint: &'a Checkpoint,
+}
+
+#[derive(Serialize)]
+struct SourceCopy<'a> {
+    state: SourceState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    as_of: Option<DateTime<Utc>>,
+    rows: u64,
+}
+
+fn checkpoint_copy(commit: &Commit) -> Result<Vec<u8>> {
+    let sources = commit.sources.iter().map(|(name, source)| {
+        let why = source.why.as_deref();
+        (name, SourceCopy { state: source.state, why, as_of: source.as_of, rows: source.rows })
+    });
+    let copy = CheckpointCopy {
+        seq: commit.seq,
+        run: &commit.run,
+        as_of: commit.created_at,
+        sources: sources.collect(),
+        checkpoint: &commit.checkpoint,
+    };
+    let encoded = serde_json::to_vec_pretty(&copy);
+    encoded.map_err(|source| Error::Encode { what: "checkpoint", source })
+}

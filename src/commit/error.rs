@@ -1,0 +1,196 @@
+//! What can go wrong with a lake's own files, and what to do about it.
+
+use std::io;
+
+use crate::commit::Holder;
+use crate::ids::Seq;
+use crate::store;
+
+/// The result of a call on a lake's commits and state.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error from a lake's commits and state.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file is not in the form that leadpipe writes.
+    #[error("file `{path}` of the lake is damaged")]
+    Damaged {
+        /// The file, relative to the lake.
+        path: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A commit file has the number of another commit in it.
+    #[error("file `{path}` holds commit {seq}")]
+    Misnamed {
+        /// The file, relative to the lake.
+        path: String,
+        /// The number in it.
+        seq: Seq,
+    },
+    /// A file was written by a later leadpipe.
+    #[error("file `{path}` has version `{version}`, which this leadpipe does not know")]
+    NewerVersion {
+        /// The file, relative to the lake.
+        path: String,
+        /// The version in it.
+        version: String,
+    },
+    /// There is no such commit, or no longer.
+    #[error("the lake has no commit {seq}")]
+    NoCommit {
+        /// The number asked for.
+        seq: Seq,
+    },
+    /// Another run has written a commit with this number.
+    #[error("commit {seq} was written by another run")]
+    Taken {
+        /// The number both wanted.
+        seq: Seq,
+    },
+    /// A commit that contradicts itself was to be written: a bug of ours.
+    #[error("commit {seq} is not sound: {reason}")]
+    Invalid {
+        /// Its number.
+        seq: Seq,
+        /// What contradicts.
+        reason: &'static str,
+    },
+    /// A value could not be put into its stored form: a bug of ours.
+    #[error("failed to encode `{what}`")]
+    Encode {
+        /// What was to be stored.
+        what: &'static str,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file that a commit names is not there.
+    #[error("file `{path}`, named by commit {seq}, is missing")]
+    MissingFile {
+        /// The file, relative to the lake.
+        path: String,
+        /// The commit that names it.
+        seq: Seq,
+    },
+    /// Another run holds the lake.
+    #[error("another run holds the lake{}", describe(.holder.as_deref()))]
+    Held {
+        /// Who holds it, where the lock tells.
+        holder: Option<Box<Holder>>,
+    },
+    /// The lock could not be tried.
+    #[error("failed to lock `{path}`")]
+    Lock {
+        /// The lock, relative to the lake.
+        path: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The lake's key is gone.
+    #[error("the lake's key `{path}` (fingerprint {fingerprint}) is missing")]
+    KeyMissing {
+        /// Where it should lie, relative to the lake.
+        path: &'static str,
+        /// The fingerprint in the commits.
+        fingerprint: String,
+    },
+    /// A key that is not the one the lake was made with.
+    #[error(
+        "the key from {origin} (fingerprint {found}) is not the lake's (fingerprint {expected})"
+    )]
+    KeyDiffers {
+        /// Where the key came from.
+        origin: &'static str,
+        /// The fingerprint in the commits.
+        expected: String,
+        /// The fingerprint of the key at hand.
+        found: String,
+    },
+    /// The key file is not 64 hex digits.
+    #[error("the lake's key `{path}` is damaged")]
+    KeyDamaged {
+        /// Where it lies, relative to the lake.
+        path: &'static str,
+    },
+    /// A key that could be found by trying.
+    #[error("the key from `[privacy]` has {bytes} bytes; it must have at least {least}")]
+    KeyTooShort {
+        /// Its length.
+        bytes: usize,
+        /// The least length taken.
+        least: usize,
+    },
+    /// The operating system gave no random bytes.
+    #[error("failed to make a key: no random bytes ({reason})")]
+    Random {
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A reader asked for changes since a commit that is still to come.
+    #[error("commit {since} is not of this lake, whose newest is {latest}")]
+    SinceAhead {
+        /// The number asked for.
+        since: Seq,
+        /// The newest commit; 0 where there is none.
+        latest: Seq,
+    },
+}
+
+impl Error {
+    /// Returns what the user can do, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NewerVersion { .. } => {
+                "a newer leadpipe wrote this lake; use that version or a later one".to_owned()
+            }
+            Self::Damaged { path, .. } | Self::Misnamed { path, .. } => format!(
+                "restore `{path}` from a backup of the lake; `leadpipe verify` tells what else is \
+                 unsound"
+            ),
+            Self::MissingFile { path, .. } => format!(
+                "restore `{path}` from a backup of the lake; without one, `leadpipe verify` tells \
+                 what is lost"
+            ),
+            Self::Taken { .. } => {
+                "nothing is lost; run the command again, or let runs wait with --lock-wait"
+                    .to_owned()
+            }
+            Self::Held { .. } => {
+                "wait for it to end, or start with --lock-wait, e.g. --lock-wait 30m".to_owned()
+            }
+            Self::Lock { .. } => {
+                "the lake must lie on a disk that knows file locks and that you may write to"
+                    .to_owned()
+            }
+            Self::KeyMissing { path, .. } => format!(
+                "restore `{path}` from a backup, or give the same key as `[privacy] key`; with \
+                 another key, `email_key` and `phone_key` of old and new rows would not match"
+            ),
+            Self::KeyDiffers { .. } => {
+                "give the key the lake was made with; another key needs another lake".to_owned()
+            }
+            Self::KeyDamaged { path } => {
+                format!("restore `{path}` from a backup: 64 hex digits on one line")
+            }
+            Self::KeyTooShort { .. } => "`openssl rand -hex 32` makes a good one".to_owned(),
+            Self::SinceAhead { .. } => {
+                "read the whole snapshot with `leadpipe files`, and keep the number it names"
+                    .to_owned()
+            }
+            Self::Store(_)
+            | Self::NoCommit { .. }
+            | Self::Invalid { .. }
+            | Self::Encode { .. }
+            | Self::Random { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn describe(holder: Option<&Holder>) -> String {
+    holder.map(|holder| format!(": {holder}")).unwrap_or_default()
+}

@@ -1,0 +1,114 @@
+//! The key behind `email_key` and `phone_key`.
+//!
+//! It is made with the lake, or given by the job, and never changes: rows keyed by another would
+//! not match. Each commit names its fingerprint, which tells nothing of the key.
+
+use std::fmt;
+use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
+use secrecy::ExposeSecret;
+use secrecy::SecretBox;
+
+use crate::commit::Error;
+use crate::commit::Result;
+use crate::store;
+use crate::store::Store;
+
+/// A lake's key. It cannot be printed.
+pub struct Key {
+    secret: SecretBox<[u8]>,
+    fingerprint: String,
+}
+
+impl Key {
+    /// Returns the key's bytes, for an HMAC and nothing else.
+    pub fn expose(&self) -> &[u8] {
+        self.secret.expose_secret()
+    }
+
+    /// Returns the name of the key in commits: 16 hex digits.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn new(secret: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("leadpipe identity key fingerprint v1");
+        let hash = hasher.update(secret).finalize().to_hex();
+        Self { secret: SecretBox::new(secret.into()), fingerprint: hash[..16].to_owned() }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Key")
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns the lake's key: the one `given` by the job, else the one in `state/key`, which is made
+/// for a lake without commits.
+///
+/// `known` is the fingerprint in the newest commit. A key that is missing or differs from it is an
+/// error, never replaced.
+pub fn identity_key(store: &Store, given: Option<&[u8]>, known: Option<&str>) -> Result<Key> {
+    let (key, origin) = match given {
+        Some(given) => (given_key(given)?, "`[privacy]`"),
+        None => (stored_key(store, known)?, "`state/key`"),
+    };
+    match known {
+        Some(known) if known != key.fingerprint => {
+            Err(Error::KeyDiffers { origin, expected: known.to_owned(), found: key.fingerprint })
+        }
+        _ => Ok(key),
+    }
+}
+
+const KEY: &str = "state/key";
+const KEY_BYTES: usize = 32;
+
+/// The fingerprint stands in every commit, so a key must withstand being searched for.
+const LEAST_BYTES: usize = 16;
+
+fn given_key(given: &[u8]) -> Result<Key> {
+    if given.len() < LEAST_BYTES {
+        return Err(Error::KeyTooShort { bytes: given.len(), least: LEAST_BYTES });
+    }
+    Ok(Key::new(given))
+}
+
+fn stored_key(store: &Store, known: Option<&str>) -> Result<Key> {
+    if let Some(hex) = store.read_if_exists(KEY)? {
+        return decode(&hex).map(|secret| Key::new(&secret));
+    }
+    if let Some(known) = known {
+        return Err(Error::KeyMissing { path: KEY, fingerprint: known.to_owned() });
+    }
+    make(store)?;
+    // Where another run was first, its key counts.
+    decode(&store.read(KEY)?).map(|secret| Key::new(&secret))
+}
+
+fn make(store: &Store) -> Result<()> {
+    let mut secret = [0; KEY_BYTES];
+    let filled = getrandom::fill(&mut secret);
+    filled.map_err(|error| Error::Random { reason: error.to_string() })?;
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    store.write_if_absent(KEY, format!("{hex}\n").as_bytes())?;
+    let at = store.path(KEY);
+    let set = fs::set_permissions(&at, Permissions::from_mode(0o600));
+    Ok(set.map_err(|source| store::Error { action: "protect", path: at, source })?)
+}
+
+fn decode(hex: &[u8]) -> Result<Vec<u8>> {
+    let damaged = || Error::KeyDamaged { path: KEY };
+    let hex = hex.trim_ascii();
+    let digits = hex.iter().map(|digit| char::from(*digit).to_digit(16));
+    let digits: Option<Vec<u8>> =
+        digits.map(|digit| digit.and_then(|digit| u8::try_from(digit).ok())).collect();
+    let digits = digits.filter(|digits| digits.len() == 2 * KEY_BYTES).ok_or_else(damaged)?;
+    Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}

@@ -1,0 +1,268 @@
+//! The commit: one file that makes parts, changes and checkpoint visible together.
+//!
+//! A lake's truth is `commits/<seq>.json`, written put-if-absent: whoever loses the race for a
+//! number changes nothing. What else a reader sees (`snapshots/`, `latest`, `checkpoint.json`) is
+//! made from the newest commit by [`derive()`] and made again where it lags. [`keep()`] ends old
+//! snapshots and removes what only ended ones name; [`Lock`] lets one run at a time hold the lake.
+//! Everything here blocks, except waiting for the lock; nothing here reads the clock.
+
+mod derive;
+mod discard;
+mod error;
+mod files;
+mod keep;
+mod key;
+mod lock;
+mod runs;
+mod segments;
+mod stored;
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::checkpoint::Checkpoint;
+use crate::ids::ProviderId;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::schema::ChangeFile;
+use crate::schema::PartFile;
+use crate::schema::RejectFile;
+use crate::store::Store;
+
+pub use derive::derive;
+pub use discard::discard;
+pub use error::Error;
+pub use error::Result;
+pub use files::FilesAnswer;
+pub use files::LivingFile;
+pub use files::SeqChanges;
+pub use files::files;
+pub use keep::Keep;
+pub use keep::Removed;
+pub use keep::ended;
+pub use keep::keep;
+pub use key::Key;
+pub use key::identity_key;
+pub use lock::Holder;
+pub use lock::Lock;
+pub use lock::holder;
+pub use runs::RunRecord;
+pub use runs::RunState;
+pub use runs::begin_run;
+pub use runs::bury_run;
+pub use runs::dead_runs;
+pub use runs::end_run;
+pub use runs::prune_runs;
+pub use runs::runs;
+pub use segments::Segment;
+pub use segments::segments_to_drop;
+pub use stored::commit_schema;
+
+/// What a lake holds as of one moment, and how it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Its number: the parent's plus one, the first is 1.
+    pub seq: Seq,
+    /// The commit it builds on; `None` for a lake's first.
+    pub parent: Option<Seq>,
+    /// The run that wrote it; the names of its new files carry this id.
+    pub run: RunId,
+    /// The name of the job that run did.
+    pub job: String,
+    /// The command that run was, e.g. `sync`.
+    pub command: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// The version of leadpipe that wrote it, e.g. `0.1.0`.
+    pub leadpipe: String,
+    /// The version of the lead schema of all its parts.
+    pub schema_version: u32,
+    /// The fingerprint of the key behind `email_key` and `phone_key`; see [`identity_key`].
+    pub key_fingerprint: String,
+    /// What it holds, by source.
+    pub sources: BTreeMap<SourceName, SourceCommit>,
+    /// What was read to get here.
+    pub checkpoint: Checkpoint,
+    /// What it changed; without rows where it changed nothing.
+    pub changes: ChangeFile,
+    /// What could not be mapped since the parent.
+    pub rejects: Vec<RejectFile>,
+    /// The commit whose snapshot folder shows these parts: its own number, or an older one where
+    /// nothing changed since.
+    pub snapshot: Seq,
+    /// When the archive was last searched for segments that may go.
+    pub archive_checked_at: Option<DateTime<Utc>>,
+}
+
+/// What a commit holds of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceCommit {
+    /// The platform.
+    pub provider: ProviderId,
+    /// The job that last wrote the source.
+    pub job: String,
+    /// The fingerprint of schema version and mapping settings of all its rows.
+    pub mapping: String,
+    /// The fingerprint of the job's `[load]` and `[privacy]`.
+    pub settings: String,
+    /// How its parts are cut; fixed at its first write.
+    pub partition: Partitioning,
+    /// The forms in which readers see it.
+    pub format: Format,
+    /// Rows in all its parts.
+    pub rows: u64,
+    /// Its living parts.
+    pub parts: Vec<PartFile>,
+    /// When the stalest of what its job asks for was read; `None` where some never was.
+    pub as_of: Option<DateTime<Utc>>,
+    /// How far its reading got.
+    pub state: SourceState,
+    /// Why it is not complete, for people.
+    pub why: Option<String>,
+    /// Its earlier names, under which its archive may still lie.
+    pub was: Vec<SourceName>,
+}
+
+/// How the parts of a source are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Partitioning {
+    /// By year of `created_at`.
+    Year,
+    /// By month of `created_at`.
+    Month,
+    /// Not at all.
+    None,
+}
+
+/// The forms in which readers see the rows of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Parquet, in `leads`.
+    Parquet,
+    /// CSV, in `leads_csv`; the state is Parquet all the same.
+    Csv,
+    /// Both, side by side.
+    Both,
+}
+
+impl Format {
+    /// Tells whether readers see Parquet.
+    pub fn shows_parquet(self) -> bool {
+        matches!(self, Self::Parquet | Self::Both)
+    }
+
+    /// Tells whether readers see CSV.
+    pub fn shows_csv(self) -> bool {
+        matches!(self, Self::Csv | Self::Both)
+    }
+}
+
+/// How far the reading of a source got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceState {
+    /// All that its job asks for was read.
+    Complete,
+    /// Some of it is still to be read.
+    Partial,
+    /// Its reading failed; its rows stay as they were.
+    Failed,
+    /// Only other jobs name it; this commit left it as it was.
+    Kept,
+    /// The job that last wrote it no longer names it; its rows stay.
+    Retired,
+}
+
+impl Commit {
+    /// Returns the paths of all its parts, Parquet and CSV.
+    pub fn part_paths(&self) -> impl Iterator<Item = &str> {
+        let parts = self.sources.values().flat_map(|source| &source.parts);
+        parts.flat_map(|part| {
+            let csv = part.csv.iter().map(|csv| csv.path.as_str());
+            std::iter::once(part.file.path.as_str()).chain(csv)
+        })
+    }
+
+    /// Returns the paths of what goes together with its commit file: changes and rejects.
+    pub fn log_paths(&self) -> impl Iterator<Item = &str> {
+        let rejects = self.rejects.iter().map(|rejects| rejects.file.path.as_str());
+        std::iter::once(self.changes.file.path.as_str()).chain(rejects)
+    }
+
+    /// Returns why the commit must not be written, where it must not.
+    fn fault(&self) -> Option<&'static str> {
+        let first = self.parent.map_or(Seq(1), Seq::next);
+        let wants_csv = |source: &&SourceCommit| source.format.shows_csv();
+        let mut parts = self.sources.values().filter(wants_csv).flat_map(|source| &source.parts);
+        if self.seq != first {
+            Some("its number is not the parent's plus one")
+        } else if self.snapshot > self.seq {
+            Some("it names a snapshot that is newer than itself")
+        } else if parts.any(|part| part.csv.is_none()) {
+            Some("a source that readers see as CSV has a part without CSV")
+        } else {
+            None
+        }
+    }
+}
+
+/// Where the commit files lie.
+const COMMITS: &str = "commits";
+
+fn path_of(seq: Seq) -> String {
+    format!("{COMMITS}/{seq}.json")
+}
+
+/// Returns the numbers of all commit files, ascending.
+pub fn list(store: &Store) -> Result<Vec<Seq>> {
+    let names = store.list(COMMITS)?;
+    let mut numbers: Vec<Seq> = names.iter().filter_map(|name| seq_of(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Only names as we write them count: `1.json` would read a file that is not there.
+fn seq_of(name: &str) -> Option<Seq> {
+    let seq = Seq(name.strip_suffix(".json")?.parse().ok()?);
+    (format!("{seq}.json") == name).then_some(seq)
+}
+
+/// Reads the newest commit, or returns `None` for a lake without one.
+///
+/// A newest file that cannot be read is an error, never passed over: the one before it names parts
+/// that may be gone.
+pub fn latest(store: &Store) -> Result<Option<Commit>> {
+    list(store)?.last().map(|seq| read(store, *seq)).transpose()
+}
+
+/// Reads one commit.
+pub fn read(store: &Store, seq: Seq) -> Result<Commit> {
+    let path = path_of(seq);
+    let bytes = store.read_if_exists(&path)?.ok_or(Error::NoCommit { seq })?;
+    let commit = stored::decode(&path, &bytes)?;
+    if commit.seq != seq {
+        return Err(Error::Misnamed { path, seq: commit.seq });
+    }
+    Ok(commit)
+}
+
+/// Writes a commit, and with it makes all that it names visible.
+///
+/// The files it names must be durable. Returns [`Error::Taken`], and changes nothing, where another
+/// run has written this number.
+pub fn write(store: &Store, commit: &Commit) -> Result<()> {
+    let seq = commit.seq;
+    if let Some(reason) = commit.fault() {
+        return Err(Error::Invalid { seq, reason });
+    }
+    let bytes = stored::encode(commit)?;
+    if store.write_if_absent(&path_of(seq), &bytes)? { Ok(()) } else { Err(Error::Taken { seq }) }
+}

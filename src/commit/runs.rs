@@ -1,0 +1,219 @@
+//! A record of each run, written at its start and at its end.
+//!
+//! A run that began and did not end, and does not hold the lake, has died: the next run cleans up
+//! after it (see [`discard`](crate::commit::discard)) and buries it. Records are history, not
+//! truth: one that cannot be read is passed over with a warning.
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use serde::Deserialize;
+use serde::Serialize;
+use tracing::warn;
+
+use crate::commit::Error;
+use crate::commit::Holder;
+use crate::commit::Result;
+use crate::commit::stored::decode_versioned;
+use crate::ids::RunId;
+use crate::store::Store;
+
+/// What is known of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// Its id.
+    pub run: RunId,
+    /// The command, e.g. `sync`.
+    pub command: String,
+    /// The name of the job.
+    pub job: String,
+    /// The process.
+    pub pid: u32,
+    /// The machine it ran on.
+    pub host: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended, or was found dead.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// How it stands.
+    pub state: RunState,
+    /// Its exit code, where it ended by itself.
+    pub exit_code: Option<i32>,
+    /// What it did: the summary in its `--json` form.
+    pub summary: Option<serde_json::Value>,
+}
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It began and did not end yet, as far as its record tells.
+    Running,
+    /// It ended by itself.
+    Ended,
+    /// It was found dead, and cleaned up after.
+    Died,
+}
+
+/// Records that the run of `holder` begins.
+pub fn begin_run(store: &Store, holder: &Holder) -> Result<()> {
+    let record = RunRecord {
+        run: holder.run.clone(),
+        command: holder.command.clone(),
+        job: holder.job.clone(),
+        pid: holder.pid,
+        host: holder.host.clone(),
+        started_at: holder.since,
+        ended_at: None,
+        state: RunState::Running,
+        exit_code: None,
+        summary: None,
+    };
+    write(store, record)
+}
+
+/// Records that the run of `holder` ends by itself.
+pub fn end_run(
+    store: &Store,
+    holder: &Holder,
+    exit_code: i32,
+    summary: serde_json::Value,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let record = RunRecord {
+        run: holder.run.clone(),
+        command: holder.command.clone(),
+        job: holder.job.clone(),
+        pid: holder.pid,
+        host: holder.host.clone(),
+        started_at: holder.since,
+        ended_at: Some(now),
+        state: RunState::Ended,
+        exit_code: Some(exit_code),
+        summary: Some(summary),
+    };
+    write(store, record)
+}
+
+/// Records that a run was found dead, once its files are discarded.
+pub fn bury_run(store: &Store, dead: RunRecord, now: DateTime<Utc>) -> Result<()> {
+    write(store, RunRecord { state: RunState::Died, ended_at: Some(now), ..dead })
+}
+
+/// Returns all recorded runs, newest first.
+pub fn runs(store: &Store) -> Result<Vec<RunRecord>> {
+    let mut records = Vec::new();
+    for name in store.list(RUNS)? {
+        let path = format!("{RUNS}/{name}");
+        match read(store, &path) {
+            Ok(record) => records.extend(record),
+            Err(error) => warn!(path, %error, "passed over the record of a run"),
+        }
+    }
+    records
+        .sort_by(|left, right| (right.started_at, &right.run).cmp(&(left.started_at, &left.run)));
+    Ok(records)
+}
+
+/// Returns the runs that died: begun, not ended, and not `current`, which holds the lake.
+pub fn dead_runs(store: &Store, current: &RunId) -> Result<Vec<RunRecord>> {
+    let mut records = runs(store)?;
+    records.retain(|record| record.state == RunState::Running && record.run != *current);
+    Ok(records)
+}
+
+/// Removes records of runs that began more than 90 days ago and are not among the newest 20, nor
+/// waiting to be cleaned up after; returns how many.
+pub fn prune_runs(store: &Store, now: DateTime<Utc>) -> Result<usize> {
+    let old = runs(store)?
+        .into_iter()
+        .skip(KEEP_NEWEST)
+        .filter(|record| record.state != RunState::Running && now - record.started_at > KEEP_AGE);
+    let mut removed = 0;
+    for record in old {
+        store.remove(&path_of(&record.run))?;
+        removed += 1;
+    }
+    Ok(removed)
+}
+
+const RUNS: &str = "state/runs";
+const KEEP_NEWEST: usize = 20;
+const KEEP_AGE: TimeDelta = TimeDelta::days(90);
+
+fn path_of(run: &RunId) -> String {
+    format!("{RUNS}/{run}.json")
+}
+
+/// The on-disk form of a run's record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "version")]
+enum Stored {
+    #[serde(rename = "1")]
+    V1(RecordV1),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct RecordV1 {
+    run: RunId,
+    state: RunState,
+    command: String,
+    job: String,
+    pid: u32,
+    host: String,
+    started_at: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    summary: Option<serde_json::Value>,
+}
+
+impl From<RecordV1> for RunRecord {
+    fn from(stored: RecordV1) -> Self {
+        Self {
+            run: stored.run,
+            command: stored.command,
+            job: stored.job,
+            pid: stored.pid,
+            host: stored.host,
+            started_at: stored.started_at,
+            ended_at: stored.ended_at,
+            state: stored.state,
+            exit_code: stored.exit_code,
+            summary: stored.summary,
+        }
+    }
+}
+
+impl From<RunRecord> for RecordV1 {
+    fn from(record: RunRecord) -> Self {
+        Self {
+            run: record.run,
+            state: record.state,
+            command: record.command,
+            job: record.job,
+            pid: record.pid,
+            host: record.host,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            exit_code: record.exit_code,
+            summary: record.summary,
+        }
+    }
+}
+
+fn write(store: &Store, record: RunRecord) -> Result<()> {
+    let path = path_of(&record.run);
+    let encoded = serde_json::to_vec_pretty(&Stored::V1(record.into()));
+    let bytes = encoded.map_err(|source| Error::Encode { what: "run", source })?;
+    Ok(store.write(&path, &bytes)?)
+}
+
+fn read(store: &Store, path: &str) -> Result<Option<RunRecord>> {
+    let Some(bytes) = store.read_if_exists(path)? else { return Ok(None) };
+    match decode_versioned(path, &bytes, &["1"])? {
+        Stored::V1(record) => Ok(Some(record.into())),
+    }
+}
