@@ -1,10 +1,3 @@
-<<<<<<< HEAD
-//! What every error can say beside what happened: what to do about it.
-
-/// Advice for the person who reads an error; the error's own text only says what happened.
-pub trait Hint {
-    /// Returns one sentence that says what to do, where there is something to do.
-=======
 //! What every stage's error can do besides saying what happened.
 //!
 //! Each stage has its own error type beside its code; this trait is the one thing they share. An
@@ -16,6 +9,5 @@ pub trait Hint {
     /// there is nothing to say beyond the error itself.
     ///
     /// A hint holds no secret and no personal data. It may span lines, one advice each.
->>>>>>> config
     fn hint(&self) -> Option<String>;
 }
