@@ -83,6 +83,8 @@ pub enum Reason {
     History,
     /// Asked for by `backfill`.
     Backfill,
+    /// Single leads asked for by id, since a whole reading did not show them.
+    Lookup,
 }
 
 impl Reason {
@@ -93,6 +95,7 @@ impl Reason {
             Self::NewTime => "new time and late changes",
             Self::History => "history not read yet",
             Self::Backfill => "asked for by backfill",
+            Self::Lookup => "leads that a whole reading did not show",
         }
     }
 }

@@ -180,8 +180,7 @@ impl Caller {
 
     fn is_nearly_spent(&self) -> bool {
         let Ok(budget) = self.quota.budget() else { return false };
-        let used = u64::from(budget.used);
-        budget.allowance.is_some_and(|allowance| used * 10 >= u64::from(allowance) * 9)
+        budget.allowance.is_some_and(|allowance| budget.used * 10 >= u64::from(allowance) * 9)
     }
 
     fn settle_quota(&self, error: Error) -> Error {

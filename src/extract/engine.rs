@@ -156,7 +156,9 @@ impl Reader<'_> {
                 None => break,
                 Some((_, Ok((header, facts)))) => book.add(&header, &facts),
                 Some((page, Err(error))) if error.may_be_one_row() => failed.push((page, error)),
-                Some((page, Err(error))) if self.is_past_end(page, &error) => failed.push((page, error)),
+                Some((page, Err(error))) if self.is_past_end(page, &error) => {
+                    failed.push((page, error))
+                }
                 Some((_, Err(error))) => stop = Some(error),
             }
             if book.repeats().is_some() {
@@ -421,7 +423,9 @@ const FAILURES_THAT_MEAN_DOWN: u32 = 8;
 /// Cuts page `page` of `size` rows into pages of a smaller size that cover exactly its rows, the
 /// first of them last; none for a single row.
 fn pieces_of(page: u32, size: u32) -> Vec<(u32, u32)> {
-    let Some(factor) = (2..=size).find(|factor| size % factor == 0) else { return Vec::new() };
+    let Some(factor) = (2..=size).find(|factor| size.is_multiple_of(*factor)) else {
+        return Vec::new();
+    };
     let first = (page - 1) * factor + 1;
     (first..first + factor).rev().map(|page| (page, size / factor)).collect()
 }
@@ -536,20 +540,28 @@ impl Book {
         let start = u64::from(page - 1) * size;
         let entries = self.entries.range(start..start + size);
         let held: u64 = entries.map(|(_, entry)| u64::from(entry.size)).sum();
-        let holes: u64 = self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
+        let holes: u64 =
+            self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
         held + holes >= size
     }
 
     fn last_page(&self) -> u32 {
-        self.entries.values().filter(|entry| entry.size == self.size).map(|e| e.page).max().unwrap_or(0)
+        self.entries
+            .values()
+            .filter(|entry| entry.size == self.size)
+            .map(|e| e.page)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Without a total, an empty page is the end, and so is a page that shows fewer rows than one
     /// that was full.
     fn page_is_last(&self, page: u32) -> bool {
         let rows = |entry: &Entry| entry.ids.len() as u64 + entry.rejects;
-        let last = self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
-        let first_is_full = self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
+        let last =
+            self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
+        let first_is_full =
+            self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
         last.is_some_and(|entry| {
             rows(entry) == 0 || (first_is_full && rows(entry) < u64::from(entry.size))
         })
@@ -580,9 +592,12 @@ impl Book {
     /// Returns the place of the first page that shows the same rows as the one before it.
     fn repeats(&self) -> Option<u64> {
         let pages = self.total_pages.unwrap_or(u32::MAX);
-        let whole = self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
+        let whole =
+            self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
         let whole: Vec<_> = whole.collect();
-        let equal = whole.windows(2).find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
+        let equal = whole
+            .windows(2)
+            .find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
         equal.map(|pair| *pair[1].0)
     }
 

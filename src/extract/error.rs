@@ -179,10 +179,7 @@ impl Error {
     /// Tells whether smaller pages may get round the trouble: the provider answers, but this page
     /// never comes right.
     pub fn may_be_one_row(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable { .. } | Self::Broken { .. } | Self::TooLarge { .. }
-        )
+        matches!(self, Self::Unavailable { .. } | Self::Broken { .. } | Self::TooLarge { .. })
     }
 
     /// Returns how long the provider asks to wait.
@@ -206,11 +203,15 @@ impl Hint for Error {
                 "set `date_parameters = [\"date_start\", \"date_end\"]` for this source (or back to \
                  `[\"start_date\", \"end_date\"]`): sources of the provider disagree on the names"
             }
-            Self::PageIgnored { .. } => "nothing was lost; please report it with the provider's name",
+            Self::PageIgnored { .. } => {
+                "nothing was lost; please report it with the provider's name"
+            }
             Self::Redirected { .. } => "if that is where the API lives now, set it as `base_url`",
             Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_mb`",
             Self::Ledger(error) => return error.hint(),
-            Self::Connect { .. } => "look at the network and at `base_url`, then run the same again",
+            Self::Connect { .. } => {
+                "look at the network and at `base_url`, then run the same again"
+            }
             Self::Unavailable { .. } => "run the same again later; what is held is not asked again",
             _ => return None,
         };

@@ -398,10 +398,17 @@ mod tests {
                      {"date_created":"2025-01-01 01:00:00","lead_id":"2"},
                      {"lead_id":null,"date_created":"2025-01-01T00:00:00-05:00"}, 7, null, "x", [1]]}"#;
         let facts = read_leads(body).unwrap();
-        assert_eq!((facts.page, facts.size, facts.total_pages, facts.total), (Some(2), Some(25), Some(3), Some(61)));
+        assert_eq!(
+            (facts.page, facts.size, facts.total_pages, facts.total),
+            (Some(2), Some(25), Some(3), Some(61))
+        );
         let ids: Vec<_> = facts.rows.iter().map(|row| row.id).collect();
         assert_eq!(ids, [Some(id_hash("1")), Some(id_hash("2")), None, None, None, None, None]);
-        let hours: Vec<_> = facts.rows.iter().filter_map(|row| Some(row.created_at?.format("%H").to_string())).collect();
+        let hours: Vec<_> = facts
+            .rows
+            .iter()
+            .filter_map(|row| Some(row.created_at?.format("%H").to_string()))
+            .collect();
         assert_eq!(hours, ["00", "01", "05"]);
     }
 
@@ -420,26 +427,36 @@ mod tests {
     #[test]
     fn an_error_is_an_error_whatever_the_status() {
         let body = br#"{"error_message":"Invalid account ID."}"#;
-        assert!(matches!(read_leads(body), Err(Error::Refused { text, .. }) if text == "Invalid account ID."));
+        assert!(
+            matches!(read_leads(body), Err(Error::Refused { text, .. }) if text == "Invalid account ID.")
+        );
         let refused = refuse_bad_status(&answer(410, r#"{"error_message":"Bad range"}"#));
         assert!(matches!(refused, Err(Error::Refused { status: 410, .. })));
-        let wrong = refuse_bad_status(&answer(401, r#"{"error_message":"Authentication failed."}"#));
-        assert!(matches!(wrong, Err(Error::Unauthorized { text, .. }) if text == "Authentication failed."));
+        let wrong =
+            refuse_bad_status(&answer(401, r#"{"error_message":"Authentication failed."}"#));
+        assert!(
+            matches!(wrong, Err(Error::Unauthorized { text, .. }) if text == "Authentication failed.")
+        );
         let html = refuse_bad_status(&answer(404, "<html>"));
         assert!(matches!(html, Err(Error::Refused { status: 404, .. })));
         let day = refuse_bad_status(&answer(403, r#"{"error_message":"Daily limit exceeded"}"#));
         assert!(matches!(day, Err(Error::UsedUp { .. })));
-        assert!(matches!(read_leads(b"<html>"), Err(Error::Broken { detail, .. }) if detail.contains("HTML")));
+        assert!(
+            matches!(read_leads(b"<html>"), Err(Error::Broken { detail, .. }) if detail.contains("HTML"))
+        );
         assert!(matches!(read_leads(br#"{"leads":["#), Err(Error::Broken { .. })));
     }
 
     #[test]
     fn an_unknown_lead_is_told_under_any_status() {
         for status in [400, 404, 410] {
-            let error = refuse_bad_status(&answer(status, r#"{"error_message":"Invalid lead ID."}"#));
+            let error =
+                refuse_bad_status(&answer(status, r#"{"error_message":"Invalid lead ID."}"#));
             assert!(says_unknown_lead(&error.unwrap_err()));
         }
-        assert!(says_unknown_lead(&read_single(br#"{"error_message":"Invalid lead ID."}"#).unwrap_err()));
+        assert!(says_unknown_lead(
+            &read_single(br#"{"error_message":"Invalid lead ID."}"#).unwrap_err()
+        ));
         assert!(!read_single(br#"{"leads":[]}"#).unwrap());
         assert!(read_single(br#"{"leads":[{"lead_id":5}]}"#).unwrap());
         assert!(read_single(br#"{"lead_id":5}"#).unwrap());

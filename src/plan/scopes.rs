@@ -1,0 +1,89 @@
+//! Which scopes a source has: its partitions, as selected, times the queries they are asked with.
+
+use crate::checkpoint::Partition;
+use crate::config::MarkFilter;
+use crate::ids::SourceName;
+use crate::record::Scope;
+
+/// How a source's listing is narrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filters {
+    /// Leads marked as spam.
+    pub spam: MarkFilter,
+    /// Leads marked as duplicates.
+    pub duplicate: MarkFilter,
+}
+
+impl Filters {
+    /// Returns the queries to ask with, as `name=value` joined by `&`; one empty text where nothing
+    /// is to be said.
+    pub fn queries(self) -> Vec<String> {
+        let mut queries = vec![String::new()];
+        for (name, marks) in [("spam", self.spam), ("duplicate", self.duplicate)] {
+            let values: &[&str] = match marks {
+                MarkFilter::Default => continue,
+                MarkFilter::Without => &["false"],
+                MarkFilter::Both => &["false", "true"],
+            };
+            let joined = |query: &String, value: &str| match query.as_str() {
+                "" => format!("{name}={value}"),
+                query => format!("{query}&{name}={value}"),
+            };
+            queries =
+                queries.iter().flat_map(|q| values.iter().map(move |v| joined(q, v))).collect();
+        }
+        queries
+    }
+}
+
+/// Returns the scopes of a stream of a source: each partition that `selects` takes, with each query.
+/// Without partitions there is one, `all`.
+pub fn scopes(
+    source: &SourceName,
+    stream: &str,
+    partitions: Option<&[Partition]>,
+    selects: impl Fn(&Partition) -> bool,
+    filters: Filters,
+) -> Vec<Scope> {
+    let names: Vec<&str> = match partitions {
+        None => vec!["all"],
+        Some(listed) => {
+            listed.iter().filter(|p| selects(p)).map(|partition| partition.name.as_str()).collect()
+        }
+    };
+    let queries = filters.queries();
+    let scope = |partition: &str, query: &String| Scope {
+        source: source.clone(),
+        stream: stream.to_owned(),
+        partition: partition.to_owned(),
+        query: query.clone(),
+    };
+    names.iter().flat_map(|name| queries.iter().map(|query| scope(name, query))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_take_as_many_walks_as_that_needs() {
+        let both = Filters { spam: MarkFilter::Both, duplicate: MarkFilter::Without };
+        let none = Filters { spam: MarkFilter::Default, duplicate: MarkFilter::Default };
+        assert_eq!(both.queries(), ["spam=false&duplicate=false", "spam=true&duplicate=false"]);
+        assert_eq!(none.queries(), [""]);
+    }
+
+    #[test]
+    fn a_master_key_has_a_scope_a_selected_profile() {
+        let listed =
+            [1, 2, 3].map(|id| Partition { name: format!("profile:{id}"), account: Some(9) });
+        let source = "acme".parse().unwrap();
+        let none = Filters { spam: MarkFilter::Default, duplicate: MarkFilter::Default };
+        let selected = |partition: &Partition| partition.name != "profile:2";
+        let labels: Vec<_> = scopes(&source, "leads", Some(&listed), selected, none)
+            .iter()
+            .map(Scope::label)
+            .collect();
+        assert_eq!(labels, ["profile:1", "profile:3"]);
+    }
+}
