@@ -1,0 +1,287 @@
+//! Decides which absent leads are gone. Pure.
+//!
+//! A row is a *candidate* where its scope and creation time lie in what this run read whole, and no
+//! page of the run showed it. Absence alone proves little: a lead may have moved to a time that was
+//! not read, or a provider may have a bad night. So each is asked for by id, up to a limit; what is
+//! beyond it must be absent from a reading whose totals agree, with everything read since, or absent
+//! twice. A guard holds back more than a share of what was read.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use crate::checkpoint::Absent;
+
+/// A row that was not shown where it should have been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The lead.
+    pub lead_id: String,
+    /// The label of the scope it was last read in.
+    pub scope: String,
+    /// When the reading that missed it began.
+    pub missed_at: DateTime<Utc>,
+    /// Whether totals, distinct ids and rejects of that reading agreed.
+    pub reconciled: bool,
+}
+
+/// What was read whole in this run, and what it did not show.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Absences {
+    /// The rows not shown.
+    pub candidates: Vec<Candidate>,
+    /// Rows held in what was read whole, by scope label.
+    pub held: BTreeMap<String, u64>,
+    /// Absences known before that this run's reading has cleared: shown again.
+    pub shown_again: BTreeSet<String>,
+}
+
+/// What the provider said of leads asked for by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// Leads it does not know.
+    pub unknown: BTreeSet<String>,
+    /// Leads it showed.
+    pub found: BTreeSet<String>,
+}
+
+/// How careful to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard {
+    /// The share of the rows held in what was read above which deletes are held back.
+    pub max_ratio: f64,
+    /// Whether the user lets them through.
+    pub accepted: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Leads that are gone.
+    pub gone: BTreeSet<String>,
+    /// Leads that the guard holds back.
+    pub held_back: u64,
+    /// Absences to remember.
+    pub absent: Vec<Absent>,
+}
+
+/// A lead that the provider showed when asked is not asked for again for a week, so that rows a
+/// listing leaves out (spam, say) do not cost a request every night.
+const TRUST_FOUND: TimeDelta = TimeDelta::days(7);
+
+/// Absences remembered of a source; those beyond are found again by the next reading.
+const REMEMBERED: usize = 10_000;
+
+/// Returns the candidates to ask for by id, at most `limit`: those known longest first.
+pub fn to_look_up<'a>(
+    absences: &'a Absences,
+    known: &[Absent],
+    limit: usize,
+    now: DateTime<Utc>,
+) -> Vec<&'a Candidate> {
+    let known: BTreeMap<&str, &Absent> =
+        known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
+    let mut ask: Vec<&Candidate> = absences
+        .candidates
+        .iter()
+        .filter(|candidate| !is_trusted(known.get(candidate.lead_id.as_str()).copied(), now))
+        .collect();
+    ask.sort_by_key(|candidate| {
+        let since = known.get(candidate.lead_id.as_str()).map(|absent| absent.since);
+        (since.is_none(), since)
+    });
+    ask.truncate(limit);
+    ask
+}
+
+fn is_trusted(known: Option<&Absent>, now: DateTime<Utc>) -> bool {
+    known.and_then(|absent| absent.found_at).is_some_and(|found| now - found < TRUST_FOUND)
+}
+
+/// Decides about all candidates.
+///
+/// `all_read_since` is the start of the stalest reading of all the source's windows, `None` where
+/// some were never read.
+pub fn decide(
+    absences: &Absences,
+    lookups: &Lookups,
+    known: &[Absent],
+    guard: Guard,
+    all_read_since: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Decision {
+    let by_id: BTreeMap<&str, &Absent> =
+        known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
+    let mut decision = Decision::default();
+    let mut waiting = Vec::new();
+    for candidate in &absences.candidates {
+        let before = by_id.get(candidate.lead_id.as_str()).copied();
+        if lookups.unknown.contains(&candidate.lead_id) {
+            decision.gone.insert(candidate.lead_id.clone());
+        } else if lookups.found.contains(&candidate.lead_id) {
+            decision.absent.push(remember(candidate, before, Some(now)));
+        } else if is_trusted(before, now) {
+            decision.absent.push(remember(candidate, before, before.and_then(|b| b.found_at)));
+        } else {
+            waiting.push((candidate, before));
+        }
+    }
+    settle_waiting(absences, waiting, guard, all_read_since, &mut decision);
+    keep_unread(absences, known, &mut decision);
+    decision.absent.truncate(REMEMBERED);
+    decision
+}
+
+/// Decides about candidates that were not asked for by id.
+fn settle_waiting(
+    absences: &Absences,
+    waiting: Vec<(&Candidate, Option<&Absent>)>,
+    guard: Guard,
+    all_read_since: Option<DateTime<Utc>>,
+    decision: &mut Decision,
+) {
+    let guarded = guarded_scopes(absences, &waiting, guard);
+    for (candidate, before) in waiting {
+        let since = before.map_or(candidate.missed_at, |before| before.since);
+        let twice = before.is_some_and(|before| before.since < candidate.missed_at);
+        let all_read = all_read_since.is_some_and(|read| read >= since);
+        let proven = twice || (candidate.reconciled && (all_read || guard.accepted));
+        if guarded.contains(candidate.scope.as_str()) {
+            decision.held_back += 1;
+        } else if proven {
+            decision.gone.insert(candidate.lead_id.clone());
+        } else {
+            decision.absent.push(remember(candidate, before, None));
+        }
+    }
+}
+
+/// Returns the scopes of which too much is absent: all of them, where it is too much of the source.
+fn guarded_scopes<'a>(
+    absences: &'a Absences,
+    waiting: &[(&'a Candidate, Option<&Absent>)],
+    guard: Guard,
+) -> BTreeSet<&'a str> {
+    if guard.accepted {
+        return BTreeSet::new();
+    }
+    let mut absent: BTreeMap<&str, u64> = BTreeMap::new();
+    for (candidate, _) in waiting {
+        *absent.entry(candidate.scope.as_str()).or_default() += 1;
+    }
+    let held_in = |scope: &str| absences.held.get(scope).copied().unwrap_or(0);
+    let held_in_all: u64 = absences.held.values().sum();
+    if is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
+        return absent.into_keys().collect();
+    }
+    let too_much = |(scope, count): &(&str, u64)| is_too_much(*count, held_in(scope), guard.max_ratio);
+    absent.into_iter().filter(too_much).map(|(scope, _)| scope).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio needs no exact number")]
+fn is_too_much(absent: u64, held: u64, max_ratio: f64) -> bool {
+    absent > 0 && absent as f64 > held as f64 * max_ratio
+}
+
+fn remember(candidate: &Candidate, before: Option<&Absent>, found_at: Option<DateTime<Utc>>) -> Absent {
+    Absent {
+        lead_id: candidate.lead_id.clone(),
+        since: before.map_or(candidate.missed_at, |before| before.since),
+        reconciled: candidate.reconciled,
+        found_at,
+    }
+}
+
+/// Absences that this run's reading says nothing about stay remembered.
+fn keep_unread(absences: &Absences, known: &[Absent], decision: &mut Decision) {
+    let judged: BTreeSet<&str> =
+        absences.candidates.iter().map(|candidate| candidate.lead_id.as_str()).collect();
+    let unread = known.iter().filter(|absent| {
+        !judged.contains(absent.lead_id.as_str()) && !absences.shown_again.contains(&absent.lead_id)
+    });
+    decision.absent.extend(unread.cloned());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(day: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(day)
+    }
+
+    fn absences(count: usize, held: u64, day: i64) -> Absences {
+        let candidate = |index: usize| Candidate {
+            lead_id: format!("lead-{index}"),
+            scope: "all".into(),
+            missed_at: at(day),
+            reconciled: true,
+        };
+        Absences {
+            candidates: (0..count).map(candidate).collect(),
+            held: [("all".to_owned(), held)].into(),
+            shown_again: BTreeSet::new(),
+        }
+    }
+
+    const GUARD: Guard = Guard { max_ratio: 0.2, accepted: false };
+
+    fn unknown(ids: &[&str]) -> Lookups {
+        let unknown = ids.iter().map(|id| (*id).to_owned()).collect();
+        Lookups { unknown, found: BTreeSet::new() }
+    }
+
+    #[test]
+    fn a_lead_the_provider_does_not_know_is_gone_whatever_the_guard_says() {
+        let decision = decide(&absences(2, 2, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, None, at(1));
+        assert_eq!(decision.gone.len(), 2);
+        assert_eq!(decision.held_back, 0);
+    }
+
+    #[test]
+    fn a_lead_the_provider_shows_stays_and_is_not_asked_for_again_for_a_week() {
+        let lookups = Lookups { found: ["lead-0".to_owned()].into(), ..Lookups::default() };
+        let first = decide(&absences(1, 100, 1), &lookups, &[], GUARD, Some(at(9)), at(1));
+        assert!(first.gone.is_empty());
+        let again = absences(1, 100, 2);
+        assert!(to_look_up(&again, &first.absent, 20, at(2)).is_empty());
+        let second = decide(&again, &Lookups::default(), &first.absent, GUARD, Some(at(9)), at(2));
+        assert!(second.gone.is_empty());
+        assert_eq!(to_look_up(&absences(1, 100, 9), &second.absent, 20, at(9)).len(), 1);
+    }
+
+    #[test]
+    fn beyond_the_lookups_a_lead_must_be_absent_twice_or_everything_read_since() {
+        let none = Lookups::default();
+        let first = decide(&absences(1, 100, 5), &none, &[], GUARD, Some(at(4)), at(5));
+        assert!(first.gone.is_empty());
+        let twice = decide(&absences(1, 100, 6), &none, &first.absent, GUARD, Some(at(4)), at(6));
+        assert_eq!(twice.gone.len(), 1);
+        let all_read = decide(&absences(1, 100, 5), &none, &[], GUARD, Some(at(5)), at(5));
+        assert_eq!(all_read.gone.len(), 1);
+    }
+
+    #[test]
+    fn too_much_at_once_is_held_back_until_it_is_accepted() {
+        let none = Lookups::default();
+        let held = decide(&absences(30, 100, 5), &none, &[], GUARD, Some(at(9)), at(5));
+        assert_eq!((held.gone.len(), held.held_back), (0, 30));
+        let accepted = Guard { accepted: true, ..GUARD };
+        let let_through = decide(&absences(30, 100, 5), &none, &[], accepted, None, at(5));
+        assert_eq!((let_through.gone.len(), let_through.held_back), (30, 0));
+    }
+
+    #[test]
+    fn an_absence_the_run_says_nothing_about_stays_remembered() {
+        let first = decide(&absences(1, 100, 5), &Lookups::default(), &[], GUARD, None, at(5));
+        let unread = Absences::default();
+        let next = decide(&unread, &Lookups::default(), &first.absent, GUARD, None, at(6));
+        assert_eq!(next.absent, first.absent);
+        let shown = Absences { shown_again: ["lead-0".to_owned()].into(), ..unread };
+        let cleared = decide(&shown, &Lookups::default(), &first.absent, GUARD, None, at(6));
+        assert!(cleared.absent.is_empty());
+    }
+}

@@ -1,0 +1,183 @@
+//! What a run did, in numbers: the source of every report and of `--json`.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The run.
+    pub run: RunId,
+    /// The job's name.
+    pub job: String,
+    /// The command.
+    pub command: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// The last commit it wrote; `None` where it wrote none.
+    pub commit: Option<Seq>,
+    /// The folder of the snapshot that is now the latest, relative to the lake.
+    pub snapshot: Option<String>,
+    /// All that the run ends with; empty where all is done.
+    pub endings: Vec<Ending>,
+    /// When it can go on, where a quota is spent.
+    pub resume_at: Option<DateTime<Utc>>,
+    /// By source.
+    pub sources: BTreeMap<SourceName, SourceSummary>,
+}
+
+/// What happened to one source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    /// How it ended.
+    pub state: State,
+    /// Why it is not complete.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub hint: Option<String>,
+    /// When it can go on, where a quota is spent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub resume_at: Option<DateTime<Utc>>,
+    /// Requests.
+    pub requests: Requests,
+    /// Walks finished.
+    pub walks: u64,
+    /// Walks of these that went on with one begun by an earlier run.
+    pub resumed: u64,
+    /// Walks planned and not finished.
+    pub walks_left: u64,
+    /// Pages received in this run.
+    pub pages: u64,
+    /// Pages of earlier runs loaded in this one, from the archive.
+    pub pages_from_archive: u64,
+    /// Records received.
+    pub records: u64,
+    /// What became of the leads.
+    pub leads: Leads,
+    /// Leads held after the run.
+    pub rows: u64,
+    /// Records that could not be mapped.
+    pub rejects: u64,
+    /// Values that did not fit their column, by column.
+    pub warnings: BTreeMap<String, u64>,
+    /// CSV cells guarded against being run as formulas.
+    pub guarded_cells: u64,
+    /// Walks whose total the provider stated and that agreed with what was seen.
+    pub reconciled: u64,
+    /// Scopes whose total differs from what was seen, for the first time: stated minus seen.
+    pub differences: BTreeMap<String, i64>,
+    /// Scopes with pages that could not be told apart, or rows that kept shifting.
+    pub unproven: Vec<String>,
+    /// Rows that never came right.
+    pub holes: u64,
+    /// Rows created outside the window they were asked for.
+    pub outside: u64,
+    /// Leads absent from a whole reading and held back by the guard.
+    pub deletes_held_back: u64,
+    /// Leads absent from a whole reading that wait for proof.
+    pub absent: u64,
+    /// Fields of records never seen before.
+    pub new_fields: Vec<String>,
+    /// Columns that are filled in what is held, and in nothing received.
+    pub emptied_columns: Vec<String>,
+    /// Scopes that hold rows, but are no longer listed or no longer in the job.
+    pub retired: Vec<String>,
+}
+
+/// How a source ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// All that was planned is read.
+    Complete,
+    /// Some of it is still to be read.
+    #[default]
+    Partial,
+    /// Its reading failed.
+    Failed,
+    /// Its credentials were refused or could not be read.
+    Refused,
+}
+
+/// Requests of a run by what they were for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// All of them, retries included.
+    pub sent: u64,
+    /// Sent again after a failure.
+    pub retries: u64,
+    /// To find out from where rows had shifted.
+    pub probes: u64,
+    /// Pages read again because rows had shifted.
+    pub rereads: u64,
+    /// Single leads asked for by id.
+    pub lookups: u64,
+}
+
+/// What became of leads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leads {
+    /// Not held before.
+    pub new: u64,
+    /// Held with other content.
+    pub changed: u64,
+    /// Held in another partition.
+    pub moved: u64,
+    /// Gone.
+    pub gone: u64,
+    /// Received as held.
+    pub unchanged: u64,
+}
+
+impl Leads {
+    /// Returns how many rows of the change file this makes.
+    pub fn changes(&self) -> u64 {
+        self.new + self.changed + self.moved + self.gone
+    }
+}
+
+/// What a run ends with, when it is not simply done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// A quota, or `--max-requests`, is spent; what there is, is committed.
+    QuotaSpent,
+    /// `--max-duration` is reached; what there is, is committed.
+    DurationReached,
+    /// The credentials of every source were refused.
+    CredentialsRefused,
+    /// A source failed.
+    SourceFailed,
+    /// Something needs a look.
+    NeedsLook,
+    /// Stopped by SIGINT; what there is, is committed.
+    Interrupted,
+    /// Stopped by SIGTERM; what there is, is committed.
+    Terminated,
+}
+
+impl SourceSummary {
+    /// Tells whether something about the source needs a look.
+    pub fn needs_look(&self, max_reject_ratio: f64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio needs no exact number")]
+        let too_many = self.rejects as f64 > self.records as f64 * max_reject_ratio;
+        !self.differences.is_empty()
+            || !self.unproven.is_empty()
+            || self.holes > 0
+            || self.deletes_held_back > 0
+            || !self.emptied_columns.is_empty()
+            || (self.rejects > 0 && too_many)
+    }
+}
