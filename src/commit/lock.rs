@@ -137,3 +137,97 @@ fn read_holder(store: &Store) -> Option<Holder> {
 fn fail(source: io::Error) -> Error {
     Error::Lock { path: LOCK, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::commit::testing::at;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::run;
+
+    fn by(number: u64, command: &str) -> Holder {
+        Holder {
+            pid: 4711,
+            host: "etl-1".to_owned(),
+            run: run(number),
+            command: command.to_owned(),
+            job: "agency-nightly".to_owned(),
+            since: at(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_run_is_refused_and_told_who_holds_the_lake() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let error = Lock::acquire(&store, &by(2, "backfill"), None, &clock).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "another run holds the lake: `sync` of job `agency-nightly`, process 4711 on etl-1, \
+             since 2026-03-01 02:00:00 UTC"
+        );
+        assert!(error.hint().unwrap().contains("--lock-wait"));
+        assert_eq!(holder(&store).unwrap(), Some(by(1, "sync")));
+    }
+
+    #[tokio::test]
+    async fn the_lake_is_free_again_when_the_lock_is_dropped() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        assert_eq!(holder(&store).unwrap(), None);
+        drop(Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap());
+        assert_eq!(holder(&store).unwrap(), None);
+        let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_holder_left_in_the_file_blocks_nobody() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let stale = serde_json::to_vec(&by(1, "a command with a very long name")).unwrap();
+        for stale in [&stale[..], b"{\"pid\":", b""] {
+            store.write(LOCK, stale).unwrap();
+            assert_eq!(holder(&store).unwrap(), None);
+            let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+            assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_waits_gets_the_lake_when_it_comes_free_or_gives_up_in_time() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let wait = Some(TimeDelta::minutes(30));
+        let second = by(2, "sync");
+        let refused = Lock::acquire(&store, &second, wait, &clock).await;
+        assert!(matches!(refused, Err(Error::Held { .. })));
+        assert_eq!(clock.now() - at(0), TimeDelta::minutes(30));
+
+        let release = async {
+            clock.sleep_until(clock.now() + TimeDelta::seconds(5)).await;
+            drop(lock);
+        };
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &second, wait, &clock), release);
+        assert!(acquired.is_ok());
+    }
+
+    #[tokio::test]
+    async fn somebody_looking_who_holds_the_lake_turns_nobody_away() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        store.write(LOCK, b"").unwrap();
+        let looking = File::open(store.path(LOCK)).unwrap();
+        looking.try_lock_shared().unwrap();
+        let look_away = async {
+            tokio::task::yield_now().await;
+            drop(looking);
+        };
+        let first = by(1, "sync");
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, &clock), look_away);
+        assert!(acquired.is_ok());
+    }
+}
