@@ -9,6 +9,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod commit;
+pub mod error;
 pub mod ids;
 pub mod record;
 pub mod sandbox;

@@ -117,6 +117,7 @@ fn decode(hex: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::commit::testing::lake;
+    use crate::error::Hint;
 
     #[test]
     fn a_new_lake_gets_a_key_that_only_its_owner_can_read() {

@@ -66,7 +66,10 @@ impl Lock {
         clock: &dyn Clock,
     ) -> Result<Self> {
         let file = open(store)?;
-        let deadline = clock.now() + wait.unwrap_or_default().max(GRACE);
+        let wait_at_most = wait.unwrap_or_default().max(GRACE);
+        // Longer than the calendar reaches is for ever.
+        let deadline = clock.now().checked_add_signed(wait_at_most);
+        let deadline = deadline.unwrap_or(DateTime::<Utc>::MAX_UTC);
         while !try_lock(&file)? {
             let left = deadline - clock.now();
             if left <= TimeDelta::zero() {
@@ -145,6 +148,7 @@ mod tests {
     use crate::commit::testing::at;
     use crate::commit::testing::lake;
     use crate::commit::testing::run;
+    use crate::error::Hint;
 
     fn by(number: u64, command: &str) -> Holder {
         Holder {

@@ -278,6 +278,7 @@ mod tests {
     use super::testing::seq_commit;
     use super::testing::source;
     use super::*;
+    use crate::error::Hint;
 
     #[test]
     fn the_newest_commit_is_the_one_with_the_highest_number() {
@@ -303,6 +304,23 @@ mod tests {
         assert!(matches!(write(&store, &loser), Err(Error::Taken { seq: Seq(1) })));
         assert_eq!(latest(&store).unwrap().unwrap(), winner);
         assert_eq!(store.list(COMMITS).unwrap(), ["000000001.json"]);
+    }
+
+    #[test]
+    fn of_many_that_write_a_number_at_once_one_wins() {
+        let (_folder, store) = lake();
+        let commits: Vec<Commit> = ["a", "b", "c", "d", "e", "f", "g", "h"]
+            .map(|command| Commit { command: command.to_owned(), ..seq_commit(&store, 1) })
+            .into();
+        let store = &store;
+        let written: Vec<bool> = std::thread::scope(|scope| {
+            let writers: Vec<_> =
+                commits.iter().map(|commit| scope.spawn(move || write(store, commit))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap().is_ok()).collect()
+        });
+        let winner = written.iter().position(|written| *written).unwrap();
+        assert_eq!(written.iter().filter(|written| **written).count(), 1);
+        assert_eq!(latest(store).unwrap().as_ref(), Some(&commits[winner]));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum RunState {
     Died,
 }
 
-/// Records that the run of `holder` begins.
+/// Records that the run of `holder` begins. It holds the lake, and has read [`dead_runs`].
 pub fn begin_run(store: &Store, holder: &Holder) -> Result<()> {
     let record = RunRecord {
         run: holder.run.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Each incompatible change adds a variant and a test that reads a file written by the variant
 //! before it. The words it shares with the domain (checkpoint, part, scope) are stored as they are;
-//! a change to one of those is a change to this form.
+//! a change to one of those is a change to this form. A field that an older writer, which would
+//! drop it, must not lose is an incompatible change too.
 
 use std::collections::BTreeMap;
 
@@ -252,6 +253,7 @@ mod tests {
     use crate::commit::testing::source_commit;
     use crate::commit::testing::stored;
     use crate::commit::testing::with_csv;
+    use crate::error::Hint;
     use crate::ids::WalkId;
     use crate::record::Reason;
     use crate::record::Scope;
