@@ -69,27 +69,16 @@ pub fn keep(
     open.push(Held::of(latest));
     let (ending, living) = split(open, settings, now);
 
-    let mut removed = Removed {
-        snapshots: remove_snapshots(store, latest.seq, &living)?,
-        parts: remove_parts(store, &ending, &living)?,
-        commits: Vec::new(),
-    };
+    let snapshots = remove_snapshots(store, latest.seq, &living)?;
+    let parts = remove_parts(store, &ending, &living)?;
     let ended_now = ending.last().map_or(ended_before, |commit| commit.seq);
     if ended_now > ended_before {
         write_ended(store, ended_now)?;
     }
+    let ended = numbers.into_iter().take_while(|seq| *seq <= ended_now);
     let oldest_living = living.first().map_or(latest.created_at, |commit| commit.created_at);
-    let cutoff = before(now, settings.changes);
-    for seq in numbers.into_iter().take_while(|seq| *seq <= ended_now) {
-        let commit = read(store, seq)?;
-        // A commit cannot be younger than one that came after it, whatever its clock said.
-        if commit.created_at.min(oldest_living) > cutoff {
-            break;
-        }
-        remove_commit(store, &commit)?;
-        removed.commits.push(seq);
-    }
-    Ok(removed)
+    let commits = remove_commits(store, ended, oldest_living, before(now, settings.changes))?;
+    Ok(Removed { snapshots, parts, commits })
 }
 
 /// Returns the number up to which snapshots have ended: parts of those commits may be gone. 0 where
@@ -185,12 +174,29 @@ fn remove_parts(store: &Store, ending: &[Held], living: &[Held]) -> Result<Vec<S
     Ok(removed)
 }
 
-/// The commit file goes last: until then it names what is to go with it.
-fn remove_commit(store: &Store, commit: &Commit) -> Result<()> {
-    for path in commit.log_paths() {
-        store.remove(path)?;
+/// Removes commit files up to the first that is younger than `cutoff`, so that what is left has no
+/// holes.
+fn remove_commits(
+    store: &Store,
+    ended: impl Iterator<Item = Seq>,
+    oldest_living: DateTime<Utc>,
+    cutoff: DateTime<Utc>,
+) -> Result<Vec<Seq>> {
+    let mut removed = Vec::new();
+    for seq in ended {
+        let commit = read(store, seq)?;
+        // A commit cannot be younger than one that came after it, whatever its clock said.
+        if commit.created_at.min(oldest_living) > cutoff {
+            break;
+        }
+        // The commit file goes last: until then it names what is to go with it.
+        for path in commit.log_paths() {
+            store.remove(path)?;
+        }
+        store.remove(&path_of(seq))?;
+        removed.push(seq);
     }
-    Ok(store.remove(&path_of(commit.seq))?)
+    Ok(removed)
 }
 
 #[cfg(test)]

@@ -149,6 +149,8 @@ mod tests {
     use crate::commit::testing::lake;
     use crate::commit::testing::run;
     use crate::error::Hint;
+    use std::io::BufRead;
+    use std::io::BufReader;
 
     fn by(number: u64, command: &str) -> Holder {
         Holder {
@@ -233,5 +235,44 @@ mod tests {
         let first = by(1, "sync");
         let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, &clock), look_away);
         assert!(acquired.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_lock_of_a_process_that_is_killed_dies_with_it() {
+        let (_folder, store) = lake();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "--exact"])
+            .arg("commit::lock::tests::holds_the_lake_in_the_working_folder")
+            .current_dir(store.root())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(io::Result::ok);
+        assert!(said.into_iter().any(|line| line.contains(HOLDS)), "the child took no lock");
+
+        let clock = ManualClock::new(at(0));
+        let refused = Lock::acquire(&store, &by(2, "sync"), None, &clock).await;
+        assert!(matches!(refused, Err(Error::Held { holder: Some(_) })));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(store.read(LOCK).unwrap().starts_with(b"{"), "a dead holder's name is left");
+        Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+    }
+
+    const HOLDS: &str = "holds the lake";
+
+    #[tokio::test]
+    #[ignore = "the other process of the test above"]
+    async fn holds_the_lake_in_the_working_folder() {
+        let store = Store::open(".");
+        if store.exists("Cargo.toml") {
+            return;
+        }
+        let clock = ManualClock::new(at(0));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        writeln!(io::stdout(), "{HOLDS}").unwrap();
+        // Until killed: nobody writes there.
+        io::stdin().lines().for_each(drop);
     }
 }
