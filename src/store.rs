@@ -428,4 +428,27 @@ mod tests {
         }
         assert_eq!(store.read("archive/x").unwrap(), "onetwo");
     }
+
+    #[test]
+    fn a_folder_that_is_not_finished_is_hidden_until_it_is_renamed() {
+        let (_folder, store) = store();
+        let staged = Store::unfinished("snapshots", "1");
+        store.create_folder(&format!("{staged}/leads")).unwrap();
+        store.write(&format!("{staged}/leads/a"), b"a").unwrap();
+        assert_eq!(store.list("snapshots").unwrap(), Vec::<String>::new());
+        store.rename(&staged, "snapshots/1").unwrap();
+        assert_eq!(store.list_all("snapshots").unwrap(), ["snapshots/1/leads/a"]);
+    }
+
+    #[test]
+    fn what_was_never_finished_goes_and_what_was_stays() {
+        let (_folder, store) = store();
+        store.write("parts/a/b", b"whole").unwrap();
+        fs::write(store.path(&Store::unfinished("parts/a", "x")), b"half").unwrap();
+        store.create_folder(&Store::unfinished("parts", "folder/inside")).unwrap();
+        store.remove_unfinished("parts").unwrap();
+        store.remove_unfinished("not there").unwrap();
+        let left = |folder: &str| fs::read_dir(store.path(folder)).unwrap().count();
+        assert_eq!((left("parts"), left("parts/a")), (1, 1));
+    }
 }

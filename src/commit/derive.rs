@@ -164,3 +164,115 @@ fn checkpoint_copy(commit: &Commit) -> Result<Vec<u8>> {
     let encoded = serde_json::to_vec_pretty(&copy);
     encoded.map_err(|source| Error::Encode { what: "checkpoint", source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::Format;
+    use crate::commit::SourceCommit;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::part;
+    use crate::commit::testing::seq_commit;
+    use crate::commit::testing::source;
+    use crate::commit::testing::source_commit;
+    use crate::commit::testing::with_csv;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_snapshot_is_a_plain_folder_of_links() {
+        let (_folder, store) = lake();
+        let commit = seq_commit(&store, 1);
+        derive(&store, &commit).unwrap();
+        let path = commit.part_paths().next().unwrap();
+        let seen = format!("latest/{}", path.replacen("parts", "leads", 1));
+        let inode = |path: &str| store.path(path).metadata().unwrap().ino();
+        assert_eq!(inode(path), inode(&seen));
+        assert_eq!(store.pointee("latest").as_deref(), Some("snapshots/000000001"));
+        let copy: serde_json::Value =
+            serde_json::from_slice(&store.read("checkpoint.json").unwrap()).unwrap();
+        assert_eq!((&copy["seq"], &copy["sources"]["acme"]["rows"]), (&1.into(), &10.into()));
+    }
+
+    #[test]
+    fn readers_see_the_forms_their_source_asks_for() {
+        let (_folder, store) = lake();
+        let mut commit = seq_commit(&store, 1);
+        for (name, format) in [("one", Format::Csv), ("two", Format::Both)] {
+            let part = with_csv(&store, part(&store, name, "2026", 1, 1, 0));
+            let added = SourceCommit { format, ..source_commit(vec![part]) };
+            commit.sources.insert(source(name), added);
+        }
+        derive(&store, &commit).unwrap();
+        let sources = |form: &str| store.list(&format!("latest/{form}")).unwrap();
+        assert_eq!(sources("leads"), ["part_source=acme", "part_source=two"]);
+        assert_eq!(sources("leads_csv"), ["part_source=one", "part_source=two"]);
+    }
+
+    #[test]
+    fn a_lake_without_rows_has_a_folder_that_can_be_listed() {
+        let (_folder, store) = lake();
+        let mut commit = seq_commit(&store, 1);
+        commit.sources.clear();
+        derive(&store, &commit).unwrap();
+        assert!(store.path("latest/leads").is_dir());
+    }
+
+    #[test]
+    fn what_is_missing_or_half_made_is_made_again() {
+        let (_folder, store) = lake();
+        let commit = seq_commit(&store, 2);
+        derive(&store, &commit).unwrap();
+        let whole = store.list_all("snapshots").unwrap();
+        let file = store.path(&whole[0]);
+        let damages: [&dyn Fn(); 7] = [
+            &|| store.remove("latest").unwrap(),
+            &|| store.point("latest", "snapshots/000000001").unwrap(),
+            &|| store.remove("checkpoint.json").unwrap(),
+            &|| store.write("checkpoint.json", b"{}").unwrap(),
+            &|| store.remove_all("snapshots").unwrap(),
+            &|| fs::remove_file(&file).unwrap(),
+            &|| {
+                let half = Store::unfinished(SNAPSHOTS, "000000002");
+                store.rename("snapshots/000000002", &half).unwrap();
+                fs::remove_file(store.path(&half).join(&whole[0][20..])).unwrap();
+            },
+        ];
+        let copy = store.read("checkpoint.json").unwrap();
+        for damage in damages {
+            damage();
+            derive(&store, &commit).unwrap();
+            assert_eq!(store.list_all("snapshots").unwrap(), whole);
+            assert_eq!(store.pointee("latest").as_deref(), Some("snapshots/000000002"));
+            assert_eq!(store.read("checkpoint.json").unwrap(), copy);
+        }
+        // Nothing hidden is left behind either.
+        assert_eq!(fs::read_dir(store.path(SNAPSHOTS)).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_commit_that_changed_nothing_shows_the_older_folder() {
+        let (_folder, store) = lake();
+        let first = seq_commit(&store, 1);
+        derive(&store, &first).unwrap();
+        let mut second = Commit { seq: Seq(2), parent: Some(Seq(1)), ..first };
+        second.changes.rows = 0;
+        derive(&store, &second).unwrap();
+        assert_eq!(store.list(SNAPSHOTS).unwrap(), ["000000001"]);
+        assert_eq!(store.pointee("latest").as_deref(), Some("snapshots/000000001"));
+        let copy = String::from_utf8(store.read("checkpoint.json").unwrap().to_vec()).unwrap();
+        assert!(copy.contains("\"seq\": 2"));
+    }
+
+    #[test]
+    fn a_part_that_is_missing_is_named_and_nothing_half_made_is_shown() {
+        let (_folder, store) = lake();
+        let commit = seq_commit(&store, 1);
+        let path = commit.part_paths().next().unwrap().to_owned();
+        store.remove(&path).unwrap();
+        let error = derive(&store, &commit).unwrap_err();
+        assert!(error.to_string().contains(&path));
+        assert_eq!(store.list(SNAPSHOTS).unwrap(), Vec::<String>::new());
+        assert_eq!(store.pointee("latest"), None);
+    }
+}

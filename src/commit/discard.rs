@@ -17,8 +17,8 @@ const WRITTEN: [&str; 4] = ["parts", "csv", "changes", "rejects"];
 /// Removes what `run` wrote and no commit names, and its scratch folder; returns the paths of the
 /// former.
 ///
-/// The caller holds the lake, and `run` has ended (or is the caller's own and writes no more): files
-/// that were never finished go too. Reads all commits where there is something to remove.
+/// The run has ended, or is the caller's own and writes no more. Reads all commits where there is
+/// something to remove.
 pub fn discard(store: &Store, run: &RunId) -> Result<Vec<String>> {
     // The id becomes part of a path below; one that no run of ours can have owns nothing.
     if run.as_str().is_empty() || !run.as_str().chars().all(|c| c.is_ascii_alphanumeric()) {
@@ -27,7 +27,6 @@ pub fn discard(store: &Store, run: &RunId) -> Result<Vec<String>> {
     store.remove_all(&format!("state/scratch/{run}"))?;
     let mut written = Vec::new();
     for folder in WRITTEN {
-        store.remove_unfinished(folder)?;
         written.extend(store.list_all(folder)?.into_iter().filter(|path| carries(path, run)));
     }
     if !written.is_empty() {
@@ -38,6 +37,17 @@ pub fn discard(store: &Store, run: &RunId) -> Result<Vec<String>> {
         store.remove(path)?;
     }
     Ok(written)
+}
+
+/// Removes files that were never finished, whoever began them.
+///
+/// The caller holds the lake and writes nothing yet, so all of them are from processes that died.
+pub fn sweep(store: &Store) -> Result<()> {
+    // Not `state/ledger`, which runs of other lakes may share and write to at this moment.
+    for folder in WRITTEN.iter().chain(&["commits", "snapshots", "state/runs"]) {
+        store.remove_unfinished(folder)?;
+    }
+    Ok(())
 }
 
 /// Names are `<seq>-<run>`, then an ending or `-` and more.
@@ -53,4 +63,82 @@ fn named_by_commits(store: &Store) -> Result<BTreeSet<String>> {
         named.extend(commit.part_paths().chain(commit.log_paths()).map(str::to_owned));
     }
     Ok(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::part;
+    use crate::commit::testing::run;
+    use crate::commit::testing::seq_commit;
+    use crate::commit::write;
+
+    #[test]
+    fn what_a_dead_run_did_not_commit_goes_and_all_else_stays() {
+        let (_folder, store) = lake();
+        let commit = seq_commit(&store, 1);
+        write(&store, &commit).unwrap();
+        // The run that wrote commit 1 began on the next one and died.
+        let dead = [
+            part(&store, "acme", "2026", 2, 1, 0).file.path,
+            format!("csv/part_source=acme/part_created=2026/000000002-{}-0.csv", run(1)),
+            format!("changes/000000002-{}.parquet", run(1)),
+            format!("rejects/000000002-{}-acme.jsonl", run(1)),
+        ];
+        let other = format!("rejects/000000002-{}-acme.jsonl", run(2));
+        for path in dead.iter().chain([&other]) {
+            store.write(path, b"left behind").unwrap();
+        }
+        store.write(&format!("state/scratch/{}/rows", run(1)), b"rows").unwrap();
+
+        let mut removed = discard(&store, &run(1)).unwrap();
+        removed.sort();
+        let mut expected = dead.to_vec();
+        expected.sort();
+        assert_eq!(removed, expected);
+        assert!(dead.iter().all(|path| !store.exists(path)));
+        assert!(store.exists(&other) && !store.exists(&format!("state/scratch/{}", run(1))));
+        assert!(commit.part_paths().chain(commit.log_paths()).all(|path| store.exists(path)));
+        assert_eq!(discard(&store, &run(1)).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_part_of_a_run_whose_commit_file_is_gone_stays_while_a_later_commit_names_it() {
+        let (_folder, store) = lake();
+        let first = seq_commit(&store, 1);
+        write(&store, &first).unwrap();
+        let mut second = seq_commit(&store, 2);
+        second.sources = first.sources.clone();
+        write(&store, &second).unwrap();
+        store.remove("commits/000000001.json").unwrap();
+        discard(&store, &run(1)).unwrap();
+        assert!(second.part_paths().all(|path| store.exists(path)));
+    }
+
+    #[test]
+    fn an_id_that_is_no_name_owns_nothing() {
+        let (_folder, store) = lake();
+        store.write("state/key", b"key").unwrap();
+        store.write("state/scratch/x/y", b"rows").unwrap();
+        for text in ["\"\"", "\"..\"", "\"../../state\""] {
+            let run: RunId = serde_json::from_str(text).unwrap();
+            discard(&store, &run).unwrap();
+        }
+        assert!(store.exists("state/key") && store.exists("state/scratch/x/y"));
+    }
+
+    #[test]
+    fn files_that_were_never_finished_are_swept() {
+        let (_folder, store) = lake();
+        let commit = seq_commit(&store, 1);
+        write(&store, &commit).unwrap();
+        let folder = "parts/part_source=acme/part_created=2026";
+        std::fs::write(store.path(&Store::unfinished(folder, "x7Gq")), b"half").unwrap();
+        store.create_folder(&Store::unfinished("snapshots", "000000001")).unwrap();
+        sweep(&store).unwrap();
+        let is_left = |folder: &str| std::fs::read_dir(store.path(folder)).unwrap().count();
+        assert_eq!((is_left(folder), is_left("snapshots")), (1, 0));
+        assert!(commit.part_paths().all(|path| store.exists(path)));
+    }
 }

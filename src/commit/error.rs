@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::commit::Holder;
+use crate::error::Hint;
 use crate::ids::Seq;
 use crate::store;
 
@@ -140,9 +141,8 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// Returns what the user can do, where there is something.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NewerVersion { .. } => {
                 "a newer leadpipe wrote this lake; use that version or a later one".to_owned()

@@ -136,3 +136,94 @@ impl LivingFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::Format;
+    use crate::commit::SourceCommit;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::part;
+    use crate::commit::testing::seq_commit;
+    use crate::commit::testing::source;
+    use crate::commit::testing::source_commit;
+    use crate::commit::testing::with_csv;
+    use crate::commit::write;
+
+    fn lake_of(count: u64) -> (tempfile::TempDir, Store) {
+        let (folder, store) = lake();
+        for seq in 1..=count {
+            write(&store, &seq_commit(&store, seq)).unwrap();
+        }
+        (folder, store)
+    }
+
+    fn change_seqs(answer: &FilesAnswer) -> Vec<u64> {
+        match answer {
+            FilesAnswer::Changes { files, .. } => files.iter().map(|file| file.seq.0).collect(),
+            FilesAnswer::Snapshot { .. } => panic!("a snapshot: {answer:?}"),
+        }
+    }
+
+    #[test]
+    fn a_loader_gets_the_changes_after_its_commit_in_order() {
+        let (_folder, store) = lake_of(12);
+        assert_eq!(change_seqs(&files(&store, Some(Seq(9))).unwrap()), [10, 11, 12]);
+        assert_eq!(change_seqs(&files(&store, Some(Seq(0))).unwrap()).len(), 12);
+        assert_eq!(change_seqs(&files(&store, Some(Seq(12))).unwrap()).len(), 0);
+    }
+
+    #[test]
+    fn a_commit_whose_changes_are_gone_is_too_old() {
+        for gone in
+            ["commits/000000002.json", "changes/000000002-0198a000000070008000000000000002.parquet"]
+        {
+            let (_folder, store) = lake_of(4);
+            store.remove(gone).unwrap();
+            let FilesAnswer::Snapshot { seq, too_old, files: living } =
+                files(&store, Some(Seq(1))).unwrap()
+            else {
+                panic!("changes that are gone")
+            };
+            assert_eq!((seq, too_old, living.len()), (Seq(4), Some(Seq(1)), 1));
+            assert_eq!(change_seqs(&files(&store, Some(Seq(2))).unwrap()), [3, 4]);
+        }
+    }
+
+    #[test]
+    fn a_commit_yet_to_come_is_refused() {
+        let (_folder, store) = lake_of(2);
+        let error = files(&store, Some(Seq(3))).unwrap_err();
+        assert!(matches!(error, Error::SinceAhead { since: Seq(3), latest: Seq(2) }));
+    }
+
+    #[test]
+    fn without_a_commit_the_living_files_come_in_the_forms_their_source_asks_for() {
+        let (_folder, store) = lake();
+        let mut commit = seq_commit(&store, 1);
+        for (name, format) in [("one", Format::Csv), ("two", Format::Both)] {
+            let part = with_csv(&store, part(&store, name, "2026", 1, 1, 0));
+            let added = SourceCommit { format, ..source_commit(vec![part]) };
+            commit.sources.insert(source(name), added);
+        }
+        write(&store, &commit).unwrap();
+        let FilesAnswer::Snapshot { files: living, too_old: None, .. } =
+            files(&store, None).unwrap()
+        else {
+            panic!("changes for a loader that has nothing")
+        };
+        let listed: Vec<(&str, &str)> =
+            living.iter().map(|file| (file.source.as_str(), file.format)).collect();
+        let expected = [("acme", "parquet"), ("one", "csv"), ("two", "parquet"), ("two", "csv")];
+        assert_eq!(listed, expected);
+        assert!(living.iter().all(|file| file.rows == 10 && store.exists(&file.file.path)));
+    }
+
+    #[test]
+    fn a_lake_without_commits_has_no_files() {
+        let (_folder, store) = lake();
+        let empty = FilesAnswer::Snapshot { seq: Seq(0), too_old: None, files: Vec::new() };
+        assert_eq!(files(&store, None).unwrap(), empty);
+        assert_eq!(change_seqs(&files(&store, Some(Seq(0))).unwrap()).len(), 0);
+    }
+}

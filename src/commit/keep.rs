@@ -69,27 +69,16 @@ pub fn keep(
     open.push(Held::of(latest));
     let (ending, living) = split(open, settings, now);
 
-    let mut removed = Removed {
-        snapshots: remove_snapshots(store, latest.seq, &living)?,
-        parts: remove_parts(store, &ending, &living)?,
-        commits: Vec::new(),
-    };
+    let snapshots = remove_snapshots(store, latest.seq, &living)?;
+    let parts = remove_parts(store, &ending, &living)?;
     let ended_now = ending.last().map_or(ended_before, |commit| commit.seq);
     if ended_now > ended_before {
         write_ended(store, ended_now)?;
     }
+    let ended = numbers.into_iter().take_while(|seq| *seq <= ended_now);
     let oldest_living = living.first().map_or(latest.created_at, |commit| commit.created_at);
-    let cutoff = before(now, settings.changes);
-    for seq in numbers.into_iter().take_while(|seq| *seq <= ended_now) {
-        let commit = read(store, seq)?;
-        // A commit cannot be younger than one that came after it, whatever its clock said.
-        if commit.created_at.min(oldest_living) > cutoff {
-            break;
-        }
-        remove_commit(store, &commit)?;
-        removed.commits.push(seq);
-    }
-    Ok(removed)
+    let commits = remove_commits(store, ended, oldest_living, before(now, settings.changes))?;
+    Ok(Removed { snapshots, parts, commits })
 }
 
 /// Returns the number up to which snapshots have ended: parts of those commits may be gone. 0 where
@@ -185,10 +174,237 @@ fn remove_parts(store: &Store, ending: &[Held], living: &[Held]) -> Result<Vec<S
     Ok(removed)
 }
 
-/// The commit file goes last: until then it names what is to go with it.
-fn remove_commit(store: &Store, commit: &Commit) -> Result<()> {
-    for path in commit.log_paths() {
-        store.remove(path)?;
+/// Removes commit files up to the first that is younger than `cutoff`, so that what is left has no
+/// holes.
+fn remove_commits(
+    store: &Store,
+    ended: impl Iterator<Item = Seq>,
+    oldest_living: DateTime<Utc>,
+    cutoff: DateTime<Utc>,
+) -> Result<Vec<Seq>> {
+    let mut removed = Vec::new();
+    for seq in ended {
+        let commit = read(store, seq)?;
+        // A commit cannot be younger than one that came after it, whatever its clock said.
+        if commit.created_at.min(oldest_living) > cutoff {
+            break;
+        }
+        // The commit file goes last: until then it names what is to go with it.
+        for path in commit.log_paths() {
+            store.remove(path)?;
+        }
+        store.remove(&path_of(seq))?;
+        removed.push(seq);
     }
-    Ok(store.remove(&path_of(commit.seq))?)
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::derive;
+    use crate::commit::latest;
+    use crate::commit::testing::at;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::part;
+    use crate::commit::testing::seq_commit;
+    use crate::commit::testing::source;
+    use crate::commit::write;
+    use proptest::prelude::*;
+
+    const SETTINGS: Keep =
+        Keep { snapshots: 2, snapshot_age: TimeDelta::hours(48), changes: TimeDelta::days(90) };
+
+    fn publish(store: &Store, commit: &Commit) {
+        write(store, commit).unwrap();
+        derive(store, commit).unwrap();
+    }
+
+    /// Commits `count` times, an hour apart, each with a part of its own.
+    fn nights(store: &Store, count: u64) -> Vec<Commit> {
+        let commits: Vec<Commit> = (1..=count).map(|seq| seq_commit(store, seq)).collect();
+        commits.iter().for_each(|commit| publish(store, commit));
+        commits
+    }
+
+    fn snapshots(store: &Store) -> Vec<String> {
+        store.list(SNAPSHOTS).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_ends_when_it_is_neither_among_the_newest_nor_young() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 4);
+        let young = keep(&store, &SETTINGS, at(48), &commits[3]).unwrap();
+        assert_eq!(young, Removed::default());
+
+        let removed = keep(&store, &SETTINGS, at(49), &commits[3]).unwrap();
+        assert_eq!(removed.snapshots, [Seq(1)]);
+        assert_eq!(removed.parts, commits[0].part_paths().collect::<Vec<_>>());
+        assert_eq!(removed.commits, []);
+
+        keep(&store, &SETTINGS, at(500), &commits[3]).unwrap();
+        assert_eq!(snapshots(&store), ["000000003", "000000004"]);
+        assert_eq!(store.list_all("parts").unwrap().len(), 2);
+        assert_eq!(ended(&store).unwrap(), Seq(2));
+        assert_eq!(list(&store).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn commit_files_and_what_goes_with_them_stay_as_long_as_changes() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 4);
+        let later = at(2) + SETTINGS.changes;
+        let removed = keep(&store, &SETTINGS, later, &commits[3]).unwrap();
+        assert_eq!(removed.commits, [Seq(1), Seq(2)]);
+        assert_eq!(store.list("changes").unwrap().len(), 2);
+        // Those that still live keep their commit file, however old they are.
+        let removed = keep(&store, &SETTINGS, later + SETTINGS.changes, &commits[3]).unwrap();
+        assert_eq!(removed, Removed::default());
+    }
+
+    #[test]
+    fn the_newest_commit_lives_whatever_the_settings() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 3);
+        let nothing = TimeDelta::zero();
+        let settings = Keep { snapshots: 0, snapshot_age: nothing, changes: nothing };
+        keep(&store, &settings, at(100_000), &commits[2]).unwrap();
+        assert_eq!(snapshots(&store), ["000000003"]);
+        assert_eq!(latest(&store).unwrap().as_ref(), Some(&commits[2]));
+        assert!(commits[2].part_paths().all(|path| store.exists(path)));
+    }
+
+    #[test]
+    fn a_crash_anywhere_leaves_work_that_the_next_run_does() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 5);
+        // Folders and some parts are gone, `ended` was not written; a folder was being removed.
+        remove_folder(&store, "snapshots/000000001").unwrap();
+        store.remove(commits[0].part_paths().next().unwrap()).unwrap();
+        let hidden = Store::unfinished(SNAPSHOTS, "ended-000000002");
+        store.rename("snapshots/000000002", &hidden).unwrap();
+        keep(&store, &SETTINGS, at(500), &commits[4]).unwrap();
+        assert_eq!(store.list_all("parts").unwrap().len(), 2);
+        assert_eq!(std::fs::read_dir(store.path(SNAPSHOTS)).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_has_ended_does_not_live_again_when_settings_grow() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 5);
+        keep(&store, &SETTINGS, at(500), &commits[4]).unwrap();
+        let settings = Keep { snapshots: 50, ..SETTINGS };
+        keep(&store, &settings, at(500), &commits[4]).unwrap();
+        assert_eq!(ended(&store).unwrap(), Seq(3));
+    }
+
+    #[test]
+    fn a_commit_dated_in_the_future_holds_nothing_for_ever() {
+        let (_folder, store) = lake();
+        let mut commits: Vec<Commit> = (1..=5).map(|seq| seq_commit(&store, seq)).collect();
+        commits[1].created_at = at(100_000);
+        commits.iter().for_each(|commit| publish(&store, commit));
+        keep(&store, &SETTINGS, at(500), &commits[4]).unwrap();
+        assert_eq!(snapshots(&store), ["000000004", "000000005"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_shown_or_not_ours_stays() {
+        let (_folder, store) = lake();
+        let commits = nights(&store, 4);
+        store.point(LATEST, "snapshots/000000001").unwrap();
+        store.create_folder("snapshots/mine").unwrap();
+        store.create_folder("snapshots/000000009").unwrap();
+        keep(&store, &SETTINGS, at(500), &commits[3]).unwrap();
+        let left = ["000000001", "000000003", "000000004", "000000009", "mine"];
+        assert_eq!(snapshots(&store), left);
+    }
+
+    /// One run: hours since the one before, which partitions it rewrites, whether it keeps house,
+    /// and whether it dies before it has noted what it did.
+    type Night = (i64, Vec<bool>, bool, bool);
+
+    fn night() -> impl Strategy<Value = Night> {
+        let partitions = prop::collection::vec(prop::bool::weighted(0.4), 3);
+        (0_i64..60, partitions, prop::bool::weighted(0.7), prop::bool::weighted(0.2))
+    }
+
+    /// Makes the commit after `parent`, with new parts where `rewritten` says so.
+    fn follow(store: &Store, parent: Option<&Commit>, hour: i64, rewritten: &[bool]) -> Commit {
+        let seq = parent.map_or(1, |parent| parent.seq.0 + 1);
+        let mut commit = seq_commit(store, seq);
+        let own = commit.part_paths().next().unwrap().to_owned();
+        store.remove(&own).unwrap();
+        commit.created_at = at(hour);
+        let acme = commit.sources.get_mut(&source("acme")).unwrap();
+        let held = parent.map(|parent| parent.sources[&source("acme")].parts.clone());
+        acme.parts = held.unwrap_or_default();
+        for (year, _) in rewritten.iter().enumerate().filter(|(_, rewritten)| **rewritten) {
+            let year = format!("{}", 2024 + year);
+            acme.parts.retain(|part| part.partition != year);
+            acme.parts.push(part(store, "acme", &year, seq, seq, 0));
+        }
+        if let Some(parent) = parent.filter(|_| !rewritten.contains(&true)) {
+            commit.snapshot = parent.snapshot;
+            commit.changes.rows = 0;
+        }
+        commit
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn living_commits_lose_nothing_and_ended_ones_leave_nothing(
+            nights in prop::collection::vec(night(), 1..12),
+            snapshots in 0_u32..4,
+            age in 0_i64..80,
+            changes in 0_i64..300,
+        ) {
+            let (_folder, store) = lake();
+            let (snapshot_age, changes) = (TimeDelta::hours(age), TimeDelta::hours(changes));
+            let settings = Keep { snapshots, snapshot_age, changes };
+            let mut hour = 0;
+            let mut made: Vec<Commit> = Vec::new();
+            for (gap, rewritten, keeps, dies) in nights {
+                hour += gap;
+                let commit = follow(&store, made.last(), hour, &rewritten);
+                publish(&store, &commit);
+                made.push(commit);
+                let newest = made.last().unwrap();
+                if keeps {
+                    let noted = store.read_if_exists(ENDED).unwrap();
+                    keep(&store, &settings, at(hour), newest).unwrap();
+                    if let Some(noted) = noted.filter(|_| dies) {
+                        store.write(ENDED, &noted).unwrap();
+                    }
+                }
+
+                let count = made.len();
+                for (index, commit) in made.iter().enumerate() {
+                    let age = at(hour) - commit.created_at;
+                    let is_among_newest = count - index <= snapshots.max(1) as usize;
+                    if is_among_newest || age < snapshot_age {
+                        prop_assert!(commit.part_paths().all(|path| store.exists(path)));
+                        prop_assert!(store.exists(&folder_of(commit.snapshot)));
+                    }
+                    if is_among_newest || age < changes {
+                        prop_assert!(store.exists(&path_of(commit.seq)));
+                        prop_assert!(commit.log_paths().all(|path| store.exists(path)));
+                    }
+                }
+            }
+
+            let newest = made.last().unwrap();
+            let last = Keep { snapshots: 1, ..settings };
+            keep(&store, &last, at(hour + 1000), newest).unwrap();
+            let mut named: Vec<&str> = newest.part_paths().collect();
+            named.sort_unstable();
+            prop_assert_eq!(store.list_all("parts").unwrap(), named);
+            prop_assert_eq!(list(&store).unwrap(), [newest.seq]);
+            prop_assert_eq!(store.list("changes").unwrap().len(), 1);
+            prop_assert_eq!(store.list(SNAPSHOTS).unwrap().len(), 1);
+        }
+    }
 }

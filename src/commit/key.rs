@@ -112,3 +112,75 @@ fn decode(hex: &[u8]) -> Result<Vec<u8>> {
     let digits = digits.filter(|digits| digits.len() == 2 * KEY_BYTES).ok_or_else(damaged)?;
     Ok(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::testing::lake;
+    use crate::error::Hint;
+
+    #[test]
+    fn a_new_lake_gets_a_key_that_only_its_owner_can_read() {
+        let (_folder, store) = lake();
+        let key = identity_key(&store, None, None).unwrap();
+        assert_eq!((key.expose().len(), key.fingerprint().len()), (32, 16));
+        let mode = store.path(KEY).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let again = identity_key(&store, None, Some(key.fingerprint())).unwrap();
+        assert_eq!(again.expose(), key.expose());
+    }
+
+    #[test]
+    fn a_lake_whose_commits_name_a_missing_key_gets_no_new_one() {
+        let (_folder, store) = lake();
+        let key = identity_key(&store, None, None).unwrap();
+        store.remove(KEY).unwrap();
+        let error = identity_key(&store, None, Some(key.fingerprint())).unwrap_err();
+        assert!(matches!(error, Error::KeyMissing { .. }));
+        assert!(error.hint().unwrap().contains("state/key"));
+        assert!(!store.exists(KEY));
+    }
+
+    #[test]
+    fn another_key_is_refused_wherever_it_comes_from() {
+        let (_folder, store) = lake();
+        let key = identity_key(&store, None, None).unwrap();
+        let known = Some(key.fingerprint());
+        let given = identity_key(&store, Some(b"sixteen bytes or more"), known);
+        assert!(matches!(given, Err(Error::KeyDiffers { origin: "`[privacy]`", .. })));
+        store.remove(KEY).unwrap();
+        identity_key(&store, None, None).unwrap();
+        let made = identity_key(&store, None, known);
+        assert!(matches!(made, Err(Error::KeyDiffers { origin: "`state/key`", .. })));
+    }
+
+    #[test]
+    fn a_given_key_counts_and_is_not_stored() {
+        let (_folder, store) = lake();
+        let given = b"sixteen bytes or more";
+        let key = identity_key(&store, Some(given), None).unwrap();
+        assert_eq!(key.expose(), given);
+        assert!(!store.exists(KEY));
+        let short = identity_key(&store, Some(b"short"), None);
+        assert!(matches!(short, Err(Error::KeyTooShort { bytes: 5, .. })));
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_and_stays_as_it_is() {
+        let (_folder, store) = lake();
+        for damage in ["", "abc", &"0".repeat(63), &"x".repeat(64), &"0".repeat(66)] {
+            store.write(KEY, damage.as_bytes()).unwrap();
+            let refused = identity_key(&store, None, None);
+            assert!(matches!(refused, Err(Error::KeyDamaged { .. })), "{damage}");
+            assert_eq!(store.read(KEY).unwrap(), damage.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_key_is_never_printed() {
+        let (_folder, store) = lake();
+        let key = identity_key(&store, Some(b"sixteen bytes or more"), None).unwrap();
+        let printed = format!("{key:?}");
+        assert!(printed.contains(key.fingerprint()) && !printed.contains("sixteen"));
+    }
+}

@@ -66,7 +66,10 @@ impl Lock {
         clock: &dyn Clock,
     ) -> Result<Self> {
         let file = open(store)?;
-        let deadline = clock.now() + wait.unwrap_or_default().max(GRACE);
+        let wait_at_most = wait.unwrap_or_default().max(GRACE);
+        // Longer than the calendar reaches is for ever.
+        let deadline = clock.now().checked_add_signed(wait_at_most);
+        let deadline = deadline.unwrap_or(DateTime::<Utc>::MAX_UTC);
         while !try_lock(&file)? {
             let left = deadline - clock.now();
             if left <= TimeDelta::zero() {
@@ -136,4 +139,140 @@ fn read_holder(store: &Store) -> Option<Holder> {
 
 fn fail(source: io::Error) -> Error {
     Error::Lock { path: LOCK, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::commit::testing::at;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::run;
+    use crate::error::Hint;
+    use std::io::BufRead;
+    use std::io::BufReader;
+
+    fn by(number: u64, command: &str) -> Holder {
+        Holder {
+            pid: 4711,
+            host: "etl-1".to_owned(),
+            run: run(number),
+            command: command.to_owned(),
+            job: "agency-nightly".to_owned(),
+            since: at(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_run_is_refused_and_told_who_holds_the_lake() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let error = Lock::acquire(&store, &by(2, "backfill"), None, &clock).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "another run holds the lake: `sync` of job `agency-nightly`, process 4711 on etl-1, \
+             since 2026-03-01 02:00:00 UTC"
+        );
+        assert!(error.hint().unwrap().contains("--lock-wait"));
+        assert_eq!(holder(&store).unwrap(), Some(by(1, "sync")));
+    }
+
+    #[tokio::test]
+    async fn the_lake_is_free_again_when_the_lock_is_dropped() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        assert_eq!(holder(&store).unwrap(), None);
+        drop(Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap());
+        assert_eq!(holder(&store).unwrap(), None);
+        let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_holder_left_in_the_file_blocks_nobody() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let stale = serde_json::to_vec(&by(1, "a command with a very long name")).unwrap();
+        for stale in [&stale[..], b"{\"pid\":", b""] {
+            store.write(LOCK, stale).unwrap();
+            assert_eq!(holder(&store).unwrap(), None);
+            let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+            assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_waits_gets_the_lake_when_it_comes_free_or_gives_up_in_time() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        let lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let wait = Some(TimeDelta::minutes(30));
+        let second = by(2, "sync");
+        let refused = Lock::acquire(&store, &second, wait, &clock).await;
+        assert!(matches!(refused, Err(Error::Held { .. })));
+        assert_eq!(clock.now() - at(0), TimeDelta::minutes(30));
+
+        let release = async {
+            clock.sleep_until(clock.now() + TimeDelta::seconds(5)).await;
+            drop(lock);
+        };
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &second, wait, &clock), release);
+        assert!(acquired.is_ok());
+    }
+
+    #[tokio::test]
+    async fn somebody_looking_who_holds_the_lake_turns_nobody_away() {
+        let (_folder, store) = lake();
+        let clock = ManualClock::new(at(0));
+        store.write(LOCK, b"").unwrap();
+        let looking = File::open(store.path(LOCK)).unwrap();
+        looking.try_lock_shared().unwrap();
+        let look_away = async {
+            tokio::task::yield_now().await;
+            drop(looking);
+        };
+        let first = by(1, "sync");
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, &clock), look_away);
+        assert!(acquired.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_lock_of_a_process_that_is_killed_dies_with_it() {
+        let (_folder, store) = lake();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--nocapture", "--exact"])
+            .arg("commit::lock::tests::holds_the_lake_in_the_working_folder")
+            .current_dir(store.root())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(io::Result::ok);
+        assert!(said.into_iter().any(|line| line.contains(HOLDS)), "the child took no lock");
+
+        let clock = ManualClock::new(at(0));
+        let refused = Lock::acquire(&store, &by(2, "sync"), None, &clock).await;
+        assert!(matches!(refused, Err(Error::Held { holder: Some(_) })));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(store.read(LOCK).unwrap().starts_with(b"{"), "a dead holder's name is left");
+        Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+    }
+
+    const HOLDS: &str = "holds the lake";
+
+    #[tokio::test]
+    #[ignore = "the other process of the test above"]
+    async fn holds_the_lake_in_the_working_folder() {
+        let store = Store::open(".");
+        if store.exists("Cargo.toml") {
+            return;
+        }
+        let clock = ManualClock::new(at(0));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        writeln!(io::stdout(), "{HOLDS}").unwrap();
+        // Until killed: nobody writes there.
+        io::stdin().lines().for_each(drop);
+    }
 }

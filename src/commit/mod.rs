@@ -16,6 +16,8 @@ mod lock;
 mod runs;
 mod segments;
 mod stored;
+#[cfg(test)]
+mod testing;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +39,7 @@ use crate::store::Store;
 
 pub use derive::derive;
 pub use discard::discard;
+pub use discard::sweep;
 pub use error::Error;
 pub use error::Result;
 pub use files::FilesAnswer;
@@ -206,6 +209,8 @@ impl Commit {
             Some("its number is not the parent's plus one")
         } else if self.snapshot > self.seq {
             Some("it names a snapshot that is newer than itself")
+        } else if self.snapshot < self.seq && self.changes.rows > 0 {
+            Some("it changes rows, yet names an older snapshot")
         } else if parts.any(|part| part.csv.is_none()) {
             Some("a source that readers see as CSV has a part without CSV")
         } else {
@@ -265,4 +270,99 @@ pub fn write(store: &Store, commit: &Commit) -> Result<()> {
     }
     let bytes = stored::encode(commit)?;
     if store.write_if_absent(&path_of(seq), &bytes)? { Ok(()) } else { Err(Error::Taken { seq }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::lake;
+    use super::testing::seq_commit;
+    use super::testing::source;
+    use super::*;
+    use crate::error::Hint;
+
+    #[test]
+    fn the_newest_commit_is_the_one_with_the_highest_number() {
+        let (_folder, store) = lake();
+        assert_eq!(latest(&store).unwrap(), None);
+        for seq in 1..=3 {
+            write(&store, &seq_commit(&store, seq)).unwrap();
+        }
+        for name in ["commits/notes.txt", "commits/000000009.json.bak", "commits/9.json"] {
+            store.write(name, b"not a commit").unwrap();
+        }
+        assert_eq!(list(&store).unwrap(), [Seq(1), Seq(2), Seq(3)]);
+        assert_eq!(latest(&store).unwrap().unwrap(), read(&store, Seq(3)).unwrap());
+        assert!(matches!(read(&store, Seq(4)), Err(Error::NoCommit { seq: Seq(4) })));
+    }
+
+    #[test]
+    fn the_loser_of_a_race_for_a_number_changes_nothing() {
+        let (_folder, store) = lake();
+        let winner = seq_commit(&store, 1);
+        let loser = Commit { command: "backfill".to_owned(), ..seq_commit(&store, 1) };
+        write(&store, &winner).unwrap();
+        assert!(matches!(write(&store, &loser), Err(Error::Taken { seq: Seq(1) })));
+        assert_eq!(latest(&store).unwrap().unwrap(), winner);
+        assert_eq!(store.list(COMMITS).unwrap(), ["000000001.json"]);
+    }
+
+    #[test]
+    fn of_many_that_write_a_number_at_once_one_wins() {
+        let (_folder, store) = lake();
+        let commits: Vec<Commit> = ["a", "b", "c", "d", "e", "f", "g", "h"]
+            .map(|command| Commit { command: command.to_owned(), ..seq_commit(&store, 1) })
+            .into();
+        let store = &store;
+        let written: Vec<bool> = std::thread::scope(|scope| {
+            let writers: Vec<_> =
+                commits.iter().map(|commit| scope.spawn(move || write(store, commit))).collect();
+            writers.into_iter().map(|writer| writer.join().unwrap().is_ok()).collect()
+        });
+        let winner = written.iter().position(|written| *written).unwrap();
+        assert_eq!(written.iter().filter(|written| **written).count(), 1);
+        assert_eq!(latest(store).unwrap().as_ref(), Some(&commits[winner]));
+    }
+
+    #[test]
+    fn a_damaged_newest_commit_is_an_error_that_names_it() {
+        let (_folder, store) = lake();
+        write(&store, &seq_commit(&store, 1)).unwrap();
+        for damage in [&b"{\"version\":\"1\",\"seq\":2"[..], b"", b"{}"] {
+            store.write("commits/000000002.json", damage).unwrap();
+            let error = latest(&store).unwrap_err();
+            assert!(matches!(error, Error::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("commits/000000002.json"));
+            assert!(error.hint().unwrap().contains("backup"));
+        }
+    }
+
+    #[test]
+    fn a_commit_under_another_number_is_refused() {
+        let (_folder, store) = lake();
+        write(&store, &seq_commit(&store, 1)).unwrap();
+        let bytes = store.read("commits/000000001.json").unwrap();
+        store.write("commits/000000002.json", &bytes).unwrap();
+        assert!(matches!(latest(&store), Err(Error::Misnamed { seq: Seq(1), .. })));
+    }
+
+    #[test]
+    fn a_commit_that_contradicts_itself_is_not_written() {
+        let (_folder, store) = lake();
+        let sound = seq_commit(&store, 2);
+        let mut without_csv = sound.clone();
+        without_csv.sources.get_mut(&source("acme")).unwrap().format = Format::Csv;
+        let mut stale = Commit { snapshot: Seq(1), ..sound.clone() };
+        stale.changes.rows = 1;
+        let commits = [
+            Commit { parent: None, ..sound.clone() },
+            Commit { parent: Some(Seq(2)), ..sound.clone() },
+            Commit { snapshot: Seq(3), ..sound },
+            without_csv,
+            stale,
+        ];
+        for commit in commits {
+            assert!(matches!(write(&store, &commit), Err(Error::Invalid { .. })));
+        }
+        assert_eq!(list(&store).unwrap(), []);
+    }
 }

@@ -55,7 +55,7 @@ pub enum RunState {
     Died,
 }
 
-/// Records that the run of `holder` begins.
+/// Records that the run of `holder` begins. It holds the lake, and has read [`dead_runs`].
 pub fn begin_run(store: &Store, holder: &Holder) -> Result<()> {
     let record = RunRecord {
         run: holder.run.clone(),
@@ -215,5 +215,78 @@ fn read(store: &Store, path: &str) -> Result<Option<RunRecord>> {
     let Some(bytes) = store.read_if_exists(path)? else { return Ok(None) };
     match decode_versioned(path, &bytes, &["1"])? {
         Stored::V1(record) => Ok(Some(record.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::testing::at;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::run;
+
+    fn holder(number: u64, hours: i64) -> Holder {
+        Holder {
+            pid: 4711,
+            host: "etl-1".to_owned(),
+            run: run(number),
+            command: "sync".to_owned(),
+            job: "agency-nightly".to_owned(),
+            since: at(hours),
+        }
+    }
+
+    #[test]
+    fn runs_are_listed_newest_first_with_how_they_ended() {
+        let (_folder, store) = lake();
+        let summary = serde_json::json!({ "leads": 12 });
+        begin_run(&store, &holder(1, 0)).unwrap();
+        end_run(&store, &holder(1, 0), 8, summary.clone(), at(1)).unwrap();
+        begin_run(&store, &holder(2, 24)).unwrap();
+        let listed = runs(&store).unwrap();
+        assert_eq!(listed.iter().map(|record| &record.run).collect::<Vec<_>>(), [&run(2), &run(1)]);
+        assert_eq!((listed[0].state, listed[0].exit_code), (RunState::Running, None));
+        assert_eq!((listed[1].state, listed[1].exit_code), (RunState::Ended, Some(8)));
+        assert_eq!((&listed[1].summary, listed[1].ended_at), (&Some(summary), Some(at(1))));
+    }
+
+    #[test]
+    fn a_run_that_neither_ended_nor_holds_the_lake_is_dead_until_it_is_buried() {
+        let (_folder, store) = lake();
+        begin_run(&store, &holder(1, 0)).unwrap();
+        begin_run(&store, &holder(2, 24)).unwrap();
+        let dead = dead_runs(&store, &run(2)).unwrap();
+        assert_eq!(dead.iter().map(|record| &record.run).collect::<Vec<_>>(), [&run(1)]);
+        for record in dead {
+            bury_run(&store, record, at(25)).unwrap();
+        }
+        assert_eq!(dead_runs(&store, &run(2)).unwrap(), []);
+        let buried = runs(&store).unwrap().remove(1);
+        assert_eq!((buried.state, buried.ended_at), (RunState::Died, Some(at(25))));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_hides_no_other() {
+        let (_folder, store) = lake();
+        begin_run(&store, &holder(1, 0)).unwrap();
+        store.write("state/runs/damaged.json", b"{").unwrap();
+        store.write("state/runs/newer.json", b"{\"version\":\"7\"}").unwrap();
+        assert_eq!(runs(&store).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn old_records_go_except_the_newest_and_those_not_cleaned_up_after() {
+        let (_folder, store) = lake();
+        for number in 1..=30 {
+            let hours = i64::try_from(number).unwrap();
+            begin_run(&store, &holder(number, hours)).unwrap();
+            if number != 3 {
+                end_run(&store, &holder(number, hours), 0, serde_json::Value::Null, at(40))
+                    .unwrap();
+            }
+        }
+        assert_eq!(prune_runs(&store, at(5) + KEEP_AGE).unwrap(), 3);
+        assert_eq!(prune_runs(&store, at(10_000)).unwrap(), 6);
+        assert_eq!(runs(&store).unwrap().len(), 21);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Each incompatible change adds a variant and a test that reads a file written by the variant
 //! before it. The words it shares with the domain (checkpoint, part, scope) are stored as they are;
-//! a change to one of those is a change to this form.
+//! a change to one of those is a change to this form. A field that an older writer, which would
+//! drop it, must not lose is an incompatible change too.
 
 use std::collections::BTreeMap;
 
@@ -230,4 +231,147 @@ pub fn commit_schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(Stored);
     schema.insert("title".to_owned(), "leadpipe commit, version 1".into());
     schema.to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Absent;
+    use crate::checkpoint::Backfill;
+    use crate::checkpoint::Difference;
+    use crate::checkpoint::OpenWalk;
+    use crate::checkpoint::Partition;
+    use crate::checkpoint::Partitions;
+    use crate::checkpoint::ScopeProgress;
+    use crate::checkpoint::SourceProgress;
+    use crate::commit::testing::at;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::part;
+    use crate::commit::testing::run;
+    use crate::commit::testing::seq_commit;
+    use crate::commit::testing::source;
+    use crate::commit::testing::source_commit;
+    use crate::commit::testing::stored;
+    use crate::commit::testing::with_csv;
+    use crate::error::Hint;
+    use crate::ids::WalkId;
+    use crate::record::Reason;
+    use crate::record::Scope;
+    use crate::record::Walk;
+    use crate::window::Covered;
+    use crate::window::Window;
+
+    /// Written once by version 1 and never again.
+    const V1: &[u8] = include_bytes!("../../tests/fixtures/commit/v1.json");
+
+    fn walk(window: Option<Window>) -> Walk {
+        Walk {
+            id: WalkId::from("000000041-0a1b2c3d4e5f"),
+            scope: Scope {
+                source: source("acme"),
+                stream: "leads".to_owned(),
+                partition: "profile:123".to_owned(),
+                query: "spam=true".to_owned(),
+            },
+            window,
+            page_size: 2500,
+            opened_at: at(40),
+            reason: Reason::NewTime,
+        }
+    }
+
+    fn progress() -> SourceProgress {
+        let window = Window::new(at(0), at(40)).unwrap();
+        let mut scope = ScopeProgress {
+            window_days: Some(399),
+            difference: Some(Difference { rows: -1, seen: 2 }),
+            ..ScopeProgress::default()
+        };
+        let (rows, reconciled) = (Some(1243), true);
+        scope.coverage.insert(Covered { window, as_of: at(40), rows, reconciled, holes: 1 });
+        let absent = Absent {
+            lead_id: "77".to_owned(),
+            since: at(30),
+            reconciled: false,
+            found_at: Some(at(31)),
+        };
+        let listed = vec![
+            Partition { name: "profile:123".to_owned(), account: Some(5) },
+            Partition { name: "profile:124".to_owned(), account: None },
+        ];
+        SourceProgress {
+            scopes: BTreeMap::from([(walk(None).scope.key(), scope)]),
+            open_walks: vec![
+                OpenWalk { walk: walk(Some(window)), loaded_pages: 7 },
+                OpenWalk { walk: walk(None), loaded_pages: 0 },
+            ],
+            partitions: Some(Partitions { as_of: at(39), listed }),
+            absent: vec![absent],
+            fields: BTreeMap::from([("leads".to_owned(), vec!["lead_id".to_owned()])]),
+        }
+    }
+
+    /// A commit in which every field has a value.
+    fn full_commit() -> Commit {
+        let (_folder, store) = lake();
+        let mut commit = seq_commit(&store, 42);
+        let mut written = with_csv(&store, part(&store, "acme", "2026", 41, 41, 0));
+        written.deleted_rows = 2;
+        let acme = SourceCommit {
+            partition: Partitioning::Month,
+            format: Format::Both,
+            state: SourceState::Partial,
+            why: Some("quota spent".to_owned()),
+            was: vec![source("acme-old")],
+            ..source_commit(vec![written, part(&store, "acme", "unknown", 42, 42, 1)])
+        };
+        let range = Window::new(at(-9000), at(-10)).unwrap();
+        let (sources, asked_at) = (vec![source("acme")], at(3));
+        let backfill = Backfill { sources, range, asked_at, again: true };
+        let path = format!("rejects/{}-{}-acme.jsonl", Seq(42), run(42));
+        commit.rejects = vec![RejectFile { file: stored(&store, &path), rows: 3 }];
+        commit.sources.insert(source("acme"), acme);
+        commit.checkpoint.sources.insert(source("acme"), progress());
+        commit.checkpoint.backfills.insert("f00d".to_owned(), backfill);
+        commit.archive_checked_at = Some(at(41));
+        commit
+    }
+
+    #[test]
+    fn what_is_written_reads_back_equal() {
+        let (_folder, store) = lake();
+        for commit in [full_commit(), seq_commit(&store, 1)] {
+            assert_eq!(decode("c", &encode(&commit).unwrap()).unwrap(), commit);
+        }
+    }
+
+    #[test]
+    fn a_file_written_by_version_1_keeps_reading() {
+        assert_eq!(decode("v1.json", V1).unwrap(), full_commit());
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_with_what_to_do() {
+        let newer = br#"{"version":"2","seq":"a form not known yet"}"#;
+        let error = decode("commits/000000002.json", newer).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "file `commits/000000002.json` has version `2`, which this leadpipe does not know"
+        );
+        assert!(error.hint().unwrap().contains("newer leadpipe"));
+    }
+
+    #[test]
+    fn the_schema_is_the_one_in_the_tree_and_takes_what_is_written() {
+        let schema = commit_schema();
+        let tree = include_str!("../../schemas/commit.v1.json");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(tree).unwrap(), schema);
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let fixture = serde_json::from_slice(V1).unwrap();
+        let written = serde_json::from_slice(&encode(&full_commit()).unwrap()).unwrap();
+        for commit in [&fixture, &written] {
+            assert!(validator.is_valid(commit));
+        }
+        assert!(!validator.is_valid(&serde_json::json!({ "version": "2" })));
+    }
 }
