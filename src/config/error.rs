@@ -91,7 +91,11 @@ pub enum ProblemKind {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => Some("name a job file with `--job PATH`".to_owned()),
+            Self::Read { .. } => Some(
+                "a job file is TOML in UTF-8; a relative path is taken from the folder the command \
+                 runs in"
+                    .to_owned(),
+            ),
             Self::Invalid { problems, .. } => {
                 let kinds: BTreeSet<ProblemKind> = problems.iter().map(|one| one.kind).collect();
                 let mut hints: Vec<&str> =
@@ -119,8 +123,8 @@ impl ProblemKind {
     fn hint(self) -> Option<&'static str> {
         match self {
             Self::UnknownKey | Self::MissingKey => Some(
-                "`#:schema` in the first line of a job file names the list of all keys, so that \
-                 editors complete and check them; `leadpipe schema job` prints it",
+                "every key stands in `schemas/job.v1.json`; with `#:schema` and its path in the \
+                 first line, editors complete and check a job file",
             ),
             Self::LiteralSecret => Some(
                 "take a secret that stood in a file for one that is known: make a new one at the \

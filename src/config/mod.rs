@@ -125,9 +125,12 @@ impl Job {
         invalid(problems)
     }
 
-    /// Returns the same job on another lake, server and credentials.
+    /// Returns the same job on another lake, server and credentials. Nothing of the job's own is
+    /// touched then: its ledgers and its privacy key give way to those of the other lake.
     pub fn with_stand_in(mut self, stand_in: &StandIn) -> Self {
         self.lake.clone_from(&stand_in.lake);
+        self.quota_dir = None;
+        self.privacy.key = None;
         for source in &mut self.sources {
             source.base_url = stand_in.base_url.clone();
             let token = SecretRef::Given(stand_in.token.clone());

@@ -231,10 +231,23 @@ fn a_stand_in_takes_the_place_of_lake_servers_and_credentials() {
         token: SecretString::from("one"),
         secret: SecretString::from("two"),
     };
-    let job = parse(LEAST).unwrap().with_stand_in(&stand_in);
+    let text = least_with("lake = \"lake\"", "lake = \"lake\"\nquota_dir = \"shared\"")
+        + "[privacy]\nkey = { env = \"KEY\" }\n";
+    let own = parse(&text).unwrap();
+    assert!(own.quota_dir.is_some() && own.privacy.key.is_some());
+    let job = own.with_stand_in(&stand_in);
     assert_eq!(job.lake, Path::new("elsewhere"));
+    assert!(job.quota_dir.is_none() && job.privacy.key.is_none());
     assert_eq!(job.sources[0].base_url, stand_in.base_url);
     assert_eq!(whatconverts(&job).secret.read().unwrap().expose_secret(), "two");
+}
+
+#[test]
+fn a_file_from_a_windows_editor_is_read_alike() {
+    let text = format!("\u{feff}{}", LEAST.replace('\n', "\r\n"));
+    assert_eq!(parse(&text).unwrap().name, "least");
+    let shown = refusal(&format!("{text}tmeout = \"1s\"\r\n"));
+    assert!(shown.starts_with("jobs/job.toml:12: `sources[0].tmeout`"), "{shown}");
 }
 
 #[test]
@@ -408,6 +421,20 @@ proptest! {
         let error = parse(&format!("{LEAST}{key} = 1\n")).unwrap_err();
         let place = format!("jobs/job.toml:12: `sources[0].{key}`: unknown key");
         prop_assert!(error.to_string().starts_with(&place), "{error}");
+    }
+
+    #[test]
+    fn times_and_parts_are_read_as_written(hours in 1_i64..10_000, percent in 0_u32..100) {
+        let text = format!(
+            "{LEAST}[run]\npatience = \"{hours}h\"\n[refresh]\nweekly = \"{hours}d\"\n\
+             spare = \"{percent}%\"\n[sources.quota]\nreserve = \"{percent}.5%\"\n",
+        );
+        let job = parse(&text).unwrap();
+        prop_assert_eq!(job.run.patience, TimeDelta::hours(hours));
+        prop_assert_eq!(job.refresh.weekly, Reach::Back(TimeDelta::days(hours)));
+        prop_assert_eq!(job.refresh.spare.get(), f64::from(percent) / 100.0);
+        let Some(Reserve::Ratio(reserve)) = job.sources[0].quota.reserve else { panic!() };
+        prop_assert!((reserve.get() - (f64::from(percent) + 0.5) / 100.0).abs() < 1e-9);
     }
 
     #[test]
