@@ -1,5 +1,6 @@
 //! What is wrong with a job file, and where.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -46,11 +47,11 @@ pub enum Error {
         /// The variable or the file, in words.
         place: String,
     },
-    /// The types of the job file and the embedded defaults do not agree: a bug of ours.
-    #[error("the embedded defaults do not fit the job file's types")]
-    Defaults {
+    /// The types of the job file, its schema and the embedded defaults do not agree: a bug of ours.
+    #[error("the job file fits its schema and yet cannot be read: {message}")]
+    Mismatch {
         /// Where they differ.
-        source: toml::de::Error,
+        message: String,
     },
 }
 
@@ -90,12 +91,16 @@ pub enum ProblemKind {
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => Some("name a job file with `--job PATH`".to_owned()),
+            Self::Read { .. } => Some(
+                "a job file is TOML in UTF-8; a relative path is taken from the folder the command \
+                 runs in"
+                    .to_owned(),
+            ),
             Self::Invalid { problems, .. } => {
-                let mut kinds: Vec<ProblemKind> = problems.iter().map(|one| one.kind).collect();
-                kinds.sort();
-                kinds.dedup();
-                let hints: Vec<&str> = kinds.into_iter().filter_map(ProblemKind::hint).collect();
+                let kinds: BTreeSet<ProblemKind> = problems.iter().map(|one| one.kind).collect();
+                let mut hints: Vec<&str> =
+                    kinds.into_iter().filter_map(ProblemKind::hint).collect();
+                hints.dedup();
                 (!hints.is_empty()).then(|| hints.join("\n"))
             }
             Self::SecretNotSet { name } => {
@@ -109,7 +114,7 @@ impl Hint for Error {
             Self::SecretEmpty { .. } => {
                 Some("a secret is at least one character; one newline at its end is dropped".into())
             }
-            Self::Defaults { .. } => None,
+            Self::Mismatch { .. } => None,
         }
     }
 }
@@ -118,8 +123,8 @@ impl ProblemKind {
     fn hint(self) -> Option<&'static str> {
         match self {
             Self::UnknownKey | Self::MissingKey => Some(
-                "`#:schema` in the first line of a job file names the list of all keys, so that \
-                 editors complete and check them; `leadpipe schema job` prints it",
+                "every key stands in `schemas/job.v1.json`; with `#:schema` and its path in the \
+                 first line, editors complete and check a job file",
             ),
             Self::LiteralSecret => Some(
                 "take a secret that stood in a file for one that is known: make a new one at the \

@@ -379,19 +379,19 @@ pub struct PrivacyFile {
     pub key: Option<SecretFile>,
 }
 
-/// A length of time, e.g. `30m`, `48h`, `90d`.
+/// A length of time such as `30m`, `48h` or `90d`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct DurationText(
     #[schemars(regex(pattern = r"^[0-9]+ ?[a-zA-Z]+( ?[0-9]+ ?[a-zA-Z]+)*$"))] pub String,
 );
 
-/// How far back: a length of time, e.g. `400d`, or `all`.
+/// A length of time such as `400d`, or `all`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct ReachText(
     #[schemars(regex(pattern = r"^(all|[0-9]+ ?[a-zA-Z]+( ?[0-9]+ ?[a-zA-Z]+)*)$"))] pub String,
 );
 
-/// A part of a whole, e.g. `10%`.
+/// A percentage such as `10%`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 pub struct PercentText(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?%$"))] pub String);
 
@@ -400,14 +400,10 @@ pub struct PercentText(#[schemars(regex(pattern = r"^[0-9]+(\.[0-9]+)?%$"))] pub
 pub struct LocalDate(pub NaiveDate);
 
 impl<'de> Deserialize<'de> for LocalDate {
+    // By the time a date comes here it has passed through an untyped table, as text. That it was
+    // typed as a date, without quotes, is seen by `check`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = toml::value::Datetime::deserialize(deserializer)?;
-        if written.time.is_some() || written.offset.is_some() {
-            return Err(D::Error::custom("expected a date without a time"));
-        }
-        let date = written.date.and_then(|date| {
-            NaiveDate::from_ymd_opt(date.year.into(), date.month.into(), date.day.into())
-        });
-        date.map(Self).ok_or_else(|| D::Error::custom("expected a date"))
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(D::Error::custom)
     }
 }

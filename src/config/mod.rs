@@ -19,6 +19,7 @@ mod settings;
 
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 use toml::Table;
@@ -73,7 +74,7 @@ pub const DEFAULTS: &str = include_str!("default.toml");
 #[derive(Debug, Clone)]
 pub struct StandIn {
     /// The folder of the lake.
-    pub lake: std::path::PathBuf,
+    pub lake: PathBuf,
     /// The server of every source.
     pub base_url: Url,
     /// The token and key of every source.
@@ -109,22 +110,27 @@ impl Job {
             Ok(checked) => checked,
             Err(problem) => return invalid(vec![problem]),
         };
-        match over_defaults(text)?.try_into::<JobFile>() {
+        match over_defaults(text).and_then(Table::try_into::<JobFile>) {
             Ok(file) => match resolve::resolve(file, path, &lines) {
                 Ok(job) if problems.is_empty() => return Ok(job),
                 Ok(_) => {}
                 Err(found) => problems.extend(found),
             },
             // What the check has found is also what stands in the way here.
-            Err(source) if problems.is_empty() => return Err(Error::Defaults { source }),
+            Err(error) if problems.is_empty() => {
+                return Err(Error::Mismatch { message: error.message().to_owned() });
+            }
             Err(_) => {}
         }
         invalid(problems)
     }
 
-    /// Returns the same job on another lake, server and credentials.
+    /// Returns the same job on another lake, server and credentials. Nothing of the job's own is
+    /// touched then: its ledgers and its privacy key give way to those of the other lake.
     pub fn with_stand_in(mut self, stand_in: &StandIn) -> Self {
         self.lake.clone_from(&stand_in.lake);
+        self.quota_dir = None;
+        self.privacy.key = None;
         for source in &mut self.sources {
             source.base_url = stand_in.base_url.clone();
             let token = SecretRef::Given(stand_in.token.clone());
@@ -143,14 +149,13 @@ impl Job {
 
 /// Returns the tables of `text` laid over the defaults: those of the job, and for each source those
 /// of its provider.
-fn over_defaults(text: &str) -> Result<Table, Error> {
-    let parse = |text: &str| text.parse::<Table>().map_err(|source| Error::Defaults { source });
-    let mut merged = parse(DEFAULTS)?;
+fn over_defaults(text: &str) -> Result<Table, toml::de::Error> {
+    let mut merged: Table = DEFAULTS.parse()?;
     let mut providers = Table::new();
-    for provider in ["whatconverts", "whautomate", "convertalk"] {
+    for (provider, _) in schema::PROVIDERS {
         providers.extend(merged.remove_entry(provider));
     }
-    lay_over(&mut merged, parse(text)?);
+    lay_over(&mut merged, text.parse()?);
     let sources = merged.get_mut("sources").and_then(Value::as_array_mut);
     for source in sources.into_iter().flatten().filter_map(Value::as_table_mut) {
         let provider = source.get("provider").and_then(Value::as_str);
@@ -173,3 +178,6 @@ fn lay_over(under: &mut Table, over: Table) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
