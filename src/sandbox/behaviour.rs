@@ -59,8 +59,10 @@ pub struct Behaviour {
     pub without_fields: Vec<String>,
     /// A field, new to the world, that every lead carries.
     pub extra_field: Option<String>,
-    /// Whether `customer_journey=true` is refused (as on a plan without it), not ignored.
-    pub journey_refused: bool,
+    /// What is made of `customer_journey=true`.
+    pub journey: Journey,
+    /// Profiles that were deleted, and their leads with them.
+    pub without_profiles: Vec<u64>,
     /// Whether `/accounts` nests the profiles.
     pub nested_profiles: bool,
     /// Whether a single lead comes bare, not in a list.
@@ -77,7 +79,7 @@ pub struct Behaviour {
     pub poison: Vec<u64>,
     /// How it breaks on them.
     pub poison_as: Poison,
-    /// Whether every profile is empty.
+    /// Whether every profile is empty; the truth of the sandbox stays.
     pub empty: bool,
     /// What the next requests meet with, one each, before anything else.
     pub fail_next: Vec<Fault>,
@@ -112,7 +114,8 @@ impl Default for Behaviour {
             times: Times::Mixed,
             without_fields: Vec::new(),
             extra_field: None,
-            journey_refused: false,
+            journey: Journey::Ignored,
+            without_profiles: Vec::new(),
             nested_profiles: true,
             bare_single_lead: false,
             unknown_lead_status: 400,
@@ -268,6 +271,18 @@ pub enum Times {
     Fractional,
 }
 
+/// The answer to a question for the way a customer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Journey {
+    /// Leads without it, as on a plan that does not have it.
+    Ignored,
+    /// 410 with an `error_message`.
+    Refused,
+    /// Leads with it.
+    Served,
+}
+
 /// The answer once the day's allowance is spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -307,6 +322,8 @@ pub enum Fault {
     },
     /// The connection is reset before the answer.
     Reset,
+    /// The connection is closed before the answer.
+    Close,
     /// The body ends half way, against its stated length.
     CutBody,
     /// The JSON ends half way, in a body that is whole.

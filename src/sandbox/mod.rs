@@ -7,10 +7,13 @@
 //! The world has a clock, by default the one handed to [`Sandbox::start`]. Up to [`Settings::now`]
 //! there are [`Settings::leads`] leads, more towards the end; after it leads go on to arrive at the
 //! last rate, and all of them change and go as leads do. Everything is a function of settings and
-//! clock, so a sandbox started again shows the same world; only edits by hand are lost. Time moves
-//! forward only. Memory: 56 bytes a lead, and the request log.
+//! clock, so a sandbox started again shows the same world; what is lost are edits by hand, the time
+//! it was moved ahead, and the count of requests. A clock that stands before [`Settings::now`]
+//! shows the history up to there. Time moves forward only. Memory: 56 bytes a lead, and the
+//! request log.
 //!
-//! For other processes there is an administration beside the API; no key is needed:
+//! For other processes there is an administration beside the API; it wants no key, and
+//! `Content-Type: application/json` with what is posted:
 //!
 //! | request | does |
 //! |---|---|
@@ -42,6 +45,7 @@ pub use behaviour::EmptyMaps;
 pub use behaviour::EmptyPages;
 pub use behaviour::Fault;
 pub use behaviour::FaultRate;
+pub use behaviour::Journey;
 pub use behaviour::OverPageSize;
 pub use behaviour::OverQuota;
 pub use behaviour::OverRange;
@@ -73,7 +77,7 @@ const DEFAULT_NOW: i64 = 1_793_491_200;
 pub struct Settings {
     /// Other seeds give other worlds, ids and keys.
     pub seed: u64,
-    /// Leads that came up to `now`; about 3 % of them have gone again.
+    /// Leads that came up to `now`, at most 50 million; about 3 % of them have gone again.
     pub leads: u64,
     /// Years of history before `now`.
     pub years: u32,

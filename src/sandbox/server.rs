@@ -111,6 +111,8 @@ pub struct LoggedRequest {
     pub status: u16,
     /// The accident it met with.
     pub fault: Option<Fault>,
+    /// Requests in flight when it came, itself included.
+    pub at_once: usize,
 }
 
 /// An answer, before accidents and compression.
@@ -144,6 +146,12 @@ impl Answer {
     /// Returns the answer to a path that does not exist.
     pub(super) fn not_found() -> Self {
         Self::html(404, "404 Not Found")
+    }
+
+    /// Returns the body as JSON.
+    #[cfg(test)]
+    pub(super) fn read(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
     }
 
     fn with(mut self, name: header::HeaderName, value: impl ToString) -> Self {
@@ -192,6 +200,8 @@ pub(super) struct Shared {
     /// When the requests of the last day came, by key, in milliseconds.
     spent: Mutex<HashMap<KeyKind, VecDeque<i64>>>,
     requests: AtomicU64,
+    /// Held once by each request in flight.
+    in_flight: Arc<()>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -215,6 +225,7 @@ impl Shared {
             log: Mutex::default(),
             spent: Mutex::default(),
             requests: AtomicU64::new(0),
+            in_flight: Arc::new(()),
         })
     }
 
@@ -282,8 +293,13 @@ impl Shared {
     /// Returns the leads that are there now, of all profiles, by creation.
     pub(super) fn listed(&self) -> Vec<Row> {
         let now = self.world_now();
+        let behaviour = self.behaviour();
         let world = self.world();
-        world.created_in(i64::MIN, i64::MAX).iter().filter(|r| r.is_listed(now)).copied().collect()
+        let listed = |row: &&Row| {
+            let profile = world.profiles[usize::from(row.profile)].id;
+            row.is_listed(now) && !behaviour.without_profiles.contains(&profile)
+        };
+        world.created_in(i64::MIN, i64::MAX).iter().filter(listed).copied().collect()
     }
 
     /// Appends leads, with commas in between.
@@ -403,6 +419,8 @@ async fn provider(
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
     let authorization = request.headers().get(header::AUTHORIZATION);
     let key = shared.keys.identify(authorization.and_then(|value| value.to_str().ok()));
+    // Released when the answer is made, or when the client gives up.
+    let in_flight = Arc::clone(&shared.in_flight);
     // Noted before it is answered: a client that gives up has still sent it.
     shared.note(LoggedRequest {
         number,
@@ -413,6 +431,7 @@ async fn provider(
         key,
         status: 0,
         fault: None,
+        at_once: Arc::strong_count(&in_flight) - 1,
     });
     if let Some(refusal) = refusal(&shared, request.method(), path, key) {
         shared.note_answer(number, refusal.status, None);
@@ -442,6 +461,11 @@ fn refusal(shared: &Shared, method: &Method, path: &str, key: KeyKind) -> Option
     match key {
         KeyKind::None => return Some(Answer::error(401, "Authentication not provided.")),
         KeyKind::Unknown => return Some(Answer::error(401, "Authentication failed.")),
+        KeyKind::Profile { profile_id }
+            if shared.behaviour().without_profiles.contains(&profile_id) =>
+        {
+            return Some(Answer::error(401, "Authentication failed."));
+        }
         KeyKind::Master | KeyKind::Profile { .. } => {}
     }
     let wait = shared.spend(key).err()?;
@@ -476,7 +500,8 @@ fn meet(
             Answer { body: answer.body[..half].to_vec(), ..answer }
         }
         Some(Fault::CutBody) => return (answer.status, cut_short(shared, answer)),
-        Some(Fault::Reset) => {
+        Some(Fault::Reset | Fault::Close) => {
+            wire.reset.store(fault == Some(&Fault::Reset), Ordering::Relaxed);
             wire.broken.store(true, Ordering::Relaxed);
             return (0, respond(shared, answer, false));
         }
@@ -651,6 +676,8 @@ impl Listener for Listen {
 #[derive(Debug, Clone, Default)]
 struct Wire {
     broken: Arc<AtomicBool>,
+    /// Whether it ends with a reset, not a plain close.
+    reset: Arc<AtomicBool>,
 }
 
 impl Connected<IncomingStream<'_, Listen>> for Wire {
@@ -659,7 +686,7 @@ impl Connected<IncomingStream<'_, Listen>> for Wire {
     }
 }
 
-/// A connection that ends with a reset once its wire is broken.
+/// A connection that ends instead of sending once its wire is broken.
 struct WireIo {
     stream: TcpStream,
     wire: Wire,
@@ -670,8 +697,10 @@ impl WireIo {
         if !self.wire.broken.load(Ordering::Relaxed) {
             return Ok(());
         }
-        // Closing now discards what is unsent and resets. A failure leaves a plain close.
-        let _ = self.stream.set_zero_linger();
+        if self.wire.reset.load(Ordering::Relaxed) {
+            // Closing now discards what is unsent and resets. A failure leaves a plain close.
+            let _ = self.stream.set_zero_linger();
+        }
         Err(io::Error::from(io::ErrorKind::ConnectionReset))
     }
 }

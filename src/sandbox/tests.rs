@@ -119,8 +119,8 @@ async fn as_time_passes_leads_come_and_change_unless_the_world_is_still() {
 async fn a_range_holds_both_its_ends_and_no_more_than_four_hundred_days() {
     let stand = Stand::small().await;
     let leads = stand.sandbox.leads();
-    let dated = leads.iter().filter(|l| l["date_created"].as_str().unwrap().ends_with('Z'));
-    let at = dated.last().unwrap()["date_created"].as_str().unwrap();
+    let dated = leads.iter().map(|lead| lead["date_created"].as_str().unwrap());
+    let at = dated.rev().find(|at| at.ends_with('Z')).unwrap();
     let got = stand.leads(&format!("start_date={at}&end_date={at}")).await;
     assert!(got.ids().len() == 1 || got.ids().len() == 2);
     let over = "start_date=2025-01-01T00:00:00Z&end_date=2026-02-05T00:00:01Z";
@@ -210,7 +210,7 @@ async fn a_single_lead_comes_in_a_list_or_bare() {
 
 #[tokio::test]
 async fn filters_divide_the_leads() {
-    let stand = Stand::small().await;
+    let stand = Stand::new(Settings { leads: 5_000, ..Settings::default() }).await;
     let total =
         async |query: &str| stand.leads(query).await.json()["total_leads"].as_u64().unwrap();
     let all = total("").await;
@@ -256,9 +256,11 @@ async fn every_request_is_logged() {
     stand.leads("leads_per_page=5").await;
     stand.leads("lead_type=fax").await;
     let log = stand.sandbox.requests();
+    assert_eq!(stand.leads("").await.headers["date"], "Sun, 01 Nov 2026 00:00:00 GMT");
     let seen: Vec<_> = log.iter().map(|r| (r.number, r.query.as_str(), r.status)).collect();
     assert_eq!(seen, [(1, "leads_per_page=5", 200), (2, "lead_type=fax", 410)]);
     assert!(log.iter().all(|r| r.key == KeyKind::Master && r.path == "/api/v1/leads"));
+    assert!(log.iter().all(|r| r.at_once == 1 && r.at == stand.sandbox.now()));
     stand.sandbox.clear_requests();
     assert!(stand.sandbox.requests().is_empty());
 }
@@ -306,13 +308,14 @@ async fn each_switch_of_the_envelope_shows() {
 async fn accidents_come_in_the_order_asked_for_and_then_stop() {
     let stand = Stand::small().await;
     stand.behave(json!({ "fail_next": [
-        "reset", "cut_body", "cut_json", "html", "error_inside",
+        "reset", "close", "cut_body", "cut_json", "html", "error_inside",
         { "status": { "status": 503 } }, { "slow_down": { "retry_after": 7 } },
         { "redirect": { "to": "http://127.0.0.1:9/" } }, { "stall": { "ms": 1 } },
     ] }));
     let key = stand.sandbox.master_key();
-    assert!(stand.try_get("/api/v1/leads", key.clone()).await.is_err());
-    assert!(stand.try_get("/api/v1/leads", key).await.is_err());
+    for _ in 0..3 {
+        assert!(stand.try_get("/api/v1/leads", key.clone()).await.is_err());
+    }
     let cut = stand.leads("").await;
     assert!(cut.status == 200 && serde_json::from_slice::<Value>(&cut.body).is_err());
     assert!(stand.leads("").await.body.starts_with(b"<!DOCTYPE html>"));
@@ -324,7 +327,7 @@ async fn accidents_come_in_the_order_asked_for_and_then_stop() {
         assert_eq!(stand.leads("").await.ids().len(), 25);
     }
     let log = stand.sandbox.requests();
-    assert_eq!((log.len(), log[0].status, &log[0].fault), (10, 0, &Some(Fault::Reset)));
+    assert_eq!((log.len(), log[0].status, &log[0].fault), (11, 0, &Some(Fault::Reset)));
 }
 
 #[tokio::test]
@@ -426,6 +429,30 @@ async fn other_processes_steer_it_through_the_administration() {
     let log = stand.get("/sandbox/requests").await.json();
     assert_eq!(log.as_array().unwrap().len(), 1);
     stand.sandbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_profile_takes_its_leads_along() {
+    let stand = Stand::small().await;
+    let ids = stand.sandbox.profile_ids();
+    stand.behave(json!({ "without_profiles": [ids[0]] }));
+    assert!(stand.sandbox.lead_ids().iter().all(|(profile, _)| *profile != ids[0]));
+    let accounts = stand.get("/api/v1/accounts").await.json().to_string();
+    assert!(!accounts.contains(&ids[0].to_string()) && accounts.contains(&ids[1].to_string()));
+    assert_eq!(stand.leads(&format!("profile_id={}", ids[0])).await.json()["total_leads"], 0);
+    let key = stand.sandbox.profile_key(ids[0]).unwrap();
+    assert_eq!(stand.try_get("/api/v1/leads", key).await.unwrap().status, 401);
+}
+
+#[tokio::test]
+async fn the_way_of_the_customer_is_ignored_refused_or_served() {
+    let stand = Stand::small().await;
+    let asked = "leads_per_page=1&customer_journey=true";
+    assert!(stand.leads(asked).await.json()["leads"][0].get("customer_journey").is_none());
+    stand.behave(json!({ "journey": "refused" }));
+    assert_eq!(stand.leads(asked).await.status, 410);
+    stand.behave(json!({ "journey": "served" }));
+    assert_eq!(stand.leads(asked).await.json()["leads"][0]["customer_journey"][1]["type"], "lead");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use super::behaviour::Behaviour;
 use super::behaviour::DateOnlyEnd;
 use super::behaviour::DateParameters;
 use super::behaviour::EmptyPages;
+use super::behaviour::Journey;
 use super::behaviour::OverPageSize;
 use super::behaviour::OverRange;
 use super::behaviour::PageNumber;
@@ -123,11 +124,13 @@ pub(super) fn knows(path: &str) -> bool {
         return false;
     };
     let segments: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
-    match segments.as_slice() {
-        ["leads" | "accounts"] | ["leads" | "accounts", _] => true,
-        ["accounts", _, "profiles"] | ["accounts", _, "profiles", _] => true,
-        _ => false,
-    }
+    matches!(
+        segments.as_slice(),
+        ["leads" | "accounts"]
+            | ["leads" | "accounts", _]
+            | ["accounts", _, "profiles"]
+            | ["accounts", _, "profiles", _]
+    )
 }
 
 /// Answers a request to a known path with a known key.
@@ -142,8 +145,10 @@ pub(super) fn answer(world: &World, behaviour: &Behaviour, request: &Request<'_>
         ["leads", id] => single_lead(world, behaviour, request, id),
         ["accounts"] => accounts(world, behaviour, request, None),
         ["accounts", id] => accounts(world, behaviour, request, Some(id)),
-        ["accounts", id, "profiles"] => profiles(world, request, id, None),
-        ["accounts", id, "profiles", profile] => profiles(world, request, id, Some(profile)),
+        ["accounts", id, "profiles"] => profiles(world, behaviour, request, id, None),
+        ["accounts", id, "profiles", profile] => {
+            profiles(world, behaviour, request, id, Some(profile))
+        }
         _ => Answer::not_found(),
     }
 }
@@ -156,7 +161,7 @@ pub(super) fn write_truth(
     now: i64,
     behaviour: &Behaviour,
 ) {
-    lead::write(out, world, row, now, true, behaviour);
+    lead::write(out, world, row, &lead::View { now, custom: true, journey: false, behaviour });
 }
 
 /// What a client asks of `/leads`, once it is understood.
@@ -185,7 +190,7 @@ impl Ask {
     ) -> Result<Self, Box<Answer>> {
         let (size, size_echo) = page_size(behaviour, request)?;
         let (page, page_echo) = page_number(behaviour, request)?;
-        let (profiles, custom) = profile_filter(world, request)?;
+        let (profiles, custom) = profile_filter(world, behaviour, request)?;
         let (from, to) = range(behaviour, request)?;
         let filter = |name, default| boolean(behaviour, request, name, default);
         Ok(Self {
@@ -216,7 +221,7 @@ impl Ask {
 }
 
 fn leads(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer {
-    if behaviour.journey_refused && parameter(request, "customer_journey") == Some("true") {
+    if behaviour.journey == Journey::Refused && wants_journey(request) {
         return invalid("customer_journey", "please upgrade your plan");
     }
     let ask = match Ask::read(world, behaviour, request) {
@@ -274,16 +279,26 @@ fn page_of_leads(
     write_totals(&mut json, behaviour.totals, pages, stated);
     if total > 0 || !behaviour.empty_rows_missing {
         json.open(Some("leads"), b'[');
+        let view = view(behaviour, request, ask.custom);
         for (at, row) in rows.iter().enumerate() {
             if at > 0 {
                 out.push(b',');
             }
-            lead::write(&mut out, world, row, request.now, ask.custom, behaviour);
+            lead::write(&mut out, world, row, &view);
         }
         out.push(b']');
     }
     out.push(b'}');
     Answer::json(200, out)
+}
+
+fn wants_journey(request: &Request<'_>) -> bool {
+    parameter(request, "customer_journey") == Some("true")
+}
+
+fn view<'a>(behaviour: &'a Behaviour, request: &Request<'_>, custom: bool) -> lead::View<'a> {
+    let journey = behaviour.journey == Journey::Served && wants_journey(request);
+    lead::View { now: request.now, custom, journey, behaviour }
 }
 
 fn write_totals(json: &mut Json<'_>, totals: Totals, pages: Option<u64>, total: u64) {
@@ -306,7 +321,9 @@ fn single_lead(world: &World, behaviour: &Behaviour, request: &Request<'_>, id: 
     };
     let mine = |row: &&Row| {
         let owner = world.profiles[usize::from(row.profile)].id;
-        row.is_listed(request.now) && profile.is_none_or(|profile| profile == owner)
+        row.is_listed(request.now)
+            && profile.is_none_or(|profile| profile == owner)
+            && !behaviour.without_profiles.contains(&owner)
     };
     let found = id.parse().ok().and_then(|id| world.row(id)).filter(mine);
     let Some(row) = found.filter(|_| !behaviour.empty) else {
@@ -320,7 +337,7 @@ fn single_lead(world: &World, behaviour: &Behaviour, request: &Request<'_>, id: 
         out.extend_from_slice(b"{\"page_number\":1,\"leads_per_page\":25,\"total_pages\":1,");
         out.extend_from_slice(b"\"total_leads\":1,\"leads\":[");
     }
-    lead::write(&mut out, world, row, request.now, profile.is_some(), behaviour);
+    lead::write(&mut out, world, row, &view(behaviour, request, profile.is_some()));
     if !behaviour.bare_single_lead {
         out.extend_from_slice(b"]}");
     }
@@ -357,7 +374,10 @@ fn accounts(
         if id.is_some_and(|id| id.parse() != Ok(account.id)) {
             continue;
         }
-        let profiles = world.profiles.iter().filter(|profile| profile.account == position);
+        let listed = |profile: &&Profile| {
+            profile.account == position && !behaviour.without_profiles.contains(&profile.id)
+        };
+        let profiles = world.profiles.iter().filter(listed);
         let mut row = serde_json::json!({
             "account_id": account.id,
             "account_name": account.name,
@@ -374,12 +394,20 @@ fn accounts(
     }
 }
 
-fn profiles(world: &World, request: &Request<'_>, account: &str, id: Option<&str>) -> Answer {
+fn profiles(
+    world: &World,
+    behaviour: &Behaviour,
+    request: &Request<'_>,
+    account: &str,
+    id: Option<&str>,
+) -> Answer {
     let Some(position) = world.accounts.iter().position(|one| account.parse() == Ok(one.id)) else {
         return Answer::error(200, "Invalid account ID.");
     };
     let wanted = |profile: &&Profile| {
-        profile.account == position && id.is_none_or(|id| id.parse() == Ok(profile.id))
+        profile.account == position
+            && id.is_none_or(|id| id.parse() == Ok(profile.id))
+            && !behaviour.without_profiles.contains(&profile.id)
     };
     let rows: Vec<Value> = world.profiles.iter().filter(wanted).map(profile_row).collect();
     match (id, rows.is_empty()) {
@@ -468,7 +496,11 @@ fn page_number(behaviour: &Behaviour, request: &Request<'_>) -> Result<(u64, u64
 }
 
 /// Returns which profiles are meant, by position, and whether that is one profile.
-fn profile_filter(world: &World, request: &Request<'_>) -> Result<(Vec<bool>, bool), Box<Answer>> {
+fn profile_filter(
+    world: &World,
+    behaviour: &Behaviour,
+    request: &Request<'_>,
+) -> Result<(Vec<bool>, bool), Box<Answer>> {
     // A profile key does not honour either parameter.
     let (account, profile) = match request.key {
         KeyKind::Profile { profile_id } => (0, profile_id),
@@ -477,6 +509,7 @@ fn profile_filter(world: &World, request: &Request<'_>) -> Result<(Vec<bool>, bo
     let wanted = |one: &Profile| {
         (account == 0 || world.accounts[one.account].id == account)
             && (profile == 0 || one.id == profile)
+            && !behaviour.without_profiles.contains(&one.id)
     };
     Ok((world.profiles.iter().map(wanted).collect(), profile != 0))
 }
@@ -568,8 +601,44 @@ fn instant(request: &Request<'_>, name: &str) -> Result<Option<(i64, bool)>, Box
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sandbox::Settings;
+
+    /// A world of some hundred leads, as of the end of its history.
+    static WORLD: LazyLock<(World, i64)> = LazyLock::new(|| {
+        let settings = Settings { leads: 300, ..Settings::default() };
+        let now = settings.now.timestamp();
+        let mut world = World::new(&settings).unwrap();
+        world.refresh(now);
+        (world, now)
+    });
+
+    fn page_ids(query: &[(&str, u64)]) -> Vec<u64> {
+        let query: Vec<(String, String)> =
+            query.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+        let (world, now) = &*WORLD;
+        let request = Request { now: *now, ..request(&query) };
+        let page = answer(world, &Behaviour::default(), &request).read();
+        page["leads"].as_array().unwrap().iter().map(|l| l["lead_id"].as_u64().unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        #[test]
+        fn any_page_size_gives_the_same_leads(size in 1_u64..400) {
+            let whole = page_ids(&[("leads_per_page", 2_500)]);
+            let pages = (whole.len() as u64).div_ceil(size);
+            let paged: Vec<u64> = (1..=pages)
+                .flat_map(|page| page_ids(&[("leads_per_page", size), ("page_number", page)]))
+                .collect();
+            prop_assert_eq!(paged, whole);
+        }
+    }
 
     #[test]
     fn basic_credentials_are_encoded_as_the_standard_says() {

@@ -32,6 +32,8 @@ const FIRST_ID: u64 = 179_000_000;
 pub(super) const FIRST_INSERTED_ID: u64 = 400_000_000;
 /// Spam is removed this long after it was marked, as the vendor documents.
 const SPAM_STAYS: i64 = 30 * DAY as i64;
+/// Beyond it the ids would reach those of inserted leads.
+const MOST_LEADS: u64 = 50_000_000;
 const NEVER: i64 = i64::MAX;
 
 const ACCOUNT_NAMES: [&str; 8] = [
@@ -274,6 +276,9 @@ impl World {
                 what: "there must be 1 to 10,000 profiles and an account",
             });
         }
+        if settings.leads > MOST_LEADS {
+            return Err(Error::Settings { what: "there must be at most 50 million leads" });
+        }
         let now = settings.now.timestamp();
         let calendar = Calendar::new(settings.leads, settings.years, now);
         let created = calendar.start as i64;
@@ -403,8 +408,10 @@ impl World {
             }
             Edit::Spam(false) => {
                 let row = self.find(id)?;
+                if row.gone == row.spam.saturating_add(SPAM_STAYS) {
+                    row.gone = NEVER;
+                }
                 row.spam = NEVER;
-                row.gone = NEVER;
             }
             Edit::Duplicate(duplicate) => self.find(id)?.duplicate = *duplicate,
             Edit::Vanish => {
@@ -642,7 +649,7 @@ mod tests {
 
     #[test]
     fn leads_change_and_go_as_time_passes() {
-        let (mut world, now) = world(3_000);
+        let (mut world, now) = world(20_000);
         world.refresh(now);
         let later = now + 120 * i64::from(DAY);
         let gone = |row: &&Row| row.is_listed(now) && !row.is_listed(later);

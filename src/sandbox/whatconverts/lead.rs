@@ -144,25 +144,31 @@ mod roll {
     pub(super) const MISSPELT: usize = 35;
     pub(super) const NOTE: usize = 36;
     pub(super) const PERSON: usize = 37;
+    pub(super) const ESCAPES: usize = 38;
     /// From here on: four words for identifiers.
     pub(super) const IDENTIFIER: usize = 40;
     /// From here on: sentences of a transcript.
     pub(super) const SENTENCE: usize = 44;
 }
 
-/// Appends a lead to `out`, as it stands at `now`; `custom` says whether the fields come that need
-/// a request for one profile.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    world: &World,
-    row: &Row,
-    now: i64,
-    custom: bool,
-    behaviour: &Behaviour,
-) {
+/// How a request sees a lead.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    /// Seconds since the epoch.
+    pub(super) now: i64,
+    /// Whether the fields come that need a request for one profile.
+    pub(super) custom: bool,
+    /// Whether the way of the customer comes.
+    pub(super) journey: bool,
+    pub(super) behaviour: &'a Behaviour,
+}
+
+/// Appends a lead to `out`.
+pub(super) fn write(out: &mut Vec<u8>, world: &World, row: &Row, view: &View<'_>) {
+    let &View { now, custom, journey, behaviour } = view;
     let start = out.len();
     let face = Face::new(world, row, now, behaviour);
-    let mut json = Json::new(out, face.dice.chance(roll::STYLE, 500), &behaviour.without_fields);
+    let mut json = Json::new(out, face.dice.chance(roll::ESCAPES, 500), &behaviour.without_fields);
     json.open(None, b'{');
     face.identity(&mut json);
     face.attribution(&mut json);
@@ -171,6 +177,9 @@ pub(super) fn write(
     face.of_kind(&mut json);
     face.trackers(&mut json);
     face.maps(&mut json, custom);
+    if journey {
+        face.journey(&mut json);
+    }
     if let Some(name) = &behaviour.extra_field {
         json.text(name, "new");
     }
@@ -410,7 +419,7 @@ impl<'a> Face<'a> {
         json.text("phone_name", "Google Ads: main line");
         json.raw("tracking_number", format_args!("\"+17045550{tracking}\""));
         json.text("caller_number", &self.person.phone());
-        json.text("line_type", if tracking % 3 == 0 { "Landline" } else { "Mobile" });
+        json.text("line_type", if tracking < 107 { "Landline" } else { "Mobile" });
     }
 
     fn call(&self, json: &mut Json<'_>) {
@@ -590,6 +599,25 @@ impl<'a> Face<'a> {
         });
     }
 
+    fn journey(&self, json: &mut Json<'_>) {
+        json.open(Some("customer_journey"), b'[');
+        for kind in ["attribution", "lead"] {
+            json.open(None, b'{');
+            json.text("type", kind);
+            json.text("date_created", &self.time(self.row.created));
+            json.open(Some("page_views"), b'[');
+            json.open(None, b'{');
+            json.texts(
+                "page_url",
+                &["https://www.example.com/", self.dice.pick(roll::PAGE, &PAGES)],
+            );
+            json.close(b'}');
+            json.close(b']');
+            json.close(b'}');
+        }
+        json.close(b']');
+    }
+
     fn map(&self, json: &mut Json<'_>, name: &str, filled: bool, fill: impl FnOnce(&mut Json<'_>)) {
         if json.skips(name) {
             return;
@@ -703,7 +731,9 @@ mod tests {
         let mut bytes = 0;
         let render = |row: &Row| {
             let mut out = Vec::new();
-            write(&mut out, &world, row, now, true, &settings.behaviour);
+            let behaviour = &settings.behaviour;
+            let view = View { now, custom: true, journey: false, behaviour };
+            write(&mut out, &world, row, &view);
             bytes += out.len();
             serde_json::from_slice(&out).unwrap()
         };
