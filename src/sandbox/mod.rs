@@ -29,6 +29,7 @@
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -167,8 +168,17 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Invents the world and serves it on `port` of 127.0.0.1, any free one where it is 0.
+    ///
+    /// It runs on the tokio runtime of the caller; inventing takes about a second for a million
+    /// leads.
+    ///
+    /// # Errors
+    ///
+    /// Fails on settings that no world can be made of, and where the port is taken.
     pub async fn start(settings: Settings, port: u16, clock: SharedClock) -> Result<Self, Error> {
         let shared = Arc::new(server::Shared::new(&settings, clock)?);
+        // Drawn before the first request, which would have to wait for it.
+        drop(shared.world());
         let listen = |source| Error::Listen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -257,7 +267,7 @@ impl Sandbox {
         // An error means that the server has ended already.
         let _ = self.stop.send(());
         let mut task = self.task;
-        if tokio::time::timeout(std::time::Duration::from_secs(1), &mut task).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
             task.abort();
         }
     }

@@ -61,7 +61,6 @@ use super::Settings;
 use super::behaviour::Behaviour;
 use super::behaviour::Edit;
 use super::behaviour::Fault;
-use super::behaviour::OverQuota;
 use super::dice::Dice;
 use super::dice::Purpose;
 use super::whatconverts;
@@ -154,7 +153,8 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    fn with(mut self, name: header::HeaderName, value: impl ToString) -> Self {
+    /// Adds a header.
+    pub(super) fn with(mut self, name: header::HeaderName, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
     }
@@ -315,7 +315,7 @@ impl Shared {
         }
     }
 
-    /// Counts a request; false where the day's allowance is spent, with the wait in seconds.
+    /// Counts a request; where the day's allowance is spent, returns the wait in seconds.
     fn spend(&self, key: KeyKind) -> Result<(), i64> {
         let allowance = match key {
             KeyKind::Profile { .. } => self.profile_per_day,
@@ -458,21 +458,10 @@ fn refusal(shared: &Shared, method: &Method, path: &str, key: KeyKind) -> Option
     if method != Method::GET || !whatconverts::knows(path) {
         return Some(Answer::not_found());
     }
-    match key {
-        KeyKind::None => return Some(Answer::error(401, "Authentication not provided.")),
-        KeyKind::Unknown => return Some(Answer::error(401, "Authentication failed.")),
-        KeyKind::Profile { profile_id }
-            if shared.behaviour().without_profiles.contains(&profile_id) =>
-        {
-            return Some(Answer::error(401, "Authentication failed."));
-        }
-        KeyKind::Master | KeyKind::Profile { .. } => {}
-    }
-    let wait = shared.spend(key).err()?;
-    let text = "Daily request limit exceeded.";
-    Some(match shared.behaviour().over_quota {
-        OverQuota::Status { status } => Answer::error(status, text),
-        OverQuota::RetryAfter => Answer::error(429, text).with(header::RETRY_AFTER, wait),
+    let behaviour = shared.behaviour();
+    whatconverts::refuse_key(&behaviour, key).or_else(|| {
+        let wait = shared.spend(key).err()?;
+        Some(whatconverts::refuse_quota(&behaviour, wait))
     })
 }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fmt::Write;
 
+use axum::http::header;
 use chrono::DateTime;
 use chrono::NaiveDate;
 use serde_json::Value;
@@ -18,6 +19,7 @@ use super::behaviour::DateParameters;
 use super::behaviour::EmptyPages;
 use super::behaviour::Journey;
 use super::behaviour::OverPageSize;
+use super::behaviour::OverQuota;
 use super::behaviour::OverRange;
 use super::behaviour::PageNumber;
 use super::behaviour::PastEnd;
@@ -131,6 +133,28 @@ pub(super) fn knows(path: &str) -> bool {
             | ["accounts", _, "profiles"]
             | ["accounts", _, "profiles", _]
     )
+}
+
+/// Returns what a key hears that opens nothing.
+pub(super) fn refuse_key(behaviour: &Behaviour, key: KeyKind) -> Option<Answer> {
+    match key {
+        KeyKind::None => Some(Answer::error(401, "Authentication not provided.")),
+        KeyKind::Unknown => Some(Answer::error(401, "Authentication failed.")),
+        KeyKind::Profile { profile_id } => behaviour
+            .without_profiles
+            .contains(&profile_id)
+            .then(|| Answer::error(401, "Authentication failed.")),
+        KeyKind::Master => None,
+    }
+}
+
+/// Returns what a key hears whose day is spent for another `wait` seconds.
+pub(super) fn refuse_quota(behaviour: &Behaviour, wait: i64) -> Answer {
+    let text = "Daily request limit exceeded.";
+    match behaviour.over_quota {
+        OverQuota::Status { status } => Answer::error(status, text),
+        OverQuota::RetryAfter => Answer::error(429, text).with(header::RETRY_AFTER, wait),
+    }
 }
 
 /// Answers a request to a known path with a known key.
