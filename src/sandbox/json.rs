@@ -93,18 +93,25 @@ impl<'a> Json<'a> {
 
     fn escape(&mut self, text: &str) {
         let bytes = text.as_bytes();
-        let mut done = 0;
-        for (at, character) in text.char_indices() {
-            let plain = match character {
-                '"' | '\\' | '/' => false,
-                _ if character < ' ' => false,
-                _ => character.is_ascii() || !self.ascii,
+        let (mut done, mut at) = (0, 0);
+        // Byte by byte, since nearly all of them go through as they are; a byte that does not
+        // begins a character.
+        while at < bytes.len() {
+            let plain = match bytes[at] {
+                b'"' | b'\\' | b'/' | 0..b' ' => false,
+                0x80.. => !self.ascii,
+                _ => true,
             };
-            if !plain {
-                self.out.extend_from_slice(&bytes[done..at]);
-                self.escape_one(character);
-                done = at + character.len_utf8();
+            if plain {
+                at += 1;
+                continue;
             }
+            self.out.extend_from_slice(&bytes[done..at]);
+            if let Some(character) = text[at..].chars().next() {
+                self.escape_one(character);
+                at += character.len_utf8();
+            }
+            done = at;
         }
         self.out.extend_from_slice(&bytes[done..]);
     }
