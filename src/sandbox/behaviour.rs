@@ -81,11 +81,11 @@ pub struct Behaviour {
     pub poison_as: Poison,
     /// Whether every profile is empty; the truth of the sandbox stays.
     pub empty: bool,
-    /// What the next requests meet with, one each, before anything else.
+    /// What the next requests that key and quota let through meet with, one each.
     pub fail_next: Vec<Fault>,
-    /// Accidents by chance, drawn from the seed and the number of the request.
+    /// Accidents by chance, drawn from the seed and the number of the request since the start.
     pub faults: Vec<FaultRate>,
-    /// Edits that happen after a number of requests.
+    /// Edits that happen after a number of requests; one that cannot be done is left out.
     pub script: Vec<ScriptedEdit>,
 }
 
@@ -358,7 +358,8 @@ pub struct FaultRate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScriptedEdit {
-    /// Happens once this many requests were answered since the behaviour was set.
+    /// Happens before the next request, once this many have come since the behaviour was set;
+    /// those that key or quota turned away do not count.
     pub after_requests: u64,
     /// The lead.
     pub lead_id: u64,
