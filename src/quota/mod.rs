@@ -347,3 +347,171 @@ impl Shared {
         self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::ManualClock;
+    use crate::store::Store;
+
+    struct Setting {
+        folder: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        rule: Rule,
+    }
+
+    impl Setting {
+        fn new(per_day: u32) -> Self {
+            let rule = Rule {
+                rate: Rate { permits: NonZeroU32::new(1_000).unwrap(), per: TimeDelta::seconds(1) },
+                per_day: Some(per_day),
+                at_once: NonZeroU32::new(3).unwrap(),
+                reserve: Reserve::Requests(0),
+                day: Day::Rolling,
+            };
+            let start = "2026-03-01T02:00:00Z".parse().unwrap();
+            let clock = Arc::new(ManualClock::new(start));
+            Self { folder: tempfile::tempdir().unwrap(), clock, rule }
+        }
+
+        /// A quota as of a new process.
+        fn quota(&self, options: Options) -> Quota {
+            let ledger = Ledger::open(Store::open(self.folder.path()), "acme", self.rule);
+            Quota::new(ledger, self.clock.clone(), options)
+        }
+    }
+
+    async fn exhausted(quota: &Quota) -> Exhausted {
+        *quota.acquire().await.unwrap_err().exhausted().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_count_outlives_the_run_and_the_crash() {
+        let setting = Setting::new(3);
+        let first = setting.quota(Options::default());
+        drop(first.acquire().await.unwrap());
+        drop(first.acquire().await.unwrap());
+        drop(first);
+        let second = setting.quota(Options::default());
+        drop(second.acquire().await.unwrap());
+        assert_eq!(exhausted(&second).await.cause, Cause::DayQuota);
+        assert_eq!((second.spent(), second.budget().unwrap().used), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_run_waits_for_permits_within_its_patience_and_no_longer() {
+        let setting = Setting::new(2);
+        let first = setting.quota(Options::default());
+        drop(first.acquire().await.unwrap());
+        setting.clock.advance(TimeDelta::minutes(50));
+        drop(first.acquire().await.unwrap());
+
+        setting.clock.advance(TimeDelta::hours(22) + TimeDelta::minutes(40));
+        let second = setting.quota(Options::default());
+        // The first permit is free in 32 minutes, the second 50 minutes after it: too long together.
+        drop(second.acquire().await.unwrap());
+        let stopped = exhausted(&second).await;
+        assert_eq!(stopped.resume_at, Some("2026-03-02T02:52:00Z".parse().unwrap()));
+        setting.clock.sleep_until(stopped.resume_at.unwrap()).await;
+        drop(second.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn used_up_stops_everyone_who_shares_the_ledger_until_then() {
+        let setting = Setting::new(50_000);
+        let (one, two) = (setting.quota(Options::default()), setting.quota(Options::default()));
+        drop(one.acquire().await.unwrap());
+        let until = setting.clock.now() + TimeDelta::hours(5);
+        assert_eq!(one.used_up(Some(until)).unwrap(), until);
+        for quota in [&one, &two] {
+            let expected = Exhausted { resume_at: Some(until), cause: Cause::Blocked };
+            assert_eq!(exhausted(quota).await, expected);
+        }
+        setting.clock.sleep_until(until).await;
+        drop(two.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_first_request_after_a_block_goes_alone() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        quota.used_up(Some(setting.clock.now() + TimeDelta::minutes(5))).unwrap();
+        let attempt = quota.acquire().await.unwrap();
+        assert!(quota.acquire().now_or_never().is_none());
+        drop(attempt);
+        let _second = quota.acquire().await.unwrap();
+        let _third = quota.acquire().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_go_at_once_than_the_rule_says() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(quota.acquire().await.unwrap());
+        }
+        assert!(quota.acquire().now_or_never().is_none());
+        permits.pop();
+        permits.push(quota.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_cap_is_shared_by_the_sources_of_a_run() {
+        let (acme, clinic) = (Setting::new(50_000), Setting::new(50_000));
+        let cap = Arc::new(RequestCap::new(2));
+        let options = Options { max_requests: Some(cap.clone()), ..Options::default() };
+        let (acme, clinic) = (acme.quota(options.clone()), clinic.quota(options));
+        drop(acme.acquire().await.unwrap());
+        drop(clinic.acquire().await.unwrap());
+        assert_eq!(exhausted(&acme).await, MAX_REQUESTS);
+        assert_eq!((acme.spent(), clinic.spent(), cap.left()), (1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_clean_end_gives_back_what_was_leased_ahead() {
+        let setting = Setting::new(5_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        assert_eq!(quota.budget().unwrap().used, 5);
+        quota.release().await.unwrap();
+        assert_eq!(quota.budget().unwrap().used, 1);
+    }
+
+    #[tokio::test]
+    async fn a_block_that_was_not_used_in_time_is_lost() {
+        let setting = Setting::new(5_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        setting.clock.advance(TimeDelta::seconds(31));
+        drop(quota.acquire().await.unwrap());
+        assert_eq!(quota.budget().unwrap().used, 10);
+    }
+
+    #[tokio::test]
+    async fn requests_without_a_daily_limit_are_counted_all_the_same() {
+        let mut setting = Setting::new(0);
+        setting.rule.per_day = None;
+        let quota = setting.quota(Options::default());
+        for _ in 0..25 {
+            drop(quota.acquire().await.unwrap());
+        }
+        quota.release().await.unwrap();
+        let budget = quota.budget().unwrap();
+        assert_eq!((budget.used, budget.left), (25, None));
+    }
+
+    #[tokio::test]
+    async fn an_allowance_of_nothing_never_comes_free() {
+        let mut setting = Setting::new(10);
+        setting.rule.reserve = Reserve::Percent(100);
+        let quota = setting.quota(Options::default());
+        let expected = Exhausted { resume_at: None, cause: Cause::DayQuota };
+        assert_eq!(exhausted(&quota).await, expected);
+    }
+}
