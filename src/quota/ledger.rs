@@ -6,8 +6,8 @@
 //! until all of it lies more than 24 hours back. Every change reads, changes and writes the file
 //! under an OS lock on a file beside it, which dies with its process.
 //!
-//! Ledger time is the clock's, but never goes back: it is the later of the clock and the latest
-//! time in the file. Calls block: make them from threads that may.
+//! Ledger time is the clock's, but does not go back with it: it is the later of the clock and the
+//! latest time in the file. Only [`Ledger::correct`] puts it right, by the provider's own time. Calls block: make them from threads that may.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,7 +35,8 @@ const EXPIRY: TimeDelta = TimeDelta::seconds(60);
 /// requests that are slow to leave.
 const USABLE: TimeDelta = TimeDelta::seconds(30);
 const BUCKET: TimeDelta = TimeDelta::minutes(1);
-/// How long minutes are kept: longer than any day a rule may count, clock changes included.
+/// How long minutes are kept: longer than any day a rule may count, clock changes included,
+/// and long enough to be there still when a clock that jumped a day ahead is put right.
 const KEPT: TimeDelta = TimeDelta::hours(48);
 /// How often a provider that says "used up" is tried where nothing tells when its day begins.
 const TRY_EVERY: TimeDelta = TimeDelta::hours(1);
@@ -153,6 +154,12 @@ impl Ledger {
         })
     }
 
+    /// Puts a ledger right that is ahead of `now`, the time as the provider tells it: it was written
+    /// under a wrong clock. What it counted in minutes to come counts as sent now.
+    pub fn correct(&self, now: DateTime<Utc>) -> Result<()> {
+        self.change(now, |count| count.correct(now))
+    }
+
     fn path_of(&self, extension: &str) -> String {
         format!("{}.{extension}", self.file)
     }
@@ -264,6 +271,24 @@ impl Count {
             blocked.leased_since = blocked.leased_since.saturating_add(permits);
         }
         Ok(Lease { permits, usable_until: self.latest + USABLE, is_try, counted_in })
+    }
+
+    fn correct(&mut self, now: DateTime<Utc>) {
+        let ahead = self.latest - now;
+        if ahead <= TimeDelta::zero() {
+            return;
+        }
+        self.latest = now;
+        let newest = minute_of(now + EXPIRY);
+        let to_come = self.minutes.split_off(&newest);
+        if !to_come.is_empty() {
+            let counted =
+                to_come.values().fold(0, |sum: u32, counted| sum.saturating_add(*counted));
+            self.minutes.insert(newest, counted);
+        }
+        if let Some(blocked) = &mut self.blocked {
+            blocked.until -= ahead;
+        }
     }
 
     fn release(&mut self, lease: &Lease) {
@@ -425,6 +450,24 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumped_ahead_is_put_right_without_losing_a_count() {
+        let (_folder, ledger) = ledger(rule(10));
+        let start = at("2026-03-01T02:00:00Z");
+        let _ = ledger.lease(start, 4).unwrap().unwrap();
+        let ahead = start + TimeDelta::hours(30);
+        let _ = ledger.lease(ahead, 5).unwrap().unwrap();
+        ledger.block(ahead, ahead + TimeDelta::hours(1)).unwrap();
+        let now = start + TimeDelta::minutes(10);
+        ledger.correct(now).unwrap();
+        let budget = ledger.state(now).unwrap();
+        assert_eq!((budget.used, budget.left), (9, Some(1)));
+        assert_eq!(budget.blocked_until, Some(now + TimeDelta::hours(1)));
+        // A ledger that is not ahead stays as it is.
+        ledger.correct(ahead).unwrap();
+        assert_eq!(ledger.state(now).unwrap(), budget);
+    }
+
+    #[test]
     fn what_is_given_back_may_be_leased_again() {
         let (_folder, ledger) = ledger(rule(5));
         let start = at("2026-03-01T02:00:00Z");
@@ -560,6 +603,7 @@ mod tests {
         Lease(u32),
         Use(u32),
         Wait(i64),
+        WaitUntilFree(i64),
         PutBack(i64),
         Crash,
         Release,
@@ -571,6 +615,7 @@ mod tests {
             6 => (1_u32..9).prop_map(Step::Use),
             4 => (1_i64..90).prop_map(Step::Wait),
             3 => (600_i64..40_000).prop_map(Step::Wait),
+            4 => (-90_i64..5).prop_map(Step::WaitUntilFree),
             1 => (1_i64..100_000).prop_map(Step::PutBack),
             1 => Just(Step::Crash),
             1 => Just(Step::Release),
@@ -610,6 +655,11 @@ mod tests {
                         }
                     }
                     Step::Wait(seconds) => real += TimeDelta::seconds(seconds),
+                    Step::WaitUntilFree(seconds) => {
+                        let free = count.budget(&rule).next_free.unwrap_or(count.latest);
+                        let wait = free - (real - behind) + TimeDelta::seconds(seconds);
+                        real += wait.max(TimeDelta::zero());
+                    }
                     Step::PutBack(seconds) => behind += TimeDelta::seconds(seconds),
                     Step::Crash => {
                         lease = None;

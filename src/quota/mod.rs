@@ -169,7 +169,8 @@ impl Default for Options {
 }
 
 /// Gives a run's requests leave to go. Clones share everything; sources of one quota group use
-/// clones of one quota.
+/// clones of one quota. All instants that go in and come out are of the run's clock, also where the
+/// ledger goes by the provider's.
 #[derive(Debug, Clone)]
 pub struct Quota {
     shared: Arc<Shared>,
@@ -184,6 +185,8 @@ struct Shared {
     slots: Arc<Semaphore>,
     turn: Arc<tokio::sync::Mutex<Turn>>,
     blocked_until: Mutex<Option<DateTime<Utc>>>,
+    /// How far the provider's time is ahead of the clock, where that is far.
+    correction: Mutex<TimeDelta>,
     spent: AtomicU64,
 }
 
@@ -195,7 +198,13 @@ struct Turn {
     waited: TimeDelta,
     /// The latest time seen: a block does not live longer because a clock was put back.
     latest: DateTime<Utc>,
+    /// The correction under which the block was leased.
+    correction: TimeDelta,
 }
+
+/// How far the clock may be off before it is corrected: the header tells whole seconds, and an
+/// answer takes its time.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(2);
 
 /// Leave for one request; it holds one of the places for requests that go at once until dropped.
 /// It is counted already, and cannot be given back. Drop it before asking for another one.
@@ -211,12 +220,18 @@ impl Quota {
     /// Returns a quota that holds requests against the rule of `ledger`.
     pub fn new(ledger: Ledger, clock: SharedClock, options: Options) -> Self {
         let rule = *ledger.rule();
-        let turn = Turn { lease: None, waited: TimeDelta::zero(), latest: clock.now() };
+        let turn = Turn {
+            lease: None,
+            waited: TimeDelta::zero(),
+            latest: clock.now(),
+            correction: TimeDelta::zero(),
+        };
         let shared = Shared {
             limiter: Limiter::new(rule.rate, clock.clone()),
             slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
             turn: Arc::new(tokio::sync::Mutex::new(turn)),
             blocked_until: Mutex::new(None),
+            correction: Mutex::new(TimeDelta::zero()),
             spent: AtomicU64::new(0),
             ledger,
             clock,
@@ -255,9 +270,25 @@ impl Quota {
     /// given before `retry_after`, else the fixed reset, else 24 hours after our oldest request,
     /// else for an hour. Returns that instant. Blocks for the time of a write.
     pub fn used_up(&self, retry_after: Option<DateTime<Utc>>) -> Result<DateTime<Utc>> {
-        let until = self.shared.ledger.used_up(self.shared.clock.now(), retry_after)?;
-        *self.shared.blocked() = Some(until);
-        Ok(until)
+        let shared = &self.shared;
+        let correction = shared.correction();
+        let retry_after = retry_after.and_then(|until| until.checked_add_signed(correction));
+        let until = shared.ledger.used_up(shared.now(), retry_after)?;
+        *shared.blocked() = Some(until);
+        Ok(until - correction)
+    }
+
+    /// Notes the time as the provider told it in an answer just received, its `Date` header. Where
+    /// the clock is more than two minutes off, the ledger goes by the provider's time from now on.
+    /// Blocks for the time of a write where that is so, else does nothing.
+    pub fn observe_date(&self, provider_date: DateTime<Utc>) -> Result<()> {
+        let shared = &self.shared;
+        if (provider_date - shared.now()).abs() <= TOLERANCE {
+            return Ok(());
+        }
+        *shared.correction.lock().unwrap_or_else(PoisonError::into_inner) =
+            provider_date - shared.clock.now();
+        shared.ledger.correct(provider_date)
     }
 
     /// Returns how many permits this run was given.
@@ -267,7 +298,11 @@ impl Quota {
 
     /// Returns what is left of the day. Blocks for the time of a read.
     pub fn budget(&self) -> Result<Budget> {
-        self.shared.ledger.state(self.shared.clock.now())
+        let correction = self.shared.correction();
+        let mut budget = self.shared.ledger.state(self.shared.now())?;
+        budget.next_free = budget.next_free.map(|free| free - correction);
+        budget.blocked_until = budget.blocked_until.map(|until| until - correction);
+        Ok(budget)
     }
 
     /// Returns the ledger.
@@ -295,7 +330,13 @@ impl Shared {
             if self.options.max_requests.as_ref().is_some_and(|cap| cap.left() == 0) {
                 return Err(MAX_REQUESTS.into());
             }
-            turn.latest = turn.latest.max(self.clock.now());
+            let correction = self.correction();
+            if turn.correction != correction {
+                turn.correction = correction;
+                turn.latest = self.now();
+                turn.lease = None;
+            }
+            turn.latest = turn.latest.max(self.now());
             if let Some(lease) = &turn.lease
                 && lease.permits > 0
                 && turn.latest <= lease.usable_until
@@ -313,8 +354,9 @@ impl Shared {
     }
 
     async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
-        let Shortage { until, cause } = shortage;
-        let exhausted = Exhausted { resume_at: until, cause };
+        let correction = self.correction();
+        let until = shortage.until.map(|until| until - correction);
+        let exhausted = Exhausted { resume_at: until, cause: shortage.cause };
         let Some(until) = until else { return Err(exhausted.into()) };
         let wait = (until - self.clock.now()).max(TimeDelta::zero());
         if turn.waited + wait > self.options.patience {
@@ -335,12 +377,21 @@ impl Shared {
         &self,
         ask: impl FnOnce(&Ledger, DateTime<Utc>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
-        let asked = tokio::task::spawn_blocking(move || ask(&ledger, clock.now())).await;
+        let (ledger, now) = (self.ledger.clone(), self.now());
+        let asked = tokio::task::spawn_blocking(move || ask(&ledger, now)).await;
         asked.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::Ending),
         })
+    }
+
+    /// Returns the time that the ledger goes by.
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + self.correction()
+    }
+
+    fn correction(&self) -> TimeDelta {
+        *self.correction.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn blocked(&self) -> std::sync::MutexGuard<'_, Option<DateTime<Utc>>> {
@@ -442,10 +493,26 @@ mod tests {
         let quota = setting.quota(Options::default());
         quota.used_up(Some(setting.clock.now() + TimeDelta::minutes(5))).unwrap();
         let attempt = quota.acquire().await.unwrap();
-        assert!(quota.acquire().now_or_never().is_none());
+        assert!(quota.shared.turn.try_lock().is_err());
         drop(attempt);
         let _second = quota.acquire().await.unwrap();
         let _third = quota.acquire().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_provider_s_date_puts_a_clock_right_that_jumped() {
+        let setting = Setting::new(2);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        drop(quota.acquire().await.unwrap());
+        let date = setting.clock.now();
+        setting.clock.advance(TimeDelta::hours(25));
+        drop(quota.acquire().await.unwrap());
+        quota.observe_date(date + TimeDelta::seconds(2)).unwrap();
+        // By the clock of the run, which is 25 hours ahead.
+        let resume_at = "2026-03-03T03:01:58Z".parse().unwrap();
+        assert_eq!(exhausted(&quota).await.cause, Cause::DayQuota);
+        assert_eq!(quota.budget().unwrap().next_free, Some(resume_at));
     }
 
     #[tokio::test]

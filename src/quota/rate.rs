@@ -44,15 +44,20 @@ impl Limiter {
     }
 }
 
+/// A century: the limiter counts nanoseconds in 64 bits.
+const LONGEST: Duration = Duration::from_hours(24 * 36_525);
+
 fn refill(rate: Rate) -> Refill {
     let permits = rate.permits.get();
     let burst = (permits / 10).max(1);
-    let per = rate.per.to_std().unwrap_or_default().max(Duration::from_nanos(1));
+    let per = rate.per.to_std().unwrap_or_default().clamp(Duration::from_nanos(1), LONGEST);
     // In a span, both ends included, go at most `burst + span / interval`.
     let interval = match permits - burst {
         0 => per + Duration::from_nanos(1),
-        // Rounded up to a whole nanosecond.
-        refilled => per / refilled + Duration::from_nanos(1),
+        refilled => {
+            let nanos = per.as_nanos().div_ceil(u128::from(refilled));
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        }
     };
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
     let refill = Refill::with_period(interval);
@@ -120,7 +125,7 @@ mod tests {
         assert_eq!(sent[29], sent[0]);
         assert!(sent[30] > sent[0]);
         // The last of the rate goes at the very end of the minute, the next one after it.
-        assert!(sent[299] - sent[0] <= TimeDelta::milliseconds(60_001));
+        assert!(sent[299] - sent[0] <= TimeDelta::minutes(1) + TimeDelta::microseconds(1));
         assert!(sent[300] - sent[0] > TimeDelta::minutes(1));
     }
 
