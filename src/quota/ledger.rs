@@ -295,6 +295,9 @@ impl Count {
         if let Some(counted) = self.minutes.get_mut(&lease.counted_in) {
             *counted = counted.saturating_sub(lease.permits);
         }
+        if let Some(blocked) = &mut self.blocked {
+            blocked.leased_since = blocked.leased_since.saturating_sub(lease.permits);
+        }
     }
 
     fn block(&mut self, until: DateTime<Utc>) -> DateTime<Utc> {

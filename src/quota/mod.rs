@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +24,8 @@ use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tracing::info;
+use tracing::warn;
 
 pub use self::ledger::Budget;
 pub use self::ledger::Lease;
@@ -184,7 +187,8 @@ struct Shared {
     limiter: Limiter,
     slots: Arc<Semaphore>,
     turn: Arc<tokio::sync::Mutex<Turn>>,
-    blocked_until: Mutex<Option<DateTime<Utc>>>,
+    /// Set when the provider said "used up": what is leased is void, and the ledger knows more.
+    refused: AtomicBool,
     /// How far the provider's time is ahead of the clock, where that is far.
     correction: Mutex<TimeDelta>,
     spent: AtomicU64,
@@ -205,6 +209,9 @@ struct Turn {
 /// How far the clock may be off before it is corrected: the header tells whole seconds, and an
 /// answer takes its time.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(2);
+
+/// A wait for the rate that a lease may not outlive.
+const LONG_WAIT: TimeDelta = TimeDelta::seconds(15);
 
 /// Leave for one request; it holds one of the places for requests that go at once until dropped.
 /// It is counted already, and cannot be given back. Drop it before asking for another one.
@@ -230,7 +237,7 @@ impl Quota {
             limiter: Limiter::new(rule.rate, clock.clone()),
             slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
             turn: Arc::new(tokio::sync::Mutex::new(turn)),
-            blocked_until: Mutex::new(None),
+            refused: AtomicBool::new(false),
             correction: Mutex::new(TimeDelta::zero()),
             spent: AtomicU64::new(0),
             ledger,
@@ -252,7 +259,12 @@ impl Quota {
             match shared.limiter.take() {
                 Ok(()) => break is_try,
                 Err(wait) => {
-                    shared.sleep(TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)).await
+                    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+                    // At a slow rate the leased permits would expire, one for each request.
+                    if wait > LONG_WAIT {
+                        shared.give_back(&mut turn).await?;
+                    }
+                    shared.sleep(wait).await;
                 }
             }
         };
@@ -274,8 +286,10 @@ impl Quota {
         let correction = shared.correction();
         let retry_after = retry_after.and_then(|until| until.checked_add_signed(correction));
         let until = shared.ledger.used_up(shared.now(), retry_after)?;
-        *shared.blocked() = Some(until);
-        Ok(until - correction)
+        shared.refused.store(true, Ordering::Release);
+        let until = until - correction;
+        warn!(ledger = %shared.ledger.path().display(), %until, "the provider says that the quota is used up");
+        Ok(until)
     }
 
     /// Notes the time as the provider told it in an answer just received, its `Date` header. Where
@@ -314,10 +328,7 @@ impl Quota {
     /// dropped; a run that goes on after it leases anew.
     pub async fn release(&self) -> Result<()> {
         let mut turn = self.shared.turn.lock().await;
-        let Some(lease) = turn.lease.take().filter(|lease| lease.permits > 0) else {
-            return Ok(());
-        };
-        self.shared.ask_ledger(move |ledger, now| ledger.release(now, lease)).await
+        self.shared.give_back(&mut turn).await
     }
 }
 
@@ -336,11 +347,13 @@ impl Shared {
                 turn.latest = self.now();
                 turn.lease = None;
             }
+            if self.refused.swap(false, Ordering::AcqRel) {
+                turn.lease = None;
+            }
             turn.latest = turn.latest.max(self.now());
             if let Some(lease) = &turn.lease
                 && lease.permits > 0
                 && turn.latest <= lease.usable_until
-                && self.blocked().is_none_or(|until| until <= turn.latest)
             {
                 return Ok(lease.is_try);
             }
@@ -356,15 +369,24 @@ impl Shared {
     async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
         let correction = self.correction();
         let until = shortage.until.map(|until| until - correction);
-        let exhausted = Exhausted { resume_at: until, cause: shortage.cause };
+        let cause = shortage.cause;
+        let exhausted = Exhausted { resume_at: until, cause };
         let Some(until) = until else { return Err(exhausted.into()) };
         let wait = (until - self.clock.now()).max(TimeDelta::zero());
         if turn.waited + wait > self.options.patience {
             return Err(exhausted.into());
         }
+        info!(ledger = %self.ledger.path().display(), %until, %cause, "waiting for permits");
         self.clock.sleep_until(until).await;
         turn.waited += wait;
         Ok(())
+    }
+
+    async fn give_back(&self, turn: &mut Turn) -> Result<()> {
+        match turn.lease.take().filter(|lease| lease.permits > 0) {
+            Some(lease) => self.ask_ledger(move |ledger, now| ledger.release(now, lease)).await,
+            None => Ok(()),
+        }
     }
 
     async fn sleep(&self, wait: TimeDelta) {
@@ -392,10 +414,6 @@ impl Shared {
 
     fn correction(&self) -> TimeDelta {
         *self.correction.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn blocked(&self) -> std::sync::MutexGuard<'_, Option<DateTime<Utc>>> {
-        self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -485,6 +503,59 @@ mod tests {
         }
         setting.clock.sleep_until(until).await;
         drop(two.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn several_runs_and_crashes_stay_within_every_24_hours() {
+        let mut setting = Setting::new(7);
+        setting.rule.rate = Rate { permits: NonZeroU32::MIN, per: TimeDelta::minutes(17) };
+        let options = Options { patience: TimeDelta::days(30), max_requests: None };
+        let mut runs = [setting.quota(options.clone()), setting.quota(options.clone())];
+        let mut sent = Vec::new();
+        let mut behind = TimeDelta::zero();
+        for attempt in 0..60 {
+            drop(runs[attempt % 2].acquire().await.unwrap());
+            sent.push(setting.clock.now() + behind);
+            if attempt % 11 == 0 {
+                runs[attempt % 2] = setting.quota(options.clone());
+            }
+            if attempt % 13 == 0 {
+                setting.clock.advance(TimeDelta::hours(-2));
+                behind += TimeDelta::hours(2);
+            }
+        }
+        assert!(sent.windows(8).all(|some| some[7] - some[0] > TimeDelta::hours(24)));
+    }
+
+    #[tokio::test]
+    async fn a_slow_rate_costs_no_permit() {
+        let mut setting = Setting::new(10);
+        setting.rule.rate = Rate { permits: NonZeroU32::MIN, per: TimeDelta::minutes(17) };
+        let quota = setting.quota(Options::default());
+        for _ in 0..10 {
+            drop(quota.acquire().await.unwrap());
+        }
+        assert_eq!(quota.budget().unwrap().used, 10);
+    }
+
+    #[tokio::test]
+    async fn used_up_with_a_ledger_ahead_of_the_clock_neither_hangs_nor_burns_permits() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        quota.ledger().release(setting.clock.now(), other_lease(&setting, 3)).unwrap();
+        let told = setting.clock.now() + TimeDelta::minutes(90);
+        // The provider's moment has passed by the ledger, not by the clock.
+        assert!(quota.used_up(Some(told)).unwrap() > told);
+        let before = quota.budget().unwrap().used;
+        assert_eq!(exhausted(&quota).await.cause, Cause::Blocked);
+        assert_eq!(quota.budget().unwrap().used, before);
+    }
+
+    /// Leases a permit some hours from now, as another process under another clock would.
+    fn other_lease(setting: &Setting, hours: i64) -> Lease {
+        let ledger = Ledger::open(Store::open(setting.folder.path()), "acme", setting.rule);
+        ledger.lease(setting.clock.now() + TimeDelta::hours(hours), 1).unwrap().unwrap()
     }
 
     #[tokio::test]
