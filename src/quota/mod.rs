@@ -10,6 +10,7 @@ mod ledger;
 mod rate;
 mod rule;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -56,7 +57,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A ledger was written by a newer leadpipe.
-    #[error("ledger `{}` has version `{version}`, which this version of leadpipe does not know", path.display())]
+    #[error("ledger `{}` has version `{version}`, which is not known here", path.display())]
     NewerVersion {
         /// The ledger's file.
         path: PathBuf,
@@ -123,8 +124,8 @@ pub enum Cause {
     MaxRequests,
 }
 
-impl std::fmt::Display for Cause {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::DayQuota => "the day's quota is used",
             Self::Blocked => "the provider says that the quota is used up",
@@ -288,7 +289,8 @@ impl Quota {
         let until = shared.ledger.used_up(shared.now(), retry_after)?;
         shared.refused.store(true, Ordering::Release);
         let until = until - correction;
-        warn!(ledger = %shared.ledger.path().display(), %until, "the provider says that the quota is used up");
+        let ledger = shared.ledger.path();
+        warn!(ledger = %ledger.display(), %until, "the provider says that the quota is used up");
         Ok(until)
     }
 
