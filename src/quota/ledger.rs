@@ -7,7 +7,8 @@
 //! under an OS lock on a file beside it, which dies with its process.
 //!
 //! Ledger time is the clock's, but does not go back with it: it is the later of the clock and the
-//! latest time in the file. Only [`Ledger::correct`] puts it right, by the provider's own time. Calls block: make them from threads that may.
+//! latest time in the file. Only [`Ledger::correct`] puts it right, by the provider's own time.
+//! Calls block: make them from threads that may.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -154,8 +155,8 @@ impl Ledger {
         })
     }
 
-    /// Puts a ledger right that is ahead of `now`, the time as the provider tells it: it was written
-    /// under a wrong clock. What it counted in minutes to come counts as sent now.
+    /// Puts a ledger right that is ahead of `now`, the time as the provider tells it: it was
+    /// written under a wrong clock. What it counted in minutes to come counts as sent now.
     pub fn correct(&self, now: DateTime<Utc>) -> Result<()> {
         self.change(now, |count| count.correct(now))
     }

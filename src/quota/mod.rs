@@ -1,9 +1,9 @@
 //! What a provider allows, what is left of it, and permits for single requests.
 //!
-//! A [`Rule`] says what is allowed, a [`Ledger`] counts on disk what was sent, and a [`Quota`] gives
-//! a run's requests leave to go, one [`Permit`] each. A request without a permit must not be sent,
-//! and a permit counts whether its request succeeds or not. What an answer means, and when to ask
-//! again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
+//! A [`Rule`] says what is allowed, a [`Ledger`] counts on disk what was sent, and a [`Quota`]
+//! gives a run's requests leave to go, one [`Permit`] each. A request without a permit must not be
+//! sent, and a permit counts whether its request succeeds or not. What an answer means, and when to
+//! ask again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
 
 mod day;
 mod ledger;
@@ -80,8 +80,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { path, .. } => Some(format!(
-                "the count of the last 24 hours is lost; once no request was sent with this key for \
-                 24 hours, remove `{}`, and counting starts anew",
+                "the count of the last 24 hours is lost; once no request was sent with this key \
+                 for 24 hours, remove `{}`, and counting starts anew",
                 path.display()
             )),
             Self::NewerVersion { .. } => {
@@ -484,7 +484,7 @@ mod tests {
 
         setting.clock.advance(TimeDelta::hours(22) + TimeDelta::minutes(40));
         let second = setting.quota(Options::default());
-        // The first permit is free in 32 minutes, the second 50 minutes after it: too long together.
+        // The first is free in 32 minutes, the second 50 minutes after it: too long together.
         drop(second.acquire().await.unwrap());
         let stopped = exhausted(&second).await;
         assert_eq!(stopped.resume_at, Some("2026-03-02T02:52:00Z".parse().unwrap()));

@@ -143,7 +143,8 @@ mod tests {
         fn no_span_holds_more_than_the_rate(
             permits in 1_u32..60,
             per in prop_oneof![Just(1_000_000_i64), Just(1_000_000_000), 1_i64..100_000_000_000],
-            pauses in proptest::collection::vec(prop_oneof![3 => Just(0_u32), 1 => 0_u32..150], 1..300),
+            pauses in
+                proptest::collection::vec(prop_oneof![3 => Just(0_u32), 1 => 0_u32..150], 1..300),
         ) {
             let per = TimeDelta::nanoseconds(per);
             let (clock, limiter) = limiter(permits, per);
