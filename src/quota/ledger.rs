@@ -6,8 +6,9 @@
 //! until all of it lies more than 24 hours back. Every change reads, changes and writes the file
 //! under an OS lock on a file beside it, which dies with its process.
 //!
-//! Ledger time is the clock's, but never goes back: it is the later of the clock and the latest
-//! time in the file. Calls block: make them from threads that may.
+//! Ledger time is the clock's, but does not go back with it: it is the later of the clock and the
+//! latest time in the file. Only [`Ledger::correct`] puts it right, by the provider's own time.
+//! Calls block: make them from threads that may.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,7 +36,8 @@ const EXPIRY: TimeDelta = TimeDelta::seconds(60);
 /// requests that are slow to leave.
 const USABLE: TimeDelta = TimeDelta::seconds(30);
 const BUCKET: TimeDelta = TimeDelta::minutes(1);
-/// How long minutes are kept: longer than any day a rule may count, clock changes included.
+/// How long minutes are kept: longer than any day a rule may count, clock changes included,
+/// and long enough to be there still when a clock that jumped a day ahead is put right.
 const KEPT: TimeDelta = TimeDelta::hours(48);
 /// How often a provider that says "used up" is tried where nothing tells when its day begins.
 const TRY_EVERY: TimeDelta = TimeDelta::hours(1);
@@ -130,11 +132,7 @@ impl Ledger {
 
     /// Gives back permits that were never used. Call it at a clean end only, when it is certain.
     pub fn release(&self, now: DateTime<Utc>, lease: Lease) -> Result<()> {
-        self.change(now, |count| {
-            if let Some(counted) = count.minutes.get_mut(&lease.counted_in) {
-                *counted = counted.saturating_sub(lease.permits);
-            }
-        })
+        self.change(now, |count| count.release(&lease))
     }
 
     /// Leases no permit before `until`. A block that lasts longer stays.
@@ -155,6 +153,12 @@ impl Ledger {
             let until = told.unwrap_or_else(|| count.next_chance(&self.rule));
             count.block(until)
         })
+    }
+
+    /// Puts a ledger right that is ahead of `now`, the time as the provider tells it: it was
+    /// written under a wrong clock. What it counted in minutes to come counts as sent now.
+    pub fn correct(&self, now: DateTime<Utc>) -> Result<()> {
+        self.change(now, |count| count.correct(now))
     }
 
     fn path_of(&self, extension: &str) -> String {
@@ -187,9 +191,7 @@ impl Ledger {
             Some(bytes) => self.decode(&bytes)?,
             None => Count::new(now),
         };
-        count.latest = count.latest.max(now);
-        let kept_from = count.latest - KEPT;
-        count.minutes.retain(|minute, counted| *minute + BUCKET > kept_from && *counted > 0);
+        count.advance_to(now);
         Ok(count)
     }
 
@@ -246,6 +248,13 @@ impl Count {
         Self { latest: now, blocked: None, minutes: BTreeMap::new() }
     }
 
+    /// Moves ledger time to `now`, never back, and drops the minutes that no day can count.
+    fn advance_to(&mut self, now: DateTime<Utc>) {
+        self.latest = self.latest.max(now);
+        let kept_from = self.latest - KEPT;
+        self.minutes.retain(|minute, counted| *minute + BUCKET > kept_from && *counted > 0);
+    }
+
     fn lease(&mut self, rule: &Rule, permits: u32) -> std::result::Result<Lease, Shortage> {
         let budget = self.budget(rule);
         if !budget.is_open() {
@@ -263,6 +272,33 @@ impl Count {
             blocked.leased_since = blocked.leased_since.saturating_add(permits);
         }
         Ok(Lease { permits, usable_until: self.latest + USABLE, is_try, counted_in })
+    }
+
+    fn correct(&mut self, now: DateTime<Utc>) {
+        let ahead = self.latest - now;
+        if ahead <= TimeDelta::zero() {
+            return;
+        }
+        self.latest = now;
+        let newest = minute_of(now + EXPIRY);
+        let to_come = self.minutes.split_off(&newest);
+        if !to_come.is_empty() {
+            let counted =
+                to_come.values().fold(0, |sum: u32, counted| sum.saturating_add(*counted));
+            self.minutes.insert(newest, counted);
+        }
+        if let Some(blocked) = &mut self.blocked {
+            blocked.until -= ahead;
+        }
+    }
+
+    fn release(&mut self, lease: &Lease) {
+        if let Some(counted) = self.minutes.get_mut(&lease.counted_in) {
+            *counted = counted.saturating_sub(lease.permits);
+        }
+        if let Some(blocked) = &mut self.blocked {
+            blocked.leased_since = blocked.leased_since.saturating_sub(lease.permits);
+        }
     }
 
     fn block(&mut self, until: DateTime<Utc>) -> DateTime<Utc> {
@@ -357,5 +393,314 @@ fn file_name(group: &str) -> String {
         1..=128 => name,
         // `%%` stands in no escaped name.
         _ => format!("%%{}", blake3::hash(group.as_bytes()).to_hex()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use chrono::NaiveTime;
+    use chrono_tz::Tz;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::quota::Rate;
+    use crate::quota::Reserve;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn rule(per_day: u32) -> Rule {
+        Rule {
+            rate: Rate { permits: NonZeroU32::MIN, per: TimeDelta::seconds(1) },
+            per_day: Some(per_day),
+            at_once: NonZeroU32::new(2).unwrap(),
+            reserve: Reserve::Requests(0),
+            day: Day::Rolling,
+        }
+    }
+
+    fn ledger(rule: Rule) -> (tempfile::TempDir, Ledger) {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(Store::open(folder.path().join("ledger")), "acme", rule);
+        (folder, ledger)
+    }
+
+    #[test]
+    fn a_request_counts_until_its_minute_lies_a_day_back() {
+        let (_folder, ledger) = ledger(rule(1));
+        let start = at("2026-03-01T02:00:30Z");
+        let lease = ledger.lease(start, 5).unwrap().unwrap();
+        assert_eq!(lease.permits, 1);
+        // Counted at 02:01:30, so until the end of that minute a day later.
+        let free = at("2026-03-02T02:02:00Z");
+        let short = Shortage { until: Some(free), cause: Cause::DayQuota };
+        let just_before = free - TimeDelta::milliseconds(1);
+        assert_eq!(ledger.lease(just_before, 1).unwrap(), Err(short));
+        assert!(ledger.lease(free, 1).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_frees_nothing_and_stops_ledger_time() {
+        let (_folder, ledger) = ledger(rule(2));
+        let start = at("2026-03-01T02:00:00Z");
+        assert!(ledger.lease(start, 1).unwrap().is_ok());
+        let back = start - TimeDelta::days(3);
+        let lease = ledger.lease(back, 1).unwrap().unwrap();
+        assert_eq!(lease.usable_until, start + USABLE);
+        assert_eq!(ledger.state(back).unwrap().left, Some(0));
+    }
+
+    #[test]
+    fn a_clock_that_jumped_ahead_is_put_right_without_losing_a_count() {
+        let (_folder, ledger) = ledger(rule(10));
+        let start = at("2026-03-01T02:00:00Z");
+        let _ = ledger.lease(start, 4).unwrap().unwrap();
+        let ahead = start + TimeDelta::hours(30);
+        let _ = ledger.lease(ahead, 5).unwrap().unwrap();
+        ledger.block(ahead, ahead + TimeDelta::hours(1)).unwrap();
+        let now = start + TimeDelta::minutes(10);
+        ledger.correct(now).unwrap();
+        let budget = ledger.state(now).unwrap();
+        assert_eq!((budget.used, budget.left), (9, Some(1)));
+        assert_eq!(budget.blocked_until, Some(now + TimeDelta::hours(1)));
+        // A ledger that is not ahead stays as it is.
+        ledger.correct(ahead).unwrap();
+        assert_eq!(ledger.state(now).unwrap(), budget);
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_leased_again() {
+        let (_folder, ledger) = ledger(rule(5));
+        let start = at("2026-03-01T02:00:00Z");
+        let lease = ledger.lease(start, 5).unwrap().unwrap();
+        ledger.release(start, Lease { permits: 3, ..lease }).unwrap();
+        let budget = ledger.state(start).unwrap();
+        assert_eq!((budget.used, budget.left), (2, Some(3)));
+    }
+
+    #[test]
+    fn handles_share_a_group_and_groups_share_nothing() {
+        let (_folder, ledger) = ledger(rule(3));
+        let start = at("2026-03-01T02:00:00Z");
+        let same = Ledger::open(ledger.store.clone(), "acme", rule(3));
+        let other = Ledger::open(ledger.store.clone(), "Acme", rule(3));
+        let _ = ledger.lease(start, 1).unwrap().unwrap();
+        let _ = same.lease(start, 1).unwrap().unwrap();
+        assert_eq!(ledger.state(start).unwrap().left, Some(1));
+        assert_eq!(other.state(start).unwrap().left, Some(3));
+    }
+
+    #[test]
+    fn handles_that_lease_at_the_same_time_lease_no_more_than_there_is() {
+        let (_folder, ledger) = ledger(rule(10));
+        let start = at("2026-03-01T02:00:00Z");
+        let lease = || (0..10).filter(|_| ledger.lease(start, 1).unwrap().is_ok()).count();
+        let leased: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(lease)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(leased, 10);
+    }
+
+    #[test]
+    fn a_fixed_day_counts_from_its_reset_over_a_change_of_the_clocks() {
+        let time = NaiveTime::from_hms_opt(0, 0, 0).unwrap();
+        let day = Day::ResetsAt { time, zone: Tz::America__New_York };
+        for (spend, reset) in [
+            ("2026-03-08T05:10:00Z", "2026-03-09T04:00:00Z"),
+            ("2026-11-01T04:10:00Z", "2026-11-02T05:00:00Z"),
+        ] {
+            let (_folder, ledger) = ledger(Rule { day, ..rule(1) });
+            let reset = at(reset);
+            let _ = ledger.lease(at(spend), 1).unwrap().unwrap();
+            let short = Shortage { until: Some(reset), cause: Cause::DayQuota };
+            assert_eq!(ledger.lease(reset - TimeDelta::seconds(1), 1).unwrap(), Err(short));
+            assert!(ledger.lease(reset, 1).unwrap().is_ok());
+        }
+    }
+
+    #[test]
+    fn a_request_leased_just_before_the_reset_counts_in_both_days() {
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        let (_folder, ledger) = ledger(Rule { day, ..rule(1) });
+        let _ = ledger.lease(at("2026-03-01T23:59:30Z"), 1).unwrap().unwrap();
+        assert_eq!(ledger.state(at("2026-03-02T00:00:00Z")).unwrap().left, Some(0));
+    }
+
+    #[test]
+    fn used_up_is_believed_for_as_long_as_can_be_known() {
+        let start = at("2026-03-01T02:00:00Z");
+        let later = start + TimeDelta::hours(3);
+        let (_folder, rolling) = ledger(rule(100));
+        let _ = rolling.lease(start, 1).unwrap().unwrap();
+        let oldest = at("2026-03-02T02:02:00Z");
+        assert_eq!(rolling.used_up(later, None).unwrap(), oldest);
+        // A block is never made shorter, but may become longer.
+        let told = oldest + TimeDelta::hours(1);
+        assert_eq!(rolling.used_up(later, Some(told)).unwrap(), told);
+        assert_eq!(rolling.used_up(later, Some(later)).unwrap(), told);
+        assert_eq!(rolling.state(later).unwrap().next_free, Some(told));
+        let short = Shortage { until: Some(told), cause: Cause::Blocked };
+        assert_eq!(rolling.lease(later, 1).unwrap(), Err(short));
+
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        let (_folder, fixed) = ledger(Rule { day, ..rule(100) });
+        let _ = fixed.lease(start, 1).unwrap().unwrap();
+        assert_eq!(fixed.used_up(later, None).unwrap(), at("2026-03-02T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_quota_that_others_used_up_is_tried_once_an_hour() {
+        let (_folder, ledger) = ledger(rule(100));
+        let mut now = at("2026-03-01T02:00:00Z");
+        for _ in 0..5 {
+            let _ = ledger.lease(now, 1).unwrap().unwrap();
+            let until = ledger.used_up(now, None).unwrap();
+            assert_eq!(until, now + TRY_EVERY);
+            now = until;
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_understood_is_an_error_that_names_the_file() {
+        let (_folder, ledger) = ledger(rule(100));
+        let now = at("2026-03-01T02:00:00Z");
+        ledger.store.write("acme.json", b"{\"version\": \"2\"}").unwrap();
+        let error = ledger.lease(now, 1).unwrap_err();
+        assert!(matches!(&error, Error::NewerVersion { version, .. } if version == "2"));
+        ledger.store.write("acme.json", b"{\"version\": \"1\", \"latest\": 5}").unwrap();
+        let error = ledger.state(now).unwrap_err();
+        assert!(matches!(&error, Error::Damaged { path, .. } if *path == ledger.path()));
+        assert!(error.hint().unwrap().contains("acme.json"));
+    }
+
+    #[test]
+    fn version_1_is_read() {
+        let (_folder, ledger) = ledger(rule(100));
+        let stored = br#"{
+            "version": "1", "group": "acme", "latest": "2026-03-01T02:00:10Z",
+            "blocked": {"until": "2026-03-01T03:00:00Z", "leased_since": 0},
+            "minutes": {"2026-03-01T01:07:00Z": 7, "2026-03-01T02:01:00Z": 2}
+        }"#;
+        ledger.store.write("acme.json", stored).unwrap();
+        let budget = ledger.state(at("2026-03-01T02:00:20Z")).unwrap();
+        assert_eq!((budget.used, budget.left), (9, Some(91)));
+        assert_eq!(budget.blocked_until, Some(at("2026-03-01T03:00:00Z")));
+    }
+
+    #[test]
+    fn no_two_groups_share_a_file() {
+        let long = "x".repeat(300);
+        let groups = ["", "%", "a", "A", "a/b", "a%2fb", "../a", ".", long.as_str()];
+        let mut names: Vec<String> = groups.iter().map(|group| file_name(group)).collect();
+        assert!(names.iter().all(|name| !name.contains(['/', '.']) && name.len() <= 128));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), groups.len());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Lease(u32),
+        Use(u32),
+        Wait(i64),
+        WaitUntilFree(i64),
+        PutBack(i64),
+        Crash,
+        Release,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (1_u32..9).prop_map(Step::Lease),
+            6 => (1_u32..9).prop_map(Step::Use),
+            4 => (1_i64..90).prop_map(Step::Wait),
+            3 => (600_i64..40_000).prop_map(Step::Wait),
+            4 => (-90_i64..5).prop_map(Step::WaitUntilFree),
+            1 => (1_i64..100_000).prop_map(Step::PutBack),
+            1 => Just(Step::Crash),
+            1 => Just(Step::Release),
+        ]
+    }
+
+    fn through_the_disk(count: &Count) -> Count {
+        let stored = Stored::V1 { group: String::new(), count: count.clone() };
+        let bytes = serde_json::to_vec(&stored).unwrap();
+        let Stored::V1 { count, .. } = serde_json::from_slice(&bytes).unwrap();
+        count
+    }
+
+    proptest! {
+        /// Time is real time; the ledger sees a clock that is put back now and then.
+        #[test]
+        fn no_24_hours_hold_more_than_the_allowance(
+            allowance in 1_u32..40,
+            steps in proptest::collection::vec(step(), 1..400),
+        ) {
+            let rule = rule(allowance);
+            let mut real = at("2026-03-01T02:00:17Z");
+            let mut behind = TimeDelta::zero();
+            let mut count = Count::new(real);
+            let mut lease: Option<Lease> = None;
+            let mut sent: Vec<DateTime<Utc>> = Vec::new();
+            for step in steps {
+                count.advance_to(real - behind);
+                match step {
+                    Step::Lease(permits) => lease = count.lease(&rule, permits).ok(),
+                    Step::Use(permits) => {
+                        let held = lease.as_mut().filter(|held| count.latest <= held.usable_until);
+                        if let Some(held) = held {
+                            let used = held.permits.min(permits);
+                            held.permits -= used;
+                            sent.extend((0..used).map(|_| real));
+                        }
+                    }
+                    Step::Wait(seconds) => real += TimeDelta::seconds(seconds),
+                    Step::WaitUntilFree(seconds) => {
+                        let free = count.budget(&rule).next_free.unwrap_or(count.latest);
+                        let wait = free - (real - behind) + TimeDelta::seconds(seconds);
+                        real += wait.max(TimeDelta::zero());
+                    }
+                    Step::PutBack(seconds) => behind += TimeDelta::seconds(seconds),
+                    Step::Crash => {
+                        lease = None;
+                        count = through_the_disk(&count);
+                    }
+                    Step::Release => {
+                        if let Some(lease) = lease.take() {
+                            count.release(&lease);
+                        }
+                    }
+                }
+            }
+            let too_many = allowance as usize;
+            for (index, first) in sent.iter().enumerate() {
+                if let Some(last) = sent.get(index + too_many) {
+                    prop_assert!(*last - *first > ROLLING, "{first} to {last}");
+                }
+            }
+        }
+
+        #[test]
+        fn what_comes_free_can_be_leased_then_and_not_a_moment_before(
+            allowance in 1_u32..20,
+            gaps in proptest::collection::vec(0_i64..7_200, 20..60),
+        ) {
+            let rule = rule(allowance);
+            let mut count = Count::new(at("2026-03-01T02:00:17Z"));
+            for gap in gaps {
+                count.advance_to(count.latest + TimeDelta::seconds(gap));
+                if let Err(Shortage { until, .. }) = count.lease(&rule, 1) {
+                    let until = until.unwrap();
+                    count.advance_to(until - TimeDelta::nanoseconds(1));
+                    prop_assert!(count.lease(&rule, 1).is_err());
+                    count.advance_to(until);
+                    prop_assert!(count.lease(&rule, 1).is_ok());
+                }
+            }
+        }
     }
 }

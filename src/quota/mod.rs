@@ -1,19 +1,21 @@
 //! What a provider allows, what is left of it, and permits for single requests.
 //!
-//! A [`Rule`] says what is allowed, a [`Ledger`] counts on disk what was sent, and a [`Quota`] gives
-//! a run's requests leave to go, one [`Permit`] each. A request without a permit must not be sent,
-//! and a permit counts whether its request succeeds or not. What an answer means, and when to ask
-//! again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
+//! A [`Rule`] says what is allowed, a [`Ledger`] counts on disk what was sent, and a [`Quota`]
+//! gives a run's requests leave to go, one [`Permit`] each. A request without a permit must not be
+//! sent, and a permit counts whether its request succeeds or not. What an answer means, and when to
+//! ask again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
 
 mod day;
 mod ledger;
 mod rate;
 mod rule;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +25,8 @@ use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tracing::info;
+use tracing::warn;
 
 pub use self::ledger::Budget;
 pub use self::ledger::Lease;
@@ -53,7 +57,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A ledger was written by a newer leadpipe.
-    #[error("ledger `{}` has version `{version}`, which this version of leadpipe does not know", path.display())]
+    #[error("ledger `{}` has version `{version}`, which is not known here", path.display())]
     NewerVersion {
         /// The ledger's file.
         path: PathBuf,
@@ -76,8 +80,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { path, .. } => Some(format!(
-                "the count of the last 24 hours is lost; once no request was sent with this key for \
-                 24 hours, remove `{}`, and counting starts anew",
+                "the count of the last 24 hours is lost; once no request was sent with this key \
+                 for 24 hours, remove `{}`, and counting starts anew",
                 path.display()
             )),
             Self::NewerVersion { .. } => {
@@ -120,8 +124,8 @@ pub enum Cause {
     MaxRequests,
 }
 
-impl std::fmt::Display for Cause {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::DayQuota => "the day's quota is used",
             Self::Blocked => "the provider says that the quota is used up",
@@ -169,7 +173,8 @@ impl Default for Options {
 }
 
 /// Gives a run's requests leave to go. Clones share everything; sources of one quota group use
-/// clones of one quota.
+/// clones of one quota. All instants that go in and come out are of the run's clock, also where the
+/// ledger goes by the provider's.
 #[derive(Debug, Clone)]
 pub struct Quota {
     shared: Arc<Shared>,
@@ -183,7 +188,10 @@ struct Shared {
     limiter: Limiter,
     slots: Arc<Semaphore>,
     turn: Arc<tokio::sync::Mutex<Turn>>,
-    blocked_until: Mutex<Option<DateTime<Utc>>>,
+    /// Set when the provider said "used up": what is leased is void, and the ledger knows more.
+    refused: AtomicBool,
+    /// How far the provider's time is ahead of the clock, where that is far.
+    correction: Mutex<TimeDelta>,
     spent: AtomicU64,
 }
 
@@ -195,7 +203,16 @@ struct Turn {
     waited: TimeDelta,
     /// The latest time seen: a block does not live longer because a clock was put back.
     latest: DateTime<Utc>,
+    /// The correction under which the block was leased.
+    correction: TimeDelta,
 }
+
+/// How far the clock may be off before it is corrected: the header tells whole seconds, and an
+/// answer takes its time.
+const TOLERANCE: TimeDelta = TimeDelta::minutes(2);
+
+/// A wait for the rate that a lease may not outlive.
+const LONG_WAIT: TimeDelta = TimeDelta::seconds(15);
 
 /// Leave for one request; it holds one of the places for requests that go at once until dropped.
 /// It is counted already, and cannot be given back. Drop it before asking for another one.
@@ -211,12 +228,18 @@ impl Quota {
     /// Returns a quota that holds requests against the rule of `ledger`.
     pub fn new(ledger: Ledger, clock: SharedClock, options: Options) -> Self {
         let rule = *ledger.rule();
-        let turn = Turn { lease: None, waited: TimeDelta::zero(), latest: clock.now() };
+        let turn = Turn {
+            lease: None,
+            waited: TimeDelta::zero(),
+            latest: clock.now(),
+            correction: TimeDelta::zero(),
+        };
         let shared = Shared {
             limiter: Limiter::new(rule.rate, clock.clone()),
             slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
             turn: Arc::new(tokio::sync::Mutex::new(turn)),
-            blocked_until: Mutex::new(None),
+            refused: AtomicBool::new(false),
+            correction: Mutex::new(TimeDelta::zero()),
             spent: AtomicU64::new(0),
             ledger,
             clock,
@@ -237,7 +260,12 @@ impl Quota {
             match shared.limiter.take() {
                 Ok(()) => break is_try,
                 Err(wait) => {
-                    shared.sleep(TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX)).await
+                    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+                    // At a slow rate the leased permits would expire, one for each request.
+                    if wait > LONG_WAIT {
+                        shared.give_back(&mut turn).await?;
+                    }
+                    shared.sleep(wait).await;
                 }
             }
         };
@@ -255,9 +283,28 @@ impl Quota {
     /// given before `retry_after`, else the fixed reset, else 24 hours after our oldest request,
     /// else for an hour. Returns that instant. Blocks for the time of a write.
     pub fn used_up(&self, retry_after: Option<DateTime<Utc>>) -> Result<DateTime<Utc>> {
-        let until = self.shared.ledger.used_up(self.shared.clock.now(), retry_after)?;
-        *self.shared.blocked() = Some(until);
+        let shared = &self.shared;
+        let correction = shared.correction();
+        let retry_after = retry_after.and_then(|until| until.checked_add_signed(correction));
+        let until = shared.ledger.used_up(shared.now(), retry_after)?;
+        shared.refused.store(true, Ordering::Release);
+        let until = until - correction;
+        let ledger = shared.ledger.path();
+        warn!(ledger = %ledger.display(), %until, "the provider says that the quota is used up");
         Ok(until)
+    }
+
+    /// Notes the time as the provider told it in an answer just received, its `Date` header. Where
+    /// the clock is more than two minutes off, the ledger goes by the provider's time from now on.
+    /// Blocks for the time of a write where that is so, else does nothing.
+    pub fn observe_date(&self, provider_date: DateTime<Utc>) -> Result<()> {
+        let shared = &self.shared;
+        if (provider_date - shared.now()).abs() <= TOLERANCE {
+            return Ok(());
+        }
+        *shared.correction.lock().unwrap_or_else(PoisonError::into_inner) =
+            provider_date - shared.clock.now();
+        shared.ledger.correct(provider_date)
     }
 
     /// Returns how many permits this run was given.
@@ -267,7 +314,11 @@ impl Quota {
 
     /// Returns what is left of the day. Blocks for the time of a read.
     pub fn budget(&self) -> Result<Budget> {
-        self.shared.ledger.state(self.shared.clock.now())
+        let correction = self.shared.correction();
+        let mut budget = self.shared.ledger.state(self.shared.now())?;
+        budget.next_free = budget.next_free.map(|free| free - correction);
+        budget.blocked_until = budget.blocked_until.map(|until| until - correction);
+        Ok(budget)
     }
 
     /// Returns the ledger.
@@ -279,10 +330,7 @@ impl Quota {
     /// dropped; a run that goes on after it leases anew.
     pub async fn release(&self) -> Result<()> {
         let mut turn = self.shared.turn.lock().await;
-        let Some(lease) = turn.lease.take().filter(|lease| lease.permits > 0) else {
-            return Ok(());
-        };
-        self.shared.ask_ledger(move |ledger, now| ledger.release(now, lease)).await
+        self.shared.give_back(&mut turn).await
     }
 }
 
@@ -295,11 +343,19 @@ impl Shared {
             if self.options.max_requests.as_ref().is_some_and(|cap| cap.left() == 0) {
                 return Err(MAX_REQUESTS.into());
             }
-            turn.latest = turn.latest.max(self.clock.now());
+            let correction = self.correction();
+            if turn.correction != correction {
+                turn.correction = correction;
+                turn.latest = self.now();
+                turn.lease = None;
+            }
+            if self.refused.swap(false, Ordering::AcqRel) {
+                turn.lease = None;
+            }
+            turn.latest = turn.latest.max(self.now());
             if let Some(lease) = &turn.lease
                 && lease.permits > 0
                 && turn.latest <= lease.usable_until
-                && self.blocked().is_none_or(|until| until <= turn.latest)
             {
                 return Ok(lease.is_try);
             }
@@ -313,16 +369,26 @@ impl Shared {
     }
 
     async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
-        let Shortage { until, cause } = shortage;
+        let correction = self.correction();
+        let until = shortage.until.map(|until| until - correction);
+        let cause = shortage.cause;
         let exhausted = Exhausted { resume_at: until, cause };
         let Some(until) = until else { return Err(exhausted.into()) };
         let wait = (until - self.clock.now()).max(TimeDelta::zero());
         if turn.waited + wait > self.options.patience {
             return Err(exhausted.into());
         }
+        info!(ledger = %self.ledger.path().display(), %until, %cause, "waiting for permits");
         self.clock.sleep_until(until).await;
         turn.waited += wait;
         Ok(())
+    }
+
+    async fn give_back(&self, turn: &mut Turn) -> Result<()> {
+        match turn.lease.take().filter(|lease| lease.permits > 0) {
+            Some(lease) => self.ask_ledger(move |ledger, now| ledger.release(now, lease)).await,
+            None => Ok(()),
+        }
     }
 
     async fn sleep(&self, wait: TimeDelta) {
@@ -335,15 +401,257 @@ impl Shared {
         &self,
         ask: impl FnOnce(&Ledger, DateTime<Utc>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
-        let asked = tokio::task::spawn_blocking(move || ask(&ledger, clock.now())).await;
+        let (ledger, now) = (self.ledger.clone(), self.now());
+        let asked = tokio::task::spawn_blocking(move || ask(&ledger, now)).await;
         asked.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::Ending),
         })
     }
 
-    fn blocked(&self) -> std::sync::MutexGuard<'_, Option<DateTime<Utc>>> {
-        self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the time that the ledger goes by.
+    fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + self.correction()
+    }
+
+    fn correction(&self) -> TimeDelta {
+        *self.correction.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::ManualClock;
+    use crate::store::Store;
+
+    struct Setting {
+        folder: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        rule: Rule,
+    }
+
+    impl Setting {
+        fn new(per_day: u32) -> Self {
+            let rule = Rule {
+                rate: Rate { permits: NonZeroU32::new(1_000).unwrap(), per: TimeDelta::seconds(1) },
+                per_day: Some(per_day),
+                at_once: NonZeroU32::new(3).unwrap(),
+                reserve: Reserve::Requests(0),
+                day: Day::Rolling,
+            };
+            let start = "2026-03-01T02:00:00Z".parse().unwrap();
+            let clock = Arc::new(ManualClock::new(start));
+            Self { folder: tempfile::tempdir().unwrap(), clock, rule }
+        }
+
+        /// A quota as of a new process.
+        fn quota(&self, options: Options) -> Quota {
+            let ledger = Ledger::open(Store::open(self.folder.path()), "acme", self.rule);
+            Quota::new(ledger, self.clock.clone(), options)
+        }
+    }
+
+    async fn exhausted(quota: &Quota) -> Exhausted {
+        *quota.acquire().await.unwrap_err().exhausted().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_count_outlives_the_run_and_the_crash() {
+        let setting = Setting::new(3);
+        let first = setting.quota(Options::default());
+        drop(first.acquire().await.unwrap());
+        drop(first.acquire().await.unwrap());
+        drop(first);
+        let second = setting.quota(Options::default());
+        drop(second.acquire().await.unwrap());
+        assert_eq!(exhausted(&second).await.cause, Cause::DayQuota);
+        assert_eq!((second.spent(), second.budget().unwrap().used), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn a_run_waits_for_permits_within_its_patience_and_no_longer() {
+        let setting = Setting::new(2);
+        let first = setting.quota(Options::default());
+        drop(first.acquire().await.unwrap());
+        setting.clock.advance(TimeDelta::minutes(50));
+        drop(first.acquire().await.unwrap());
+
+        setting.clock.advance(TimeDelta::hours(22) + TimeDelta::minutes(40));
+        let second = setting.quota(Options::default());
+        // The first is free in 32 minutes, the second 50 minutes after it: too long together.
+        drop(second.acquire().await.unwrap());
+        let stopped = exhausted(&second).await;
+        assert_eq!(stopped.resume_at, Some("2026-03-02T02:52:00Z".parse().unwrap()));
+        setting.clock.sleep_until(stopped.resume_at.unwrap()).await;
+        drop(second.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn used_up_stops_everyone_who_shares_the_ledger_until_then() {
+        let setting = Setting::new(50_000);
+        let (one, two) = (setting.quota(Options::default()), setting.quota(Options::default()));
+        drop(one.acquire().await.unwrap());
+        let until = setting.clock.now() + TimeDelta::hours(5);
+        assert_eq!(one.used_up(Some(until)).unwrap(), until);
+        for quota in [&one, &two] {
+            let expected = Exhausted { resume_at: Some(until), cause: Cause::Blocked };
+            assert_eq!(exhausted(quota).await, expected);
+        }
+        setting.clock.sleep_until(until).await;
+        drop(two.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn several_runs_and_crashes_stay_within_every_24_hours() {
+        let mut setting = Setting::new(7);
+        setting.rule.rate = Rate { permits: NonZeroU32::MIN, per: TimeDelta::minutes(17) };
+        let options = Options { patience: TimeDelta::days(30), max_requests: None };
+        let mut runs = [setting.quota(options.clone()), setting.quota(options.clone())];
+        let mut sent = Vec::new();
+        let mut behind = TimeDelta::zero();
+        for attempt in 0..60 {
+            drop(runs[attempt % 2].acquire().await.unwrap());
+            sent.push(setting.clock.now() + behind);
+            if attempt % 11 == 0 {
+                runs[attempt % 2] = setting.quota(options.clone());
+            }
+            if attempt % 13 == 0 {
+                setting.clock.advance(TimeDelta::hours(-2));
+                behind += TimeDelta::hours(2);
+            }
+        }
+        assert!(sent.windows(8).all(|some| some[7] - some[0] > TimeDelta::hours(24)));
+    }
+
+    #[tokio::test]
+    async fn a_slow_rate_costs_no_permit() {
+        let mut setting = Setting::new(10);
+        setting.rule.rate = Rate { permits: NonZeroU32::MIN, per: TimeDelta::minutes(17) };
+        let quota = setting.quota(Options::default());
+        for _ in 0..10 {
+            drop(quota.acquire().await.unwrap());
+        }
+        assert_eq!(quota.budget().unwrap().used, 10);
+    }
+
+    #[tokio::test]
+    async fn used_up_with_a_ledger_ahead_of_the_clock_neither_hangs_nor_burns_permits() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        quota.ledger().release(setting.clock.now(), other_lease(&setting, 3)).unwrap();
+        let told = setting.clock.now() + TimeDelta::minutes(90);
+        // The provider's moment has passed by the ledger, not by the clock.
+        assert!(quota.used_up(Some(told)).unwrap() > told);
+        let before = quota.budget().unwrap().used;
+        assert_eq!(exhausted(&quota).await.cause, Cause::Blocked);
+        assert_eq!(quota.budget().unwrap().used, before);
+    }
+
+    /// Leases a permit some hours from now, as another process under another clock would.
+    fn other_lease(setting: &Setting, hours: i64) -> Lease {
+        let ledger = Ledger::open(Store::open(setting.folder.path()), "acme", setting.rule);
+        ledger.lease(setting.clock.now() + TimeDelta::hours(hours), 1).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_first_request_after_a_block_goes_alone() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        quota.used_up(Some(setting.clock.now() + TimeDelta::minutes(5))).unwrap();
+        let attempt = quota.acquire().await.unwrap();
+        assert!(quota.shared.turn.try_lock().is_err());
+        drop(attempt);
+        let _second = quota.acquire().await.unwrap();
+        let _third = quota.acquire().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_provider_s_date_puts_a_clock_right_that_jumped() {
+        let setting = Setting::new(2);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        drop(quota.acquire().await.unwrap());
+        let date = setting.clock.now();
+        setting.clock.advance(TimeDelta::hours(25));
+        drop(quota.acquire().await.unwrap());
+        quota.observe_date(date + TimeDelta::seconds(2)).unwrap();
+        // By the clock of the run, which is 25 hours ahead.
+        let resume_at = "2026-03-03T03:01:58Z".parse().unwrap();
+        assert_eq!(exhausted(&quota).await.cause, Cause::DayQuota);
+        assert_eq!(quota.budget().unwrap().next_free, Some(resume_at));
+    }
+
+    #[tokio::test]
+    async fn no_more_requests_go_at_once_than_the_rule_says() {
+        let setting = Setting::new(50_000);
+        let quota = setting.quota(Options::default());
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(quota.acquire().await.unwrap());
+        }
+        assert!(quota.acquire().now_or_never().is_none());
+        permits.pop();
+        permits.push(quota.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_cap_is_shared_by_the_sources_of_a_run() {
+        let (acme, clinic) = (Setting::new(50_000), Setting::new(50_000));
+        let cap = Arc::new(RequestCap::new(2));
+        let options = Options { max_requests: Some(cap.clone()), ..Options::default() };
+        let (acme, clinic) = (acme.quota(options.clone()), clinic.quota(options));
+        drop(acme.acquire().await.unwrap());
+        drop(clinic.acquire().await.unwrap());
+        assert_eq!(exhausted(&acme).await, MAX_REQUESTS);
+        assert_eq!((acme.spent(), clinic.spent(), cap.left()), (1, 1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_clean_end_gives_back_what_was_leased_ahead() {
+        let setting = Setting::new(5_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        assert_eq!(quota.budget().unwrap().used, 5);
+        quota.release().await.unwrap();
+        assert_eq!(quota.budget().unwrap().used, 1);
+    }
+
+    #[tokio::test]
+    async fn a_block_that_was_not_used_in_time_is_lost() {
+        let setting = Setting::new(5_000);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        setting.clock.advance(TimeDelta::seconds(31));
+        drop(quota.acquire().await.unwrap());
+        assert_eq!(quota.budget().unwrap().used, 10);
+    }
+
+    #[tokio::test]
+    async fn requests_without_a_daily_limit_are_counted_all_the_same() {
+        let mut setting = Setting::new(0);
+        setting.rule.per_day = None;
+        let quota = setting.quota(Options::default());
+        for _ in 0..25 {
+            drop(quota.acquire().await.unwrap());
+        }
+        quota.release().await.unwrap();
+        let budget = quota.budget().unwrap();
+        assert_eq!((budget.used, budget.left), (25, None));
+    }
+
+    #[tokio::test]
+    async fn an_allowance_of_nothing_never_comes_free() {
+        let mut setting = Setting::new(10);
+        setting.rule.reserve = Reserve::Percent(100);
+        let quota = setting.quota(Options::default());
+        let expected = Exhausted { resume_at: None, cause: Cause::DayQuota };
+        assert_eq!(exhausted(&quota).await, expected);
     }
 }

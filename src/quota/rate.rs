@@ -44,15 +44,20 @@ impl Limiter {
     }
 }
 
+/// A century: the limiter counts nanoseconds in 64 bits.
+const LONGEST: Duration = Duration::from_hours(24 * 36_525);
+
 fn refill(rate: Rate) -> Refill {
     let permits = rate.permits.get();
     let burst = (permits / 10).max(1);
-    let per = rate.per.to_std().unwrap_or_default().max(Duration::from_nanos(1));
+    let per = rate.per.to_std().unwrap_or_default().clamp(Duration::from_nanos(1), LONGEST);
     // In a span, both ends included, go at most `burst + span / interval`.
     let interval = match permits - burst {
         0 => per + Duration::from_nanos(1),
-        // Rounded up to a whole nanosecond.
-        refilled => per / refilled + Duration::from_nanos(1),
+        refilled => {
+            let nanos = per.as_nanos().div_ceil(u128::from(refilled));
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        }
     };
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
     let refill = Refill::with_period(interval);
@@ -84,5 +89,73 @@ impl governor::clock::Clock for Elapsed {
         *seen = (now, seen.1.saturating_add(passed));
         // 584 years: more than any clock of ours will pass.
         Nanos::new(u64::try_from(seen.1.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::ManualClock;
+
+    fn limiter(permits: u32, per: TimeDelta) -> (Arc<ManualClock>, Limiter) {
+        let clock = Arc::new(ManualClock::new(DateTime::UNIX_EPOCH));
+        let rate = Rate { permits: NonZeroU32::new(permits).unwrap(), per };
+        let limiter = Limiter::new(rate, clock.clone());
+        (clock, limiter)
+    }
+
+    /// Sends a request as soon as it may go, and returns when that was.
+    fn send(clock: &ManualClock, limiter: &Limiter) -> DateTime<Utc> {
+        while let Err(wait) = limiter.take() {
+            clock.advance(TimeDelta::from_std(wait).unwrap());
+        }
+        clock.now()
+    }
+
+    #[test]
+    fn a_tenth_goes_at_once_and_a_minute_takes_the_whole_rate() {
+        let (clock, limiter) = limiter(300, TimeDelta::minutes(1));
+        let sent: Vec<_> = (0..301).map(|_| send(&clock, &limiter)).collect();
+        assert_eq!(sent[29], sent[0]);
+        assert!(sent[30] > sent[0]);
+        // The last of the rate goes at the very end of the minute, the next one after it.
+        assert!(sent[299] - sent[0] <= TimeDelta::minutes(1) + TimeDelta::microseconds(1));
+        assert!(sent[300] - sent[0] > TimeDelta::minutes(1));
+    }
+
+    #[test]
+    fn a_clock_put_back_delays_nobody() {
+        let (clock, limiter) = limiter(1, TimeDelta::seconds(1));
+        send(&clock, &limiter);
+        clock.advance(TimeDelta::hours(-5));
+        let before = clock.now();
+        assert!(send(&clock, &limiter) - before <= TimeDelta::milliseconds(1_001));
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_holds_more_than_the_rate(
+            permits in 1_u32..60,
+            per in prop_oneof![Just(1_000_000_i64), Just(1_000_000_000), 1_i64..100_000_000_000],
+            pauses in
+                proptest::collection::vec(prop_oneof![3 => Just(0_u32), 1 => 0_u32..150], 1..300),
+        ) {
+            let per = TimeDelta::nanoseconds(per);
+            let (clock, limiter) = limiter(permits, per);
+            let mut sent = Vec::new();
+            for hundredths in pauses {
+                clock.advance(per / 100 * i32::try_from(hundredths).unwrap());
+                sent.push(send(&clock, &limiter));
+            }
+            for pair in sent.windows(permits as usize + 1) {
+                prop_assert!(pair[permits as usize] - pair[0] > per);
+            }
+        }
     }
 }
