@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
@@ -18,6 +19,9 @@ use crate::schema::lead::Money;
 use crate::schema::text::MONEY_SCALE;
 use crate::transform::record::Rest;
 use crate::transform::record::SplitObject;
+
+/// The years 1 to 9999, in seconds since 1970: what every warehouse holds. An offset may lead out.
+const SECONDS: Range<i64> = -62_135_596_800..253_402_300_800;
 
 /// A value that does not fit its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +166,9 @@ fn parse_time(text: &str) -> Option<Time> {
     let offset_s = offset_s(zone.trim_start())?;
 
     let seconds = local.and_utc().timestamp() - offset_s.unwrap_or(0);
+    if !SECONDS.contains(&seconds) {
+        return None;
+    }
     Some(Time {
         micros: Micros(seconds * 1_000_000 + i64::from(fraction)),
         is_plain: zone == "Z" && is_exact && is(10, b"T"),
@@ -442,6 +449,7 @@ mod tests {
             "2025-05-28",
             "2025-02-30T00:00:00Z",
             "0000-00-00 00:00:00",
+            "9999-12-31T23:59:59-01:00",
             "2025-05-28T24:00:00Z",
             "2025-05-28T19:19:51.Z",
             "2025-05-28T19:19:51 EST",

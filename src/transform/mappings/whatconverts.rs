@@ -501,6 +501,64 @@ mod tests {
         assert_eq!(columns(&empty), absent);
     }
 
+    #[test]
+    fn every_field_of_every_example_is_in_a_column_or_in_extra() {
+        for body in [
+            fixture!("leads-page.json").as_slice(),
+            fixture!("lead-single-envelope.json"),
+            fixture!("lead-call.json"),
+            fixture!("webhook-lead-new.json"),
+            fixture!("webhook-call-in-progress.partial.json"),
+            fixture!("webhook-text-message.partial.json"),
+        ] {
+            let page: Json = serde_json::from_slice(body).unwrap();
+            let records = page["leads"].as_array().cloned().unwrap_or_else(|| vec![page]);
+            for record in records {
+                let lead = columns(&record);
+                for (name, value) in record.as_object().unwrap() {
+                    assert!(value.is_null() || holds(&lead, name, value), "{name}");
+                }
+            }
+        }
+    }
+
+    /// Tells whether the columns of a lead tell what one field of its record does.
+    fn holds(lead: &BTreeMap<&str, String>, name: &str, value: &Json) -> bool {
+        let json = |column: &str| {
+            let text = lead.get(column).map_or("null", String::as_str);
+            serde_json::from_str::<Json>(text).unwrap()
+        };
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        json("extra")[name] == *value
+            || match name {
+                "lead_status" => {
+                    lead["is_repeat"] == text.eq_ignore_ascii_case("repeat").to_string()
+                }
+                "spotted_keywords" => {
+                    json("keywords") == json!(text.split(',').collect::<Vec<_>>())
+                }
+                "additional_fields" => json("form_fields") == *value,
+                _ => lead.iter().any(|(column, cell)| *column != "extra" && *cell == text),
+            }
+    }
+
+    #[test]
+    fn a_text_cut_inside_an_emoji_is_no_reject() {
+        let mapped = map(br#"{"leads":[{"lead_id":1,"notes":"Hi \ud83d","od\udd00d":"x\ude00"}]}"#);
+        let lead: BTreeMap<_, _> = row(&mapped.leads, 0).into_iter().collect();
+        assert_eq!(lead["notes"], "Hi \u{fffd}");
+        assert_eq!(lead["extra"], "{\"od\u{fffd}d\":\"x\u{fffd}\"}");
+    }
+
+    #[test]
+    fn a_value_nested_a_hundred_thousand_levels_deep_is_a_value() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let body = format!(
+            r#"{{"leads":[{{"lead_id":1,"city":{deep},"x":{deep},"custom_fields":{{"a":{deep}}}}}]}}"#
+        );
+        assert_eq!(map(body.as_bytes()).places, [0]);
+    }
+
     /// Returns any JSON value, nested a little.
     fn any_json() -> impl Strategy<Value = Json> {
         let leaf = prop_oneof![
