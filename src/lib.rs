@@ -20,4 +20,5 @@ pub mod record;
 pub mod sandbox;
 pub mod schema;
 pub mod store;
+pub mod transform;
 pub mod window;

@@ -13,7 +13,7 @@ const MAX_SORTED_DEPTH: usize = 32;
 /// Appends `json` without blanks between its parts and with every string in its shortest spelling.
 pub fn compact(json: &str, out: &mut String) {
     let mut rest = json;
-    while let Some(at) = rest.find(|c: char| c == '"' || c.is_ascii_whitespace()) {
+    while let Some(at) = rest.bytes().position(|b| b == b'"' || b.is_ascii_whitespace()) {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         if rest.starts_with('"') {
@@ -38,7 +38,7 @@ pub fn canonical(json: &str, out: &mut String) {
 pub fn push_string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+    while let Some(at) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),

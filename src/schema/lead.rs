@@ -546,7 +546,8 @@ impl Lead<'_> {
     /// length before it. Values are their CSV text before the formula guard, the keys of JSON
     /// objects sorted. A column that is added later changes the hash only of rows that have it.
     pub fn content_hash(&self) -> String {
-        hash_text(HashInput::default().hash(&self.values()).to_hex().as_str()).to_owned()
+        let cells = Self::COLUMNS.iter().zip(self.values());
+        hash_text(HashInput::default().hash(cells).to_hex().as_str()).to_owned()
     }
 }
 
@@ -558,11 +559,14 @@ struct HashInput {
 }
 
 impl HashInput {
-    fn hash(&mut self, values: &[Option<Value<'_>>; LEAD_WIDTH]) -> blake3::Hash {
+    fn hash<'v>(
+        &mut self,
+        cells: impl Iterator<Item = (&'v Column, Option<Value<'v>>)>,
+    ) -> blake3::Hash {
         self.bytes.clear();
-        for (column, value) in Lead::COLUMNS.iter().zip(values) {
+        for (column, value) in cells {
             if let Some(value) = value {
-                self.push(column, *value);
+                self.push(column, value);
             }
         }
         blake3::hash(&self.bytes)
@@ -638,7 +642,7 @@ impl LeadBatchBuilder {
     /// Appends a row; the content hash is taken here.
     pub fn push(&mut self, lead: &Lead<'_>, lineage: &Lineage<'_>) {
         let values = lead.values();
-        let hash = self.hash_input.hash(&values).to_hex();
+        let hash = self.hash_input.hash(Lead::COLUMNS.iter().zip(values)).to_hex();
         let time = |time: DateTime<Utc>| Value::Time(time.into());
         let lineage = [
             Some(Value::Text(lineage.scope)),
@@ -821,6 +825,34 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_valid_by_the_json_schema() {
+        let lead = Lead { score: Some(1.5), is_spam: Some(true), ..lead() };
+        let cell = |value| match value {
+            Value::Bool(value) => json!(value),
+            Value::Float(number) => json!(number),
+            Value::Text(text) => json!(text),
+            value => panic!("{value:?} is not in this row"),
+        };
+        let cells = Lead::COLUMNS.iter().zip(lead.values());
+        let mut row: Map<String, Json> = cells
+            .map(|(column, value)| (column.name.to_owned(), value.map_or(Json::Null, cell)))
+            .collect();
+        for column in LINEAGE_COLUMNS {
+            let time = json!("2026-01-01T00:00:00Z");
+            let value = match column.kind {
+                Kind::Int => json!(7),
+                Kind::Time => time,
+                _ => json!("text"),
+            };
+            row.insert(column.name.to_owned(), value);
+        }
+        let schema = json_schema();
+        assert!(jsonschema::is_valid(&schema, &Json::Object(row.clone())));
+        row.insert("lead_id".to_owned(), Json::Null);
+        assert!(!jsonschema::is_valid(&schema, &Json::Object(row)));
+    }
+
+    #[test]
     fn a_batch_has_every_column_and_empty_maps_are_not_null() {
         let mut builder = LeadBatchBuilder::with_capacity(2);
         builder.push(&lead(), &lineage());
@@ -849,6 +881,18 @@ mod tests {
             ..lead()
         };
         assert_eq!(empty.content_hash(), lead().content_hash());
+    }
+
+    #[test]
+    fn a_new_column_that_is_null_does_not_change_the_hash() {
+        let lead = with_form(r#"{"a":"1"}"#);
+        let new = Column { name: "new", ..Lead::COLUMNS[column::UPDATED_AT] };
+        let hash = |added: Option<Value<'_>>| {
+            let cells = Lead::COLUMNS.iter().zip(lead.values()).chain([(&new, added)]);
+            HashInput::default().hash(cells).to_hex()[..32].to_owned()
+        };
+        assert_eq!(hash(None), lead.content_hash());
+        assert_ne!(hash(Some(Value::Time(Micros(0)))), lead.content_hash());
     }
 
     #[test]

@@ -1,0 +1,151 @@
+//! The part of mapping that is the same for all providers: from a page to batch, rejects and counts.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::ids::ProviderId;
+use crate::schema::lead::JsonObject;
+use crate::schema::lead::Lead;
+use crate::schema::lead::LeadBatchBuilder;
+use crate::schema::lead::Lineage;
+use crate::transform::Error;
+use crate::transform::Mapped;
+use crate::transform::Mapping;
+use crate::transform::Page;
+use crate::transform::Reject;
+use crate::transform::Settings;
+use crate::transform::Warnings;
+use crate::transform::person::Phones;
+use crate::transform::reader::Reader;
+use crate::transform::record;
+use crate::transform::record::Fields;
+use crate::transform::record::Record;
+use crate::transform::value;
+
+/// What a mapping has of its own: the names of a stream's fields, and where they go.
+#[derive(Debug)]
+pub(super) struct Mapper {
+    /// The provider.
+    pub(super) provider: ProviderId,
+    /// The envelope's array of records.
+    pub(super) rows: &'static str,
+    /// The name of the field with a record's id.
+    pub(super) id: &'static str,
+    /// The place of that field in `fields`.
+    pub(super) id_place: usize,
+    /// The fields the provider is known to send.
+    pub(super) fields: Fields,
+    /// Takes the fields of a record into the columns of a lead, all but its id and `extra`.
+    pub(super) read: for<'r, 'a> fn(&mut Reader<'r, 'a>, &mut Lead<'a>),
+}
+
+impl Mapping for Mapper {
+    fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
+        let rows = record::rows(page.body, self.rows, self.id)?;
+        let mut state = State {
+            builder: LeadBatchBuilder::with_capacity(rows.len()),
+            places: Vec::with_capacity(rows.len()),
+            rejects: Vec::new(),
+            warnings: Warnings::new(),
+            unknown_fields: BTreeSet::new(),
+            phones: Phones::default(),
+            archive: String::new(),
+        };
+        let mut record = Record::default();
+        for (index, row) in (0..).zip(rows) {
+            if let Err(reason) = self.map_row(page, settings, &mut state, &mut record, index, row) {
+                state.rejects.push(Reject { index, reason, record: row.to_owned() });
+            }
+        }
+        Ok(Mapped {
+            leads: state.builder.finish()?,
+            places: state.places,
+            rejects: state.rejects,
+            warnings: state.warnings,
+            unknown_fields: state.unknown_fields,
+        })
+    }
+}
+
+/// What grows while a page is mapped.
+struct State {
+    builder: LeadBatchBuilder,
+    places: Vec<u32>,
+    rejects: Vec<Reject>,
+    warnings: Warnings,
+    unknown_fields: BTreeSet<String>,
+    phones: Phones,
+    archive: String,
+}
+
+impl Mapper {
+    /// Maps one record, or returns why it is a reject.
+    fn map_row<'a>(
+        &self,
+        page: &Page<'a>,
+        settings: &'a Settings,
+        state: &mut State,
+        record: &mut Record<'a>,
+        index: u32,
+        row: &'a str,
+    ) -> Result<(), String> {
+        if !record.read(&self.fields, row) {
+            return Err("the record is no JSON object".to_owned());
+        }
+        let native_id = self.take_id(record)?;
+        for name in record.unknown() {
+            if !state.unknown_fields.contains(name) {
+                state.unknown_fields.insert(name.to_owned());
+            }
+        }
+        let (warnings, phones) = (&mut state.warnings, &mut state.phones);
+        let mut lead = self.lead(page, native_id);
+        (self.read)(&mut Reader { record, warnings, phones, page, settings }, &mut lead);
+        lead.extra = record.extra().map(|extra| JsonObject(extra.into()));
+
+        state.archive.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(state.archive, "{}:{index}", page.location);
+        state.builder.push(&lead, &lineage(page, &state.archive));
+        state.places.push(index);
+        Ok(())
+    }
+
+    fn take_id<'a>(&self, record: &mut Record<'a>) -> Result<Cow<'a, str>, String> {
+        let refuse = |problem| Err(format!("the field `{}` {problem}", self.id));
+        match record.get(self.id_place).map(value::id) {
+            None => refuse("is missing"),
+            Some(Ok(None)) => refuse("is empty"),
+            Some(Err(value::Misfit)) => refuse("is neither a whole number nor text"),
+            Some(Ok(Some(id))) => {
+                record.leave(self.id_place, record::Rest::Nothing);
+                Ok(id)
+            }
+        }
+    }
+
+    fn lead<'a>(&self, page: &Page<'a>, native_id: Cow<'a, str>) -> Lead<'a> {
+        Lead {
+            source: page.source.into(),
+            provider: self.provider.as_str().into(),
+            stream: page.stream.into(),
+            lead_id: format!("{}:{}:{native_id}", self.provider, page.stream).into(),
+            native_id,
+            channel: "other".into(),
+            ..Lead::default()
+        }
+    }
+}
+
+fn lineage<'p>(page: &Page<'p>, archive: &'p str) -> Lineage<'p> {
+    Lineage {
+        scope: page.scope_label,
+        first_seen_at: page.received_at,
+        extracted_at: page.received_at,
+        run_id: page.run,
+        seq: 0,
+        archive: Some(archive),
+        deleted_at: None,
+    }
+}

@@ -1,0 +1,3 @@
+//! One file for each provider: the fields it sends, and the columns they go to.
+
+pub(super) mod whatconverts;

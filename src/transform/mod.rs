@@ -1,0 +1,238 @@
+//! Maps pages as received to leads: pure, so that the same archive gives the same leads anywhere.
+//!
+//! A [`Mapping`] knows one stream of one provider and nothing of HTTP or files. What a provider
+//! sends is never trusted to have the documented shape: a value that does not fit costs its column,
+//! a record without an id is a [`Reject`], and only a page that is no envelope is an error. Nothing
+//! a record says is lost: what no column takes goes to `extra`.
+
+mod mapper;
+mod mappings;
+mod person;
+mod reader;
+mod record;
+mod terms;
+mod value;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use arrow::error::ArrowError;
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Serialize;
+
+pub use self::person::IdentityKey;
+use crate::ids::ProviderId;
+use crate::schema::lead::LEAD_SCHEMA_VERSION;
+
+/// Raised whenever the same page would give other rows: a changed mapping, another version of the
+/// telephone, country or e-mail library. The next run then maps the archive again.
+pub const MAPPING_VERSION: u32 = 1;
+
+/// A page that cannot be mapped at all. No variant shows anything of its body.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The page is no JSON, or not of the form the provider documents.
+    #[error("failed to decode a page: {problem} at line {line}, column {column}")]
+    Decode {
+        /// What is wrong.
+        problem: &'static str,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+    },
+    /// The page is an object, but neither a list of records nor a record.
+    #[error("a page has neither records nor the form of one")]
+    NoRows,
+    /// The rows could not be made a batch, which is a bug.
+    #[error("failed to build a batch of leads")]
+    Batch(#[from] ArrowError),
+}
+
+impl Error {
+    /// Returns the error for a page that could not be read, without the text `error` may quote.
+    fn undecodable(error: &serde_json::Error) -> Self {
+        let problem = match error.classify() {
+            serde_json::error::Category::Eof => "it ends too early",
+            serde_json::error::Category::Data => "it is not of the documented form",
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+                "it is not valid JSON"
+            }
+        };
+        Self::Decode { problem, line: error.line(), column: error.column() }
+    }
+}
+
+/// A page to be mapped: its body, and what its archive header and walk say of it.
+#[derive(Clone, Copy)]
+pub struct Page<'a> {
+    /// Name of the source in the job file.
+    pub source: &'a str,
+    /// The stream, e.g. `leads`.
+    pub stream: &'a str,
+    /// The label of the scope it was read in, which goes to `_scope`.
+    pub scope_label: &'a str,
+    /// The run that received it.
+    pub run: &'a str,
+    /// When it was received.
+    pub received_at: DateTime<Utc>,
+    /// Where it lies: `<segment path>#<page>`.
+    pub location: &'a str,
+    /// The body as received.
+    pub body: &'a [u8],
+}
+
+impl fmt::Debug for Page<'_> {
+    /// Writes all but the body, which never reaches a log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Page")
+            .field("source", &self.source)
+            .field("stream", &self.stream)
+            .field("scope_label", &self.scope_label)
+            .field("location", &self.location)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the job says of a source's records; `config` has checked it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// ISO 4217 code of the amounts.
+    pub currency: Option<String>,
+    /// ISO 3166-1 alpha-2 code of the country whose telephone numbers come without a country code.
+    pub default_region: Option<String>,
+    /// What differs for a part of the account, by partition: `profile:123`.
+    pub profiles: BTreeMap<String, ProfileSettings>,
+    /// The secret for `email_key` and `phone_key`.
+    pub identity_key: IdentityKey,
+}
+
+/// Settings of one part of an account, over those of its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ProfileSettings {
+    /// ISO 4217 code of the amounts.
+    pub currency: Option<String>,
+    /// ISO 3166-1 alpha-2 code of the country whose telephone numbers come without a country code.
+    pub default_region: Option<String>,
+}
+
+impl Settings {
+    /// Returns 32 hex digits that differ whenever the same page could give other rows: they cover
+    /// the schema's version, the mapping's, and these settings, of the key its fingerprint.
+    pub fn fingerprint(&self, provider: ProviderId) -> String {
+        let covered = serde_json::json!({
+            "schema": LEAD_SCHEMA_VERSION,
+            "provider": provider.as_str(),
+            "mapping": MAPPING_VERSION,
+            "currency": self.currency,
+            "default_region": self.default_region,
+            "profiles": self.profiles,
+            "identity_key": self.identity_key.fingerprint(),
+        });
+        blake3::hash(covered.to_string().as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    fn profile(&self, partition: &str) -> Option<&ProfileSettings> {
+        self.profiles.get(partition)
+    }
+}
+
+/// Maps the pages of one stream of one provider.
+pub trait Mapping: fmt::Debug + Send + Sync {
+    /// Maps a page: every record becomes a lead or a reject.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the page as a whole cannot be read, never because of a record.
+    fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error>;
+}
+
+/// Returns the mapping of a stream, where there is one.
+pub fn mapping(provider: ProviderId, stream: &str) -> Option<Box<dyn Mapping>> {
+    match (provider, stream) {
+        (ProviderId::WhatConverts, "leads") => Some(Box::new(mappings::whatconverts::leads())),
+        _ => None,
+    }
+}
+
+/// Values that did not fit, by column.
+pub type Warnings = BTreeMap<&'static str, u64>;
+
+/// What a page gave.
+#[derive(Debug, Clone)]
+pub struct Mapped {
+    /// The leads, in the order of the page. Both times of receipt are the page's, `_seq` is 0.
+    pub leads: RecordBatch,
+    /// For each lead the place of its record in the page, from 0; rejects leave holes.
+    pub places: Vec<u32>,
+    /// Records that could not be mapped.
+    pub rejects: Vec<Reject>,
+    /// Values that did not fit their column, by column.
+    pub warnings: Warnings,
+    /// Names of fields the mapping does not know; their values are in `extra`.
+    pub unknown_fields: BTreeSet<String>,
+}
+
+/// A record that could not be mapped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its place in the page, from 0.
+    pub index: u32,
+    /// Why; without any value of the record.
+    pub reason: String,
+    /// The record as received, whole.
+    pub record: String,
+}
+
+impl fmt::Debug for Reject {
+    /// Writes all but the record, which never reaches a log.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Reject")
+            .field("index", &self.index)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            currency: Some("USD".to_owned()),
+            default_region: None,
+            profiles: BTreeMap::new(),
+            identity_key: IdentityKey::new(b"secret"),
+        }
+    }
+
+    #[test]
+    fn every_setting_is_in_the_fingerprint() {
+        let print = |settings: &Settings| settings.fingerprint(ProviderId::WhatConverts);
+        let profile = ("profile:1".to_owned(), ProfileSettings::default());
+        let others = [
+            Settings { currency: None, ..settings() },
+            Settings { default_region: Some("USD".to_owned()), ..settings() },
+            Settings { profiles: [profile].into(), ..settings() },
+            Settings { identity_key: IdentityKey::new(b"another"), ..settings() },
+        ];
+
+        assert_eq!(print(&settings()), print(&settings()));
+        assert!(others.iter().all(|other| print(other) != print(&settings())));
+        assert_ne!(print(&settings()), settings().fingerprint(ProviderId::Convertalk));
+    }
+
+    #[test]
+    fn only_known_streams_have_a_mapping() {
+        assert!(mapping(ProviderId::WhatConverts, "leads").is_some());
+        assert!(mapping(ProviderId::WhatConverts, "users").is_none());
+    }
+}
