@@ -9,6 +9,7 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod ids;
+pub mod load;
 pub mod record;
 pub mod sandbox;
 pub mod schema;
