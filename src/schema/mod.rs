@@ -1,6 +1,9 @@
 //! The contracts of what is written: the unified lead and the files of a lake.
 
+pub mod json;
+pub mod lead;
 mod part;
+pub mod text;
 
 pub use part::ChangeFile;
 pub use part::PartFile;
