@@ -11,7 +11,6 @@ use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::new_null_array;
-use arrow::compute::cast;
 use arrow::compute::filter_record_batch;
 use arrow::compute::interleave;
 use arrow::datatypes::DataType;
@@ -428,7 +427,7 @@ impl Assembly {
                 }
                 _ => new_null_array(data_type, 2),
             };
-            Ok(cast(&column, data_type)?)
+            rows::retype(&column, data_type)
         };
         let fields = schema.fields().iter();
         let common: Vec<ArrayRef> =

@@ -27,6 +27,11 @@ mod rows;
 mod runs;
 mod staging;
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod testing;
+
 pub use changes::ChangeWriter;
 pub use changes::Op;
 pub use changes::Reason;

@@ -1,5 +1,7 @@
 //! Columns of a batch by name.
 
+use std::sync::Arc;
+
 use arrow::array::Array;
 use arrow::array::ArrayRef;
 use arrow::array::RecordBatch;
@@ -7,7 +9,9 @@ use arrow::array::StringArray;
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::new_null_array;
 use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::datatypes::SchemaRef;
+use arrow::datatypes::TimeUnit;
 
 use super::Error;
 use super::Result;
@@ -50,10 +54,22 @@ pub(super) fn spread(batch: &RecordBatch, schema: &SchemaRef) -> Result<Vec<Arra
         match batch.column_by_name(field.name()) {
             None => Ok(new_null_array(field.data_type(), batch.num_rows())),
             Some(held) if held.data_type() == field.data_type() => Ok(held.clone()),
-            Some(held) => Ok(cast(held, field.data_type())?),
+            Some(held) => retype(held, field.data_type()),
         }
     };
     schema.fields().iter().map(column).collect()
+}
+
+/// Returns a column as another type. An instant in UTC is the same whatever its zone is called, and
+/// Arrow itself knows no zone by name.
+pub(super) fn retype(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    let instants = column.as_any().downcast_ref::<TimestampMicrosecondArray>();
+    match (instants, data_type) {
+        (Some(instants), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
+            Ok(Arc::new(instants.clone().with_timezone_opt(zone.clone())))
+        }
+        _ => Ok(cast(column, data_type)?),
+    }
 }
 
 /// Returns the bytes of a row of the batch, about.
