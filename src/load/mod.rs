@@ -28,6 +28,8 @@ mod runs;
 mod staging;
 
 #[cfg(test)]
+mod flat;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod testing;
