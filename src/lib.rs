@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod extract;
 pub mod ids;
+pub mod load;
 pub mod plan;
 pub mod quota;
 pub mod record;

@@ -1,0 +1,182 @@
+//! The change file of a commit: what was done, row by row.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::array::Int64Array;
+use arrow::array::RecordBatch;
+use arrow::array::StringArray;
+use arrow::datatypes::DataType;
+use arrow::datatypes::Field;
+use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
+
+use super::Compression;
+use super::Result;
+use super::column;
+use super::part::ParquetFile;
+use super::part::ParquetForm;
+use super::rows;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::schema::ChangeFile;
+use crate::store::Store;
+
+/// What a consumer does with a row of a change file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    /// Put the row in place of the one with its key, or beside the others.
+    Upsert,
+    /// Remove the row with its key.
+    Delete,
+}
+
+/// Why a row is in a change file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A lead not held before.
+    New,
+    /// A lead whose content differs from what was held, or that is back after it was gone.
+    Changed,
+    /// A lead that is in another partition now.
+    Moved,
+    /// A lead the provider no longer lists.
+    Gone,
+    /// A lead of a source that has another name now.
+    Renamed,
+}
+
+impl Reason {
+    /// Returns the reason as it stands in `_reason`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Changed => "changed",
+            Self::Moved => "moved",
+            Self::Gone => "gone",
+            Self::Renamed => "renamed",
+        }
+    }
+
+    /// Returns what a consumer does with such a row.
+    pub fn op(self) -> Op {
+        match self {
+            Self::New | Self::Changed | Self::Moved | Self::Renamed => Op::Upsert,
+            Self::Gone => Op::Delete,
+        }
+    }
+}
+
+impl Op {
+    /// Returns the operation as it stands in `_op`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upsert => "upsert",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// The change file of a commit being written; costs one row group of memory.
+///
+/// Columns: `_seq`, `_op`, `_reason`, then the lead's without its own `_seq`, which for an upsert is
+/// the same. There is a file for every commit, if need be without rows. [`super::publish`] appends
+/// what it did to a source once it has done all of it.
+pub struct ChangeWriter {
+    file: ParquetFile,
+    schema: SchemaRef,
+    seq: Seq,
+    upserts: u64,
+    deletes: u64,
+}
+
+impl ChangeWriter {
+    /// Begins the change file of commit `seq`; `schema` is that of the leads.
+    pub fn create(
+        store: &Store,
+        run: &RunId,
+        seq: Seq,
+        schema: &SchemaRef,
+        compression: Compression,
+    ) -> Result<Self> {
+        let schema = change_schema(schema);
+        let form = ParquetForm {
+            compression,
+            row_group_rows: 64 << 10,
+            row_group_bytes: 24 << 20,
+            is_sorted: false,
+        };
+        let path = format!("changes/{seq}-{run}.parquet");
+        let file = ParquetFile::create(store, path, &schema, form)?;
+        Ok(Self { file, schema, seq, upserts: 0, deletes: 0 })
+    }
+
+    /// Appends rows of leads, each with its reason.
+    ///
+    /// For callers that change leads without [`super::publish`], e.g. a rename; one operation a key
+    /// is their duty.
+    pub fn write(&mut self, leads: &RecordBatch, reasons: &[Reason]) -> Result<()> {
+        let marked = mark(leads, reasons, self.seq, &self.schema)?;
+        self.append(&marked)
+    }
+
+    /// Appends rows that carry their operation already.
+    pub(super) fn append(&mut self, marked: &RecordBatch) -> Result<()> {
+        self.file.write(marked)?;
+        let ops = rows::text(marked, "_op")?;
+        let deletes = ops.iter().filter(|op| *op == Some(Op::Delete.as_str())).count() as u64;
+        self.upserts += marked.num_rows() as u64 - deletes;
+        self.deletes += deletes;
+        Ok(())
+    }
+
+    /// Returns the schema of the file.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Ends the file and makes it durable.
+    pub fn finish(self) -> Result<ChangeFile> {
+        let file = self.file.finish()?;
+        let (upserts, deletes) = (self.upserts, self.deletes);
+        Ok(ChangeFile { file, rows: upserts + deletes, upserts, deletes })
+    }
+}
+
+impl std::fmt::Debug for ChangeWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = formatter.debug_struct("ChangeWriter");
+        debug.field("seq", &self.seq).field("upserts", &self.upserts);
+        debug.field("deletes", &self.deletes).finish_non_exhaustive()
+    }
+}
+
+/// Returns the schema of a change file of leads of `schema`.
+pub(super) fn change_schema(schema: &SchemaRef) -> SchemaRef {
+    let mut fields = vec![
+        Arc::new(Field::new(column::SEQ, DataType::Int64, false)),
+        Arc::new(Field::new("_op", DataType::Utf8, false)),
+        Arc::new(Field::new("_reason", DataType::Utf8, false)),
+    ];
+    let leads = schema.fields().iter().filter(|field| field.name() != column::SEQ);
+    fields.extend(leads.cloned());
+    Arc::new(Schema::new(fields))
+}
+
+/// Returns the leads with their operations in front.
+pub(super) fn mark(
+    leads: &RecordBatch,
+    reasons: &[Reason],
+    seq: Seq,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let mut columns = rows::spread(leads, schema)?;
+    let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
+    let ops = reasons.iter().map(|reason| reason.op().as_str());
+    columns[0] = Arc::new(Int64Array::from(vec![seq; reasons.len()])) as ArrayRef;
+    columns[1] = Arc::new(StringArray::from_iter_values(ops));
+    columns[2] =
+        Arc::new(StringArray::from_iter_values(reasons.iter().map(|reason| reason.as_str())));
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}

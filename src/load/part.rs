@@ -1,0 +1,360 @@
+//! Parquet files of leads: written, and read back in pieces.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use arrow::array::Array;
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::Compression as Codec;
+use parquet::basic::ZstdLevel;
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::SortingColumn;
+use parquet::file::properties::EnabledStatistics;
+use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
+
+use super::Compression;
+use super::Error;
+use super::Limits;
+use super::Output;
+use super::Result;
+use super::column;
+use super::cursor::Batches;
+use super::cursor::Cursor;
+use super::render::CsvWriter;
+use super::rows;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::schema::PartFile;
+use crate::schema::StoredFile;
+use crate::store::NewFile;
+use crate::store::Store;
+
+/// A Parquet file being written; costs one row group of memory, bounded by [`Limits`].
+pub(super) struct ParquetFile {
+    writer: ArrowWriter<NewFile>,
+    path: String,
+    row_group_bytes: usize,
+}
+
+impl ParquetFile {
+    /// Begins a file. `sorted` says that its rows come sorted by `lead_id` and are looked up by it.
+    pub(super) fn create(
+        store: &Store,
+        path: String,
+        schema: &SchemaRef,
+        form: ParquetForm,
+    ) -> Result<Self> {
+        let file = store.new_file(&path)?;
+        let properties =
+            properties(schema, form).map_err(|error| Error::parquet("write", &path, error))?;
+        // No embedded Arrow schema, so that every reader sees the same types.
+        let options =
+            ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options)
+            .map_err(|error| Error::parquet("write", &path, error))?;
+        Ok(Self { writer, path, row_group_bytes: form.row_group_bytes })
+    }
+
+    /// Appends a batch.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut written = self.writer.write(batch);
+        if self.writer.memory_size() > self.row_group_bytes {
+            written = written.and_then(|()| self.writer.flush());
+        }
+        written.map_err(|error| Error::parquet("write", &self.path, error))
+    }
+
+    /// Ends the file and makes it durable.
+    pub(super) fn finish(self) -> Result<StoredFile> {
+        let file =
+            self.writer.into_inner().map_err(|error| Error::parquet("write", &self.path, error))?;
+        Ok(file.finish()?)
+    }
+}
+
+/// How a Parquet file is laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ParquetForm {
+    pub(super) compression: Compression,
+    pub(super) row_group_rows: usize,
+    pub(super) row_group_bytes: usize,
+    /// Rows come sorted by `lead_id` and are looked up by it.
+    pub(super) is_sorted: bool,
+}
+
+fn properties(
+    schema: &SchemaRef,
+    form: ParquetForm,
+) -> std::result::Result<WriterProperties, parquet::errors::ParquetError> {
+    let codec = match form.compression {
+        Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(1)?),
+        Compression::Snappy => Codec::SNAPPY,
+        Compression::None => Codec::UNCOMPRESSED,
+    };
+    // Small pages: a reader holds one page of every column, and there are a hundred columns.
+    let mut properties = WriterProperties::builder()
+        .set_compression(codec)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_dictionary_enabled(false)
+        .set_data_page_size_limit(256 << 10)
+        .set_data_page_row_count_limit(8192)
+        .set_max_row_group_row_count(Some(form.row_group_rows))
+        .set_created_by(concat!("leadpipe ", env!("CARGO_PKG_VERSION")).to_owned());
+    for name in column::LOW_CARDINALITY {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    let lead_id = schema.index_of(column::LEAD_ID)?;
+    if form.is_sorted {
+        let path = || ColumnPath::from(column::LEAD_ID);
+        properties = properties
+            .set_column_bloom_filter_enabled(path(), true)
+            .set_column_bloom_filter_fpp(path(), 0.01)
+            .set_column_bloom_filter_max_ndv(path(), form.row_group_rows as u64)
+            .set_sorting_columns(Some(vec![SortingColumn {
+                column_idx: i32::try_from(lead_id).unwrap_or_default(),
+                descending: false,
+                nulls_first: false,
+            }]));
+    }
+    Ok(properties.build())
+}
+
+/// Where the parts of a publish go, and how they look.
+pub(super) struct PartFactory<'a> {
+    pub(super) store: &'a Store,
+    pub(super) schema: SchemaRef,
+    pub(super) source: &'a SourceName,
+    pub(super) run: &'a RunId,
+    pub(super) seq: Seq,
+    pub(super) output: &'a Output,
+    pub(super) limits: Limits,
+    /// Files begun so far, also part of their names.
+    pub(super) made: u64,
+    /// Cells guarded against being run as formulas.
+    pub(super) guarded_cells: u64,
+}
+
+impl PartFactory<'_> {
+    /// Begins a part of `partition`.
+    pub(super) fn begin(&mut self, partition: &str) -> Result<PartWriter> {
+        let stem = self.next_stem(partition);
+        let form = ParquetForm {
+            compression: self.output.compression,
+            row_group_rows: self.limits.row_group_rows,
+            row_group_bytes: self.limits.row_group_bytes,
+            is_sorted: true,
+        };
+        let path = format!("parts/{stem}.parquet");
+        let parquet = ParquetFile::create(self.store, path, &self.schema, form)?;
+        let csv = if self.output.wants_csv() { Some(self.begin_csv(&stem)?) } else { None };
+        let partition = partition.to_owned();
+        Ok(PartWriter { parquet, csv, partition, rows: 0, deleted_rows: 0, keys: None })
+    }
+
+    fn next_stem(&mut self, partition: &str) -> String {
+        self.made += 1;
+        let (source, seq, run, number) = (self.source, self.seq, self.run, self.made);
+        format!("part_source={source}/part_created={partition}/{seq}-{run}-{number}")
+    }
+
+    fn begin_csv(&self, stem: &str) -> Result<CsvWriter> {
+        let path = format!("csv/{stem}{}", self.output.csv_compression.suffix());
+        CsvWriter::create(self.store, path, &self.schema, self.output)
+    }
+
+    /// Ends a part.
+    pub(super) fn finish(&mut self, part: PartWriter) -> Result<PartFile> {
+        let csv = match part.csv {
+            None => None,
+            Some(csv) => {
+                let (file, guarded_cells) = csv.finish()?;
+                self.guarded_cells += guarded_cells;
+                Some(file)
+            }
+        };
+        let (first_lead_id, last_lead_id) = part.keys.unwrap_or_default();
+        Ok(PartFile {
+            file: part.parquet.finish()?,
+            partition: part.partition,
+            rows: part.rows,
+            deleted_rows: part.deleted_rows,
+            first_lead_id,
+            last_lead_id,
+            seq: self.seq,
+            csv,
+        })
+    }
+
+    /// Returns a part that stays, with the CSV the job wants: rendered where there is none of the
+    /// wanted compression, left out where none is wanted.
+    ///
+    /// Such a CSV file is named by this run, not by the part's: a run that loses the race for its
+    /// commit removes what carries its own name.
+    pub(super) fn carry_over(&mut self, part: &PartFile) -> Result<PartFile> {
+        let mut part = part.clone();
+        if !self.output.wants_csv() {
+            part.csv = None;
+            return Ok(part);
+        }
+        let suffix = self.output.csv_compression.suffix();
+        if part.csv.as_ref().is_some_and(|csv| csv.path.ends_with(suffix)) {
+            return Ok(part);
+        }
+        let stem = self.next_stem(&part.partition);
+        let mut csv = self.begin_csv(&stem)?;
+        for batch in held_batches(self.store, &part, &self.schema, None)? {
+            csv.write(&batch?)?;
+        }
+        let (file, guarded_cells) = csv.finish()?;
+        self.guarded_cells += guarded_cells;
+        part.csv = Some(file);
+        Ok(part)
+    }
+}
+
+/// A part being written, and its CSV where the job wants it.
+pub(super) struct PartWriter {
+    parquet: ParquetFile,
+    csv: Option<CsvWriter>,
+    partition: String,
+    rows: u64,
+    deleted_rows: u64,
+    keys: Option<(String, String)>,
+}
+
+impl PartWriter {
+    /// Returns the rows written so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Appends rows, whose keys are greater than those before.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = batch.num_rows();
+        if rows == 0 {
+            return Ok(());
+        }
+        let lead_ids = rows::text(batch, column::LEAD_ID)?;
+        let deleted_at = rows::instants(batch, column::DELETED_AT)?;
+        self.rows += rows as u64;
+        self.deleted_rows += (rows - deleted_at.null_count()) as u64;
+        let last = lead_ids.value(rows - 1).to_owned();
+        match &mut self.keys {
+            Some(keys) => keys.1 = last,
+            None => self.keys = Some((lead_ids.value(0).to_owned(), last)),
+        }
+        if let Some(csv) = &mut self.csv {
+            csv.write(batch)?;
+        }
+        self.parquet.write(batch)
+    }
+}
+
+/// A part opened for reading.
+pub(super) struct HeldPart {
+    builder: ParquetRecordBatchReaderBuilder<File>,
+    path: String,
+    schema: SchemaRef,
+}
+
+impl HeldPart {
+    pub(super) fn open(store: &Store, part: &PartFile, schema: &SchemaRef) -> Result<Self> {
+        let path = part.file.path.clone();
+        let file = store.open_file(&path)?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)
+            .map_err(|error| Error::parquet("read", &path, error))?;
+        Ok(Self { builder, path, schema: schema.clone() })
+    }
+
+    /// Opens a part with the columns it was written with.
+    pub(super) fn open_as_written(store: &Store, part: &PartFile) -> Result<Self> {
+        let mut held = Self::open(store, part, &Arc::new(Schema::empty()))?;
+        held.schema = held.builder.schema().clone();
+        Ok(held)
+    }
+
+    /// Returns the filters that tell that a key is not in the part; `None` where a row group has
+    /// none and can hold any key.
+    pub(super) fn filters(&self) -> Result<Option<Vec<Sbbf>>> {
+        let leaves = self.builder.parquet_schema().columns();
+        let found = leaves.iter().position(|leaf| leaf.name() == column::LEAD_ID);
+        let Some(leaf) = found else { return Ok(None) };
+        let mut filters = Vec::new();
+        for group in 0..self.builder.metadata().num_row_groups() {
+            let filter = self.builder.get_row_group_column_bloom_filter(group, leaf);
+            match filter.map_err(|error| Error::parquet("read", &self.path, error))? {
+                Some(filter) => filters.push(filter),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(filters))
+    }
+
+    /// Returns the part's batches, of the columns named, or all.
+    pub(super) fn batches(self, columns: Option<&[&str]>) -> Result<Batches> {
+        let Self { builder, path, schema } = self;
+        let (builder, schema, batch_rows) = match columns {
+            None => {
+                let batch_rows = rows_at_once(&builder);
+                (builder, schema, batch_rows)
+            }
+            Some(names) => {
+                let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+                (builder.with_projection(mask), project(&schema, names), 4 * rows::BATCH_ROWS)
+            }
+        };
+        let reader = builder.with_batch_size(batch_rows).build();
+        let reader = reader.map_err(|error| Error::parquet("read", &path, error))?;
+        Ok(Box::new(reader.map(move |batch| {
+            let batch = batch.map_err(|error| Error::parquet("read", &path, error))?;
+            rows::conform(&batch, &schema)
+        })))
+    }
+}
+
+/// Returns the batches of a part, of the columns named, or all.
+pub(super) fn held_batches(
+    store: &Store,
+    part: &PartFile,
+    schema: &SchemaRef,
+    columns: Option<&[&str]>,
+) -> Result<Batches> {
+    HeldPart::open(store, part, schema)?.batches(columns)
+}
+
+/// Returns a cursor over parts, one after the other, each opened when it is reached.
+pub(super) fn held_cursor(store: &Store, parts: &[PartFile], schema: &SchemaRef) -> Result<Cursor> {
+    let (store, schema, parts) = (store.clone(), schema.clone(), parts.to_vec());
+    let batches = parts.into_iter().flat_map(move |part| -> Batches {
+        match held_batches(&store, &part, &schema, None) {
+            Ok(batches) => batches,
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    });
+    Cursor::new(Box::new(batches))
+}
+
+/// Returns the schema of the columns named, in the order of `schema`.
+pub(super) fn project(schema: &SchemaRef, names: &[&str]) -> SchemaRef {
+    let fields = schema.fields().iter();
+    let named = fields.filter(|field| names.contains(&field.name().as_str())).cloned();
+    Arc::new(Schema::new(named.collect::<Vec<_>>()))
+}
+
+/// Returns how many rows of a part are read at once: fewer where rows are long.
+fn rows_at_once(builder: &ParquetRecordBatchReaderBuilder<File>) -> usize {
+    let groups = builder.metadata().row_groups();
+    let largest = groups.iter().map(|group| {
+        usize::try_from(group.total_byte_size() / group.num_rows().max(1)).unwrap_or_default()
+    });
+    let row_bytes = largest.max().unwrap_or_default().max(1);
+    (2 * rows::BATCH_BYTES / row_bytes).clamp(16, rows::BATCH_ROWS)
+}

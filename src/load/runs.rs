@@ -1,0 +1,98 @@
+//! Runs: batches sorted by `lead_id` on the scratch disk, each key once, as Arrow IPC streams.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::io::BufWriter;
+use std::path::Path;
+use std::path::PathBuf;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow::ipc::writer::StreamWriter;
+
+use super::Error;
+use super::Result;
+use super::cursor::Batches;
+use super::cursor::Cursor;
+
+/// A run being written.
+pub(super) struct RunWriter {
+    writer: StreamWriter<BufWriter<File>>,
+    at: PathBuf,
+}
+
+impl RunWriter {
+    /// Begins a run at `at`.
+    pub(super) fn create(at: PathBuf, schema: &SchemaRef) -> Result<Self> {
+        let file = File::create(&at).map_err(|source| Error::scratch("create", &at, source))?;
+        let options = IpcWriteOptions::default()
+            .try_with_compression(Some(CompressionType::LZ4_FRAME))
+            .map_err(|source| Error::scratch("create", &at, source))?;
+        let file = BufWriter::with_capacity(1 << 16, file);
+        let writer = StreamWriter::try_new_with_options(file, schema, options)
+            .map_err(|source| Error::scratch("create", &at, source))?;
+        Ok(Self { writer, at })
+    }
+
+    /// Appends a batch.
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).map_err(|source| Error::scratch("write", &self.at, source))
+    }
+
+    /// Ends the run.
+    pub(super) fn finish(mut self) -> Result<Run> {
+        // `into_inner` gives the file back only after the buffer was written.
+        let ended = self.writer.finish().and_then(|()| self.writer.flush());
+        ended.map_err(|source| Error::scratch("write", &self.at, source))?;
+        Ok(Run { at: self.at })
+    }
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub(super) struct Run {
+    at: PathBuf,
+}
+
+impl Run {
+    /// Returns the run's batches, of the columns named, or all.
+    pub(super) fn batches(&self, columns: Option<&[&str]>) -> Result<Batches> {
+        let at = self.at.clone();
+        let open = |projection: Option<Vec<usize>>| -> Result<StreamReader<BufReader<File>>> {
+            let file = File::open(&at).map_err(|source| Error::scratch("open", &at, source))?;
+            let file = BufReader::with_capacity(1 << 16, file);
+            StreamReader::try_new(file, projection)
+                .map_err(|source| Error::scratch("read", &at, source))
+        };
+        let reader = match columns {
+            None => open(None)?,
+            Some(names) => {
+                let schema = open(None)?.schema();
+                let all = schema.fields().iter().enumerate();
+                let named = all.filter(|(_, field)| names.contains(&field.name().as_str()));
+                open(Some(named.map(|(index, _)| index).collect()))?
+            }
+        };
+        Ok(Box::new(
+            reader.map(move |batch| batch.map_err(|source| Error::scratch("read", &at, source))),
+        ))
+    }
+
+    /// Returns a cursor over the run.
+    pub(super) fn cursor(&self, columns: Option<&[&str]>) -> Result<Cursor> {
+        Cursor::new(self.batches(columns)?)
+    }
+
+    /// Removes the file; what remains goes with the scratch folder.
+    pub(super) fn remove(self) {
+        drop(std::fs::remove_file(&self.at));
+    }
+
+    /// Returns the folder the run lies in, joined with `name`.
+    pub(super) fn beside(folder: &Path, name: &str) -> PathBuf {
+        folder.join(format!("{name}.arrow"))
+    }
+}

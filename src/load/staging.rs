@@ -1,0 +1,411 @@
+//! Leads as they come, kept on the scratch disk as sorted runs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::Array;
+use arrow::array::ArrayRef;
+use arrow::array::Int64Array;
+use arrow::array::RecordBatch;
+use arrow::array::StringArray;
+use arrow::array::UInt32Array;
+use arrow::compute::concat_batches;
+use arrow::compute::interleave_record_batch;
+use arrow::compute::take_record_batch;
+use arrow::datatypes::DataType;
+use arrow::datatypes::Field;
+use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
+use chrono::DateTime;
+use chrono::Datelike;
+use tempfile::TempDir;
+
+use super::Error;
+use super::Result;
+use super::column;
+use super::cursor::Cursor;
+use super::cursor::Gather;
+use super::rows;
+use super::runs::Run;
+use super::runs::RunWriter;
+use crate::record::Recency;
+
+/// How a source's rows are spread over partitions; fixed at its first write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PartitionBy {
+    /// By year of `created_at`: `2026`.
+    #[default]
+    Year,
+    /// By month of `created_at`: `2026-11`.
+    Month,
+    /// All in one: `all`.
+    None,
+}
+
+impl PartitionBy {
+    /// Returns the value of `part_created` for a lead created at `created_us`, in microseconds
+    /// since 1970: `unknown` without a date, or with one that no calendar has.
+    pub fn partition(self, created_us: Option<i64>) -> String {
+        let created = created_us.and_then(DateTime::from_timestamp_micros);
+        match (self, created.filter(|created| (1..=9999).contains(&created.year()))) {
+            (Self::None, _) => "all".to_owned(),
+            (_, None) => "unknown".to_owned(),
+            (Self::Year, Some(created)) => format!("{:04}", created.year()),
+            (Self::Month, Some(created)) => format!("{:04}-{:02}", created.year(), created.month()),
+        }
+    }
+}
+
+/// Runs read at once; more are merged in passes.
+const MERGE_WIDTH: usize = 12;
+/// Bytes of rows that wait for their partition's run, over all partitions.
+const DISTRIBUTED_BYTES: usize = 12 << 20;
+
+/// The names of the columns a run has beside the lead's, the greatest first.
+const RECENCY: [&str; 3] = ["_recency_received", "_recency_walk", "_recency_place"];
+
+/// Leads of one source that wait for a publish.
+///
+/// Holds up to `budget_bytes` of batches in memory, twice that for a moment while a run is written;
+/// the rest lies in a folder of its own on the scratch disk, which goes when this is dropped.
+#[derive(Debug)]
+pub struct Staging {
+    folder: TempDir,
+    schema: SchemaRef,
+    run_schema: SchemaRef,
+    partition_by: PartitionBy,
+    budget_bytes: usize,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+    runs: Vec<Run>,
+    runs_made: u64,
+    rows: u64,
+}
+
+impl Staging {
+    /// Returns an empty staging for leads of `schema`, with a new folder below `scratch`.
+    pub fn new(
+        scratch: PathBuf,
+        schema: SchemaRef,
+        partition_by: PartitionBy,
+        budget_bytes: usize,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(&scratch)
+            .map_err(|source| Error::scratch("create", &scratch, source))?;
+        let folder = tempfile::Builder::new().prefix("load-").tempdir_in(&scratch);
+        let folder = folder.map_err(|source| Error::scratch("create", &scratch, source))?;
+        let run_schema = with_recency(&schema);
+        Ok(Self {
+            folder,
+            schema,
+            run_schema,
+            partition_by,
+            budget_bytes,
+            batches: Vec::new(),
+            bytes: 0,
+            runs: Vec::new(),
+            runs_made: 0,
+            rows: 0,
+        })
+    }
+
+    /// Takes a batch of leads, with the recency of each.
+    pub fn add(&mut self, batch: RecordBatch, recency: &[Recency]) -> Result<()> {
+        if batch.num_rows() != recency.len() {
+            let (rows, recencies) = (batch.num_rows(), recency.len());
+            return Err(Error::Recency { rows, recencies });
+        }
+        let mut columns = rows::spread(&batch, &self.schema)?;
+        let parts: [fn(&Recency) -> i64; 3] =
+            [|recency| recency.received_us, |recency| recency.walk_us, |recency| recency.place];
+        for part in parts {
+            columns.push(Arc::new(recency.iter().map(part).collect::<Int64Array>()) as ArrayRef);
+        }
+        let batch = RecordBatch::try_new(self.run_schema.clone(), columns)?;
+        self.rows += batch.num_rows() as u64;
+        self.bytes += batch.get_array_memory_size();
+        self.batches.push(batch);
+        if self.bytes > self.budget_bytes { self.spill() } else { Ok(()) }
+    }
+
+    /// Returns the rows taken so far, a lead as often as it came.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns the schema of the leads.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn new_run(&mut self, schema: &SchemaRef) -> Result<RunWriter> {
+        self.runs_made += 1;
+        let name = format!("run-{}", self.runs_made);
+        RunWriter::create(Run::beside(self.folder.path(), &name), schema)
+    }
+
+    /// Writes what is in memory as a run, sorted, of each lead the newest version.
+    fn spill(&mut self) -> Result<()> {
+        let batches = std::mem::take(&mut self.batches);
+        self.bytes = 0;
+        if batches.iter().all(|batch| batch.num_rows() == 0) {
+            return Ok(());
+        }
+        let picks = newest_sorted(&batches)?;
+        let run_schema = self.run_schema.clone();
+        let mut writer = self.new_run(&run_schema)?;
+        let references: Vec<&RecordBatch> = batches.iter().collect();
+        let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let step = rows_at_once(bytes / total.max(1));
+        for chunk in picks.chunks(step) {
+            writer.write(&interleave_record_batch(&references, chunk)?)?;
+        }
+        self.runs.push(writer.finish()?);
+        Ok(())
+    }
+
+    /// Merges runs until they can be read at once.
+    fn narrow(&mut self) -> Result<()> {
+        while self.runs.len() > MERGE_WIDTH {
+            let inputs: Vec<Run> = self.runs.drain(..MERGE_WIDTH).collect();
+            let run_schema = self.run_schema.clone();
+            let mut writer = self.new_run(&run_schema)?;
+            let mut merge = Newest::open(&inputs)?;
+            while let Some(batch) = merge.next_batch()? {
+                writer.write(&batch)?;
+            }
+            self.runs.push(writer.finish()?);
+            inputs.into_iter().for_each(Run::remove);
+        }
+        Ok(())
+    }
+
+    /// Ends the staging: of each lead the newest version, in one sorted run for each partition.
+    pub(super) fn distribute(mut self) -> Result<Incoming> {
+        self.spill()?;
+        self.narrow()?;
+        let mut distributor = Distributor {
+            folder: self.folder.path().to_owned(),
+            schema: self.schema.clone(),
+            partition_by: self.partition_by,
+            partitions: BTreeMap::new(),
+            bytes: 0,
+        };
+        let mut merge = Newest::open(&self.runs)?;
+        while let Some(batch) = merge.next_batch()? {
+            distributor.add(&rows::conform(&batch, &self.schema)?)?;
+        }
+        drop(merge);
+        self.runs.drain(..).for_each(Run::remove);
+        let partitions = distributor.finish()?;
+        Ok(Incoming { partitions, schema: self.schema, folder: self.folder })
+    }
+}
+
+/// Of each lead of a staging the newest version, by partition, each sorted by `lead_id`.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) partitions: BTreeMap<String, Run>,
+    pub(super) schema: SchemaRef,
+    pub(super) folder: TempDir,
+}
+
+fn with_recency(schema: &SchemaRef) -> SchemaRef {
+    let mut fields = schema.fields().to_vec();
+    fields.extend(RECENCY.map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
+    Arc::new(Schema::new(fields))
+}
+
+/// Returns how many rows of a size are put together at once.
+fn rows_at_once(row_bytes: usize) -> usize {
+    (rows::BATCH_BYTES / row_bytes.max(1)).clamp(1, rows::BATCH_ROWS)
+}
+
+/// Returns the places of the newest version of each lead, sorted by `lead_id`.
+fn newest_sorted(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
+    let lead_ids: Vec<StringArray> =
+        batches.iter().map(|batch| rows::text(batch, column::LEAD_ID)).collect::<Result<_>>()?;
+    let recencies: Vec<Recencies> = batches.iter().map(Recencies::of).collect::<Result<_>>()?;
+    let mut picks: Vec<(usize, usize)> = Vec::new();
+    for (place, batch) in batches.iter().enumerate() {
+        picks.extend((0..batch.num_rows()).map(|row| (place, row)));
+    }
+    let key = |&(place, row): &(usize, usize)| lead_ids[place].value(row);
+    let recency = |&(place, row): &(usize, usize)| recencies[place].get(row);
+    picks.sort_unstable_by(|a, b| {
+        // Of two with the same recency the one that came last stands first.
+        key(a).cmp(key(b)).then_with(|| recency(b).cmp(&recency(a))).then_with(|| b.cmp(a))
+    });
+    picks.dedup_by(|later, first| key(later) == key(first));
+    Ok(picks)
+}
+
+struct Recencies([Int64Array; 3]);
+
+impl Recencies {
+    fn of(batch: &RecordBatch) -> Result<Self> {
+        let column = |name: &str| -> Result<Int64Array> {
+            let found = batch.column_by_name(name).and_then(|found| found.as_any().downcast_ref());
+            let error = || Error::Column { column: name.to_owned(), expected: "64-bit number" };
+            found.cloned().ok_or_else(error)
+        };
+        Ok(Self([column(RECENCY[0])?, column(RECENCY[1])?, column(RECENCY[2])?]))
+    }
+
+    fn get(&self, row: usize) -> [i64; 3] {
+        [self.0[0].value(row), self.0[1].value(row), self.0[2].value(row)]
+    }
+}
+
+/// Runs merged into one sorted stream, of each lead the newest version.
+struct Newest {
+    cursors: Vec<Cursor>,
+    recencies: Vec<Option<(u64, Recencies)>>,
+    gather: Gather,
+}
+
+impl Newest {
+    fn open(runs: &[Run]) -> Result<Self> {
+        let cursors: Vec<Cursor> =
+            runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
+        let recencies = cursors.iter().map(|_| None).collect();
+        Ok(Self { cursors, recencies, gather: Gather::default() })
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut ties = Vec::with_capacity(self.cursors.len());
+        while !self.gather.is_full() {
+            smallest(&self.cursors, &mut ties);
+            let Some(&first) = ties.first() else { break };
+            let mut newest = (self.recency(first)?, first);
+            for &tie in &ties[1..] {
+                // The later run wins where recency does not tell.
+                newest = newest.max((self.recency(tie)?, tie));
+            }
+            self.gather.pick(newest.1, &self.cursors[newest.1]);
+            for &tie in &ties {
+                self.cursors[tie].advance()?;
+            }
+        }
+        self.gather.take()
+    }
+
+    fn recency(&mut self, tag: usize) -> Result<[i64; 3]> {
+        let cursor = &self.cursors[tag];
+        let Some((batch, row)) = cursor.place() else { return Ok([i64::MIN; 3]) };
+        let slot = &mut self.recencies[tag];
+        match slot {
+            Some((serial, recencies)) if *serial == cursor.serial() => Ok(recencies.get(row)),
+            _ => {
+                let recencies = Recencies::of(batch)?;
+                let recency = recencies.get(row);
+                *slot = Some((cursor.serial(), recencies));
+                Ok(recency)
+            }
+        }
+    }
+}
+
+/// Finds the cursors that stand at the smallest key; none where all are past their end.
+pub(super) fn smallest(cursors: &[Cursor], ties: &mut Vec<usize>) {
+    ties.clear();
+    let mut least: Option<&str> = None;
+    for (tag, cursor) in cursors.iter().enumerate() {
+        let Some(key) = cursor.key() else { continue };
+        match least.map(|least| key.cmp(least)) {
+            Some(std::cmp::Ordering::Greater) => {}
+            Some(std::cmp::Ordering::Equal) => ties.push(tag),
+            Some(std::cmp::Ordering::Less) | None => {
+                ties.clear();
+                ties.push(tag);
+                least = Some(key);
+            }
+        }
+    }
+}
+
+/// Splits a sorted stream into one sorted run for each partition.
+struct Distributor {
+    folder: PathBuf,
+    schema: SchemaRef,
+    partition_by: PartitionBy,
+    partitions: BTreeMap<String, Pending>,
+    bytes: usize,
+}
+
+struct Pending {
+    writer: RunWriter,
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Distributor {
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let created = rows::instants(batch, column::CREATED_AT)?;
+        let mut rows_of: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for row in 0..batch.num_rows() {
+            let created_us = created.is_valid(row).then(|| created.value(row));
+            let partition = self.partition_by.partition(created_us);
+            rows_of.entry(partition).or_default().push(u32::try_from(row).unwrap_or(u32::MAX));
+        }
+        let whole = rows_of.len() == 1;
+        for (partition, rows) in rows_of {
+            let rows = if whole {
+                batch.clone()
+            } else {
+                take_record_batch(batch, &UInt32Array::from(rows))?
+            };
+            self.wait(partition, rows)?;
+        }
+        if self.bytes > DISTRIBUTED_BYTES {
+            let schema = &self.schema;
+            self.partitions.values_mut().try_for_each(|pending| pending.flush(schema))?;
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, partition: String, rows: RecordBatch) -> Result<()> {
+        let pending = match self.partitions.entry(partition) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let at = Run::beside(&self.folder, &format!("part-{}", entry.key()));
+                let writer = RunWriter::create(at, &self.schema)?;
+                entry.insert(Pending { writer, batches: Vec::new(), rows: 0, bytes: 0 })
+            }
+        };
+        let bytes = rows.get_array_memory_size();
+        pending.rows += rows.num_rows();
+        pending.bytes += bytes;
+        pending.batches.push(rows);
+        self.bytes += bytes;
+        if pending.rows >= rows::BATCH_ROWS || pending.bytes >= rows::BATCH_BYTES {
+            self.bytes = self.bytes.saturating_sub(pending.bytes);
+            pending.flush(&self.schema)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<BTreeMap<String, Run>> {
+        let finish = |(partition, mut pending): (String, Pending)| {
+            pending.flush(&self.schema)?;
+            Ok((partition, pending.writer.finish()?))
+        };
+        self.partitions.into_iter().map(finish).collect()
+    }
+}
+
+impl Pending {
+    fn flush(&mut self, schema: &SchemaRef) -> Result<()> {
+        let batches = std::mem::take(&mut self.batches);
+        (self.rows, self.bytes) = (0, 0);
+        match batches.as_slice() {
+            [] => Ok(()),
+            [batch] => self.writer.write(batch),
+            batches => self.writer.write(&concat_batches(schema, batches)?),
+        }
+    }
+}
