@@ -12,19 +12,29 @@ const MAX_SORTED_DEPTH: usize = 32;
 
 /// Appends `json` without blanks between its parts and with every string in its shortest spelling.
 pub fn compact(json: &str, out: &mut String) {
-    let mut rest = json;
-    while let Some(at) = rest.bytes().position(|b| b == b'"' || b.is_ascii_whitespace()) {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if rest.starts_with('"') {
-            let (raw, after) = rest.split_at(string_end(rest));
-            append_string(raw, out);
-            rest = after;
-        } else {
-            rest = rest.trim_ascii_start();
+    // What needs no change is copied in one piece, from `copied` on.
+    let (mut copied, mut at) = (0, 0);
+    while let Some(byte) = json.as_bytes().get(at) {
+        match byte {
+            b'"' => {
+                let start = at;
+                let (length, is_plain) = measure_string(&json[start..]);
+                at += length;
+                if !is_plain {
+                    out.push_str(&json[copied..start]);
+                    push_string(&string_text(&json[start..at]), out);
+                    copied = at;
+                }
+            }
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                out.push_str(&json[copied..at]);
+                at += 1;
+                copied = at;
+            }
+            _ => at += 1,
         }
     }
-    out.push_str(rest);
+    out.push_str(&json[copied..]);
 }
 
 /// Appends `json` as [`compact`] does, the members of every object sorted by key.
@@ -63,14 +73,6 @@ pub fn push_string(text: &str, out: &mut String) {
 pub fn string_text(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
     if inner.contains('\\') { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
-}
-
-fn append_string(raw: &str, out: &mut String) {
-    if raw.contains('\\') {
-        push_string(&string_text(raw), out);
-    } else {
-        out.push_str(raw);
-    }
 }
 
 fn unescape(text: &str) -> String {
@@ -116,18 +118,22 @@ fn unicode_escape(text: &str) -> (char, usize) {
     }
 }
 
-/// Returns where the string at the beginning of `text` ends, its closing quote included.
-fn string_end(text: &str) -> usize {
+/// Returns the length of the string at the beginning of `text`, its quotes included, and whether it
+/// has no escapes.
+fn measure_string(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
-    let mut at = 1;
+    let (mut at, mut is_plain) = (1, true);
     while let Some(byte) = bytes.get(at) {
         match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
+            b'"' => return (at + 1, is_plain),
+            b'\\' => {
+                is_plain = false;
+                at += 2;
+            }
             _ => at += 1,
         }
     }
-    text.len()
+    (text.len(), is_plain)
 }
 
 fn sort(json: &str, depth: usize, out: &mut String) {
@@ -137,14 +143,14 @@ fn sort(json: &str, depth: usize, out: &mut String) {
     }
     let mut parts = parts(&json[1..json.len() - 1]);
     if open == '{' {
-        parts.sort_by_key(|part| &part[..string_end(part)]);
+        parts.sort_by_key(|part| &part[..measure_string(part).0]);
     }
     out.push(open);
     for (index, part) in parts.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        let value_at = if open == '{' { string_end(part) + 1 } else { 0 };
+        let value_at = if open == '{' { measure_string(part).0 + 1 } else { 0 };
         out.push_str(&part[..value_at]);
         sort(&part[value_at..], depth + 1, out);
     }
@@ -158,7 +164,7 @@ fn parts(inner: &str) -> Vec<&str> {
     while let Some(byte) = inner.as_bytes().get(at) {
         match byte {
             b'"' => {
-                at += string_end(&inner[at..]);
+                at += measure_string(&inner[at..]).0;
                 continue;
             }
             b'{' | b'[' => depth += 1,

@@ -48,6 +48,9 @@ pub(super) struct Record<'a> {
     entries: Vec<Entry<'a>>,
     /// For each known field its place in `entries`.
     slots: Vec<Option<usize>>,
+    /// Names and fields of earlier records by place: most records have the same fields in the same
+    /// order, and comparing with one name is cheaper than looking among all of them.
+    expected: Vec<(&'a str, Option<usize>)>,
 }
 
 #[derive(Debug)]
@@ -77,17 +80,26 @@ impl<'a> Record<'a> {
         self.slots.clear();
         self.slots.resize(fields.sorted.len(), None);
         let split = SplitObject(|name: &'a str, value: &'a str| {
-            self.push(fields, json::string_text(name), value);
+            self.push(fields, name, value);
         });
         let read = serde_json::Deserializer::from_str(record).deserialize_any(split).is_ok();
         self.drop_repeated();
         read
     }
 
-    fn push(&mut self, fields: &Fields, name: Cow<'a, str>, value: &'a str) {
-        let field = fields.find(&name);
+    fn push(&mut self, fields: &Fields, raw_name: &'a str, value: &'a str) {
+        let name = json::string_text(raw_name);
+        let at = self.entries.len();
+        let field = match self.expected.get(at) {
+            Some((expected, field)) if *expected == raw_name => *field,
+            _ => fields.find(&name),
+        };
+        match self.expected.get_mut(at) {
+            Some(expected) => *expected = (raw_name, field),
+            None => self.expected.push((raw_name, field)),
+        }
         if let Some(field) = field
-            && let Some(earlier) = self.slots[field].replace(self.entries.len())
+            && let Some(earlier) = self.slots[field].replace(at)
         {
             self.entries[earlier].rest = Rest::Nothing;
         }
@@ -327,6 +339,10 @@ mod tests {
         assert_eq!(record.get(0), Some("2"));
         record.leave(0, Rest::Nothing);
         assert_eq!(record.extra().unwrap(), r#"{"x":2,"name":"a/b"}"#);
+        for _ in 0..2 {
+            assert!(record.read(&fields, r#"{"name":1,"id":2}"#));
+            assert_eq!((record.get(0), record.get(1)), (Some("2"), Some("1")));
+        }
         assert!(!record.read(&fields, "[1]"));
         assert!(!record.read(&fields, "7"));
     }
