@@ -104,6 +104,16 @@ pub(super) enum Verdict {
     Changed,
 }
 
+impl Verdict {
+    fn rewrites(self) -> bool {
+        match self {
+            Self::Older => false,
+            Self::Same { rewrites } => rewrites,
+            Self::Changed => true,
+        }
+    }
+}
+
 /// Compares an incoming version of a lead with the held one.
 pub(super) fn judge(mode: Mode, held: Version<'_>, incoming: Version<'_>) -> Verdict {
     let is_same = held.content_hash == incoming.content_hash;
@@ -132,154 +142,69 @@ impl Comparison {
         }
         let gone = still_gone(incoming, publish.gone)?;
         let mut comparison = Self { partitions, gone, counts: Counts::default() };
-        let names: Vec<String> = comparison.partitions.keys().cloned().collect();
-        for name in &names {
-            comparison.meet(name, incoming, publish)?;
+        let stage = Stage { incoming, publish };
+        for (name, partition) in &mut comparison.partitions {
+            stage.meet(name, partition, &comparison.gone, &mut comparison.counts)?;
         }
-        for name in &names {
-            comparison.seek_strangers(name, incoming, publish)?;
+        let Some(strangers) = comparison.gather_strangers(incoming)? else {
+            return Ok(comparison);
+        };
+        for (name, partition) in &mut comparison.partitions {
+            if !partition.parts.is_empty() {
+                partition.departures = stage.seek(name, partition, &strangers)?;
+            }
         }
-        for name in &names {
-            comparison.settle_strangers(name, publish.mode)?;
-        }
+        comparison.settle(&strangers, publish.mode)?;
+        strangers.remove();
         Ok(comparison)
     }
 
-    /// Compares the incoming keys of a partition, and the keys that are gone, with its parts.
-    fn meet(&mut self, name: &str, incoming: &Incoming, publish: &Publish<'_>) -> Result<()> {
-        let Some(partition) = self.partitions.get_mut(name) else { return Ok(()) };
-        let mut arriving = match incoming.partitions.get(name) {
-            Some(run) => run.cursor(Some(&column::COMPARED))?,
-            None => Cursor::empty(),
-        };
-        let schema = project(&incoming.schema, &column::COMPARED);
-        let at = Run::beside(incoming.folder.path(), &format!("strangers-{name}"));
-        let mut strangers = Picked::new(schema, at);
-        for slot in 0..partition.parts.len() {
-            let part = partition.parts[slot].clone();
-            while arriving.key().is_some_and(|key| key < part.first_lead_id.as_str()) {
-                strangers.pick(0, &arriving)?;
-                arriving.advance()?;
-            }
-            let range = part.first_lead_id.clone()..=part.last_lead_id.clone();
-            let mut gone = self.gone.range(range).map(String::as_str).peekable();
-            let is_met = arriving.key().is_some_and(|key| key <= part.last_lead_id.as_str());
-            if !is_met && gone.peek().is_none() {
-                continue;
-            }
-            let held = HeldPart::open(publish.store, &part, &incoming.schema)?;
-            let mut held = Cursor::new(held.batches(Some(&column::COMPARED))?)?;
-            loop {
-                let key = arriving.key().filter(|key| *key <= part.last_lead_id.as_str());
-                match (key, gone.peek()) {
-                    (None, None) => break,
-                    (key, Some(lost)) if key.is_none_or(|key| *lost < key) => {
-                        let is_held = held.seek(lost)?;
-                        lose(partition, slot, is_held, &held, publish.output.on_delete);
-                        gone.next();
-                    }
-                    (Some(key), _) if held.seek(key)? => {
-                        let (Some(before), Some(after)) = (held.version(), arriving.version())
-                        else {
-                            break;
-                        };
-                        match judge(publish.mode, before, after) {
-                            Verdict::Older => self.counts.older += 1,
-                            Verdict::Same { rewrites } => {
-                                self.counts.unchanged += 1;
-                                partition.is_dirty[slot] |= rewrites;
-                            }
-                            Verdict::Changed => partition.touch(slot, 0),
-                        }
-                        arriving.advance()?;
-                    }
-                    _ => {
-                        strangers.pick(0, &arriving)?;
-                        arriving.advance()?;
-                    }
-                }
-            }
-        }
-        while arriving.key().is_some() {
-            strangers.pick(0, &arriving)?;
-            arriving.advance()?;
-        }
-        partition.strangers = strangers.finish()?;
-        Ok(())
-    }
-
-    /// Looks in a partition for the strangers of all others.
-    fn seek_strangers(
-        &mut self,
-        name: &str,
-        incoming: &Incoming,
-        publish: &Publish<'_>,
-    ) -> Result<()> {
+    /// Merges the strangers of all partitions into one run, each with the partition it belongs to.
+    fn gather_strangers(&mut self, incoming: &Incoming) -> Result<Option<Run>> {
         let mut names = Vec::new();
-        let mut strangers = Vec::new();
-        for (other, partition) in &self.partitions {
-            if let (true, Some(run)) = (other != name, &partition.strangers) {
-                names.push(other.clone());
-                strangers.push(run.cursor(None)?);
+        let mut runs = Vec::new();
+        for (name, partition) in &mut self.partitions {
+            if let Some(run) = partition.strangers.take() {
+                names.push(name.clone());
+                runs.push(run);
             }
         }
-        let Some(partition) = self.partitions.get_mut(name) else { return Ok(()) };
-        let at = Run::beside(incoming.folder.path(), &format!("departures-{name}"));
-        let mut departures = Departures::new(&incoming.schema, at);
+        let mut cursors: Vec<Cursor> =
+            runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
+        let at = Run::beside(incoming.folder.path(), "strangers");
+        let mut strangers = Travellers::new(&incoming.schema, &column::COMPARED, at);
         let mut ties = Vec::new();
-        for slot in 0..partition.parts.len() {
-            let part = partition.parts[slot].clone();
-            for cursor in &mut strangers {
-                cursor.seek(&part.first_lead_id)?;
-            }
-            let mut lookup = Lookup { publish, part: &part, schema: &incoming.schema, open: None };
-            loop {
-                smallest(&strangers, &mut ties);
-                // The incoming keys are each in one partition only, so there are no ties.
-                let Some(&tag) = ties.first() else { break };
-                let (Some(key), Some(after)) = (strangers[tag].key(), strangers[tag].version())
-                else {
-                    break;
-                };
-                if key > part.last_lead_id.as_str() {
-                    break;
-                }
-                if let Some(held) = lookup.find(key)? {
-                    let is_newer = held
-                        .version()
-                        .is_some_and(|before| after.extracted_at >= before.extracted_at);
-                    let is_accepted = publish.mode == Mode::Replay || is_newer;
-                    departures.pick(slot, held, &names[tag], is_accepted)?;
-                    if is_accepted {
-                        partition.touch(slot, -1);
-                    }
-                }
-                strangers[tag].advance()?;
-            }
+        loop {
+            smallest(&cursors, &mut ties);
+            // An incoming key is in one partition only, so there are no ties.
+            let Some(&tag) = ties.first() else { break };
+            strangers.pick(tag, &cursors[tag], &names[tag], true)?;
+            cursors[tag].advance()?;
         }
-        partition.departures = departures.finish()?;
-        Ok(())
+        runs.into_iter().for_each(Run::remove);
+        strangers.finish()
     }
 
-    /// Finds the slots of a partition's strangers, now that it is known where they come from.
-    fn settle_strangers(&mut self, name: &str, mode: Mode) -> Result<()> {
-        let mut arrivals = self.arrivals(name)?;
-        let Some(partition) = self.partitions.get_mut(name) else { return Ok(()) };
-        let Some(run) = partition.strangers.take() else { return Ok(()) };
-        let mut strangers = run.cursor(None)?;
+    /// Finds the slots of the strangers, now that it is known where they come from.
+    fn settle(&mut self, strangers: &Run, mode: Mode) -> Result<()> {
+        let departures = self.partitions.values().filter_map(|held| held.departures.as_ref());
+        let cursors = departures.map(|run| run.cursor(None)).collect::<Result<_>>()?;
+        let mut arrivals = Arrivals { cursors };
+        let mut strangers = strangers.cursor(None)?;
         while let Some(key) = strangers.key() {
             match (arrivals.find(key)?, mode) {
                 (Some(arrival), _) if !arrival.is_accepted => self.counts.older += 1,
                 (None, Mode::Replay) => self.counts.dropped += 1,
                 (Some(_), _) | (None, Mode::Merge) => {
-                    let slot = partition.slot(key);
-                    partition.touch(slot, 1);
+                    let home = destination(&strangers).and_then(|to| self.partitions.get_mut(to));
+                    if let Some(partition) = home {
+                        let slot = partition.slot(key);
+                        partition.touch(slot, 1);
+                    }
                 }
             }
             strangers.advance()?;
         }
-        drop(strangers);
-        run.remove();
         Ok(())
     }
 
@@ -307,12 +232,121 @@ impl Comparison {
     }
 }
 
-fn lose(partition: &mut Partition, slot: usize, is_held: bool, held: &Cursor, then: OnDelete) {
+/// What every step of a comparison looks at.
+#[derive(Clone, Copy)]
+struct Stage<'a> {
+    incoming: &'a Incoming,
+    publish: &'a Publish<'a>,
+}
+
+impl Stage<'_> {
+    /// Compares the incoming keys of a partition, and the keys that are gone, with its parts.
+    fn meet(
+        self,
+        name: &str,
+        partition: &mut Partition,
+        gone: &BTreeSet<String>,
+        counts: &mut Counts,
+    ) -> Result<()> {
+        let mut arriving = match self.incoming.partitions.get(name) {
+            Some(run) => run.cursor(Some(&column::COMPARED))?,
+            None => Cursor::empty(),
+        };
+        let schema = project(&self.incoming.schema, &column::COMPARED);
+        let at = Run::beside(self.incoming.folder.path(), &format!("strangers-{name}"));
+        let mut strangers = Picked::new(schema, at);
+        for slot in 0..partition.parts.len() {
+            let part = &partition.parts[slot];
+            let (first, last) = (part.first_lead_id.clone(), part.last_lead_id.clone());
+            strangers.pick_while(&mut arriving, |key| *key < *first)?;
+            let mut lost = gone.range(first..=last.clone()).map(String::as_str).peekable();
+            let is_met = arriving.key().is_some_and(|key| *key <= *last);
+            if !is_met && lost.peek().is_none() {
+                continue;
+            }
+            let held = HeldPart::open(self.publish.store, part, &self.incoming.schema)?;
+            let mut held = Cursor::new(held.batches(Some(&column::COMPARED))?)?;
+            loop {
+                let key = arriving.key().filter(|key| **key <= *last);
+                match (key, lost.peek()) {
+                    (None, None) => break,
+                    (key, Some(gone)) if key.is_none_or(|key| *gone < key) => {
+                        if held.seek(gone)? {
+                            lose(partition, slot, &held, self.publish.output.on_delete);
+                        }
+                        lost.next();
+                        continue;
+                    }
+                    (Some(key), _) if held.seek(key)? => {
+                        let verdict = self.judge(&held, &arriving);
+                        match verdict {
+                            Verdict::Older => counts.older += 1,
+                            Verdict::Same { .. } => counts.unchanged += 1,
+                            Verdict::Changed => {}
+                        }
+                        partition.is_dirty[slot] |= verdict.rewrites();
+                    }
+                    _ => strangers.pick(0, &arriving)?,
+                }
+                arriving.advance()?;
+            }
+        }
+        strangers.pick_while(&mut arriving, |_| true)?;
+        partition.strangers = strangers.finish()?;
+        Ok(())
+    }
+
+    fn judge(self, held: &Cursor, arriving: &Cursor) -> Verdict {
+        match (held.version(), arriving.version()) {
+            (Some(before), Some(after)) => judge(self.publish.mode, before, after),
+            // Both cursors stand at a row whose lineage was read.
+            _ => Verdict::Same { rewrites: false },
+        }
+    }
+
+    /// Looks in a partition for the strangers of all others.
+    fn seek(self, name: &str, partition: &mut Partition, strangers: &Run) -> Result<Option<Run>> {
+        let mut strangers = strangers.cursor(None)?;
+        let at = Run::beside(self.incoming.folder.path(), &format!("departures-{name}"));
+        let mut departures = Travellers::new(&self.incoming.schema, &column::LINEAGE, at);
+        for slot in 0..partition.parts.len() {
+            let part = partition.parts[slot].clone();
+            strangers.seek(&part.first_lead_id)?;
+            let mut lookup = Lookup { stage: self, part: &part, open: None };
+            while let (Some(key), Some(to)) = (strangers.key(), destination(&strangers)) {
+                if *key > *part.last_lead_id {
+                    break;
+                }
+                let found = if to == name { None } else { lookup.find(key)? };
+                if let (Some(held), Some(after)) = (found, strangers.version()) {
+                    let is_newer = held
+                        .version()
+                        .is_some_and(|before| after.extracted_at >= before.extracted_at);
+                    let is_accepted = self.publish.mode == Mode::Replay || is_newer;
+                    departures.pick(slot, held, to, is_accepted)?;
+                    if is_accepted {
+                        partition.touch(slot, -1);
+                    }
+                }
+                strangers.advance()?;
+            }
+        }
+        departures.finish()
+    }
+}
+
+/// Returns the partition a stranger belongs to.
+fn destination(strangers: &Cursor) -> Option<&str> {
+    let (batch, row) = strangers.place()?;
+    Some(batch.column_by_name(TO)?.as_string_opt::<i32>()?.value(row))
+}
+
+fn lose(partition: &mut Partition, slot: usize, held: &Cursor, on_delete: OnDelete) {
     let is_deleted = held.version().is_some_and(|version| version.is_deleted);
-    match then {
-        OnDelete::Remove if is_held => partition.touch(slot, -1),
-        OnDelete::Keep if is_held && !is_deleted => partition.touch(slot, 0),
-        OnDelete::Remove | OnDelete::Keep => {}
+    match on_delete {
+        OnDelete::Remove => partition.touch(slot, -1),
+        OnDelete::Keep if is_deleted => {}
+        OnDelete::Keep => partition.touch(slot, 0),
     }
 }
 
@@ -350,6 +384,15 @@ impl Picked {
         if self.gather.is_full() { self.flush() } else { Ok(()) }
     }
 
+    /// Picks rows as long as their keys are wanted.
+    fn pick_while(&mut self, cursor: &mut Cursor, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        while cursor.key().is_some_and(&wanted) {
+            self.pick(0, cursor)?;
+            cursor.advance()?;
+        }
+        Ok(())
+    }
+
     fn flush(&mut self) -> Result<()> {
         let Some(batch) = self.gather.take()? else { return Ok(()) };
         write_to(&mut self.writer, &self.at, &self.schema, &batch)
@@ -377,9 +420,9 @@ fn write_to(
 const TO: &str = "_to";
 const ACCEPTED: &str = "_accepted";
 
-/// Held rows that go to another partition: their lineage, where to, and whether they do, since the
-/// version that came may be older than the one held.
-struct Departures {
+/// Rows that go to another partition than they were looked for in: columns they are compared by,
+/// where to, and whether they do, since the version that came may be older than the one held.
+struct Travellers {
     schema: SchemaRef,
     at: std::path::PathBuf,
     gather: Gather,
@@ -388,9 +431,9 @@ struct Departures {
     writer: Option<RunWriter>,
 }
 
-impl Departures {
-    fn new(schema: &SchemaRef, at: std::path::PathBuf) -> Self {
-        let mut fields = project(schema, &column::LINEAGE).fields().to_vec();
+impl Travellers {
+    fn new(schema: &SchemaRef, columns: &[&str], at: std::path::PathBuf) -> Self {
+        let mut fields = project(schema, columns).fields().to_vec();
         fields.push(Arc::new(Field::new(TO, DataType::Utf8, false)));
         fields.push(Arc::new(Field::new(ACCEPTED, DataType::Boolean, false)));
         let schema = Arc::new(Schema::new(fields));
@@ -423,9 +466,8 @@ impl Departures {
 
 /// A search for ascending keys in one part, opened only when its filters do not rule a key out.
 struct Lookup<'a> {
-    publish: &'a Publish<'a>,
+    stage: Stage<'a>,
     part: &'a PartFile,
-    schema: &'a SchemaRef,
     open: Option<Opened>,
 }
 
@@ -436,8 +478,10 @@ struct Opened {
 
 impl Lookup<'_> {
     fn find(&mut self, key: &str) -> Result<Option<&Cursor>> {
+        let Stage { incoming, publish } = self.stage;
+        let reopen = || HeldPart::open(publish.store, self.part, &incoming.schema);
         if self.open.is_none() {
-            let held = HeldPart::open(self.publish.store, self.part, self.schema)?;
+            let held = reopen()?;
             self.open = Some(Opened { filters: held.filters()?, held: None });
         }
         let Some(open) = &mut self.open else { return Ok(None) };
@@ -445,7 +489,7 @@ impl Lookup<'_> {
             return Ok(None);
         }
         if open.held.is_none() {
-            let held = HeldPart::open(self.publish.store, self.part, self.schema)?;
+            let held = reopen()?;
             open.held = Some(Cursor::new(held.batches(Some(&column::LINEAGE))?)?);
         }
         match &mut open.held {

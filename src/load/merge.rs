@@ -258,7 +258,7 @@ impl<'a> Merger<'a> {
     }
 
     /// Puts an incoming row in place of a held one, which lies at `at`.
-    fn replace(&mut self, held: &Cursor, at: (usize, usize), incoming: &Cursor, reason: Reason) {
+    fn replace(&mut self, held: &Cursor, at: Place, incoming: &Cursor, reason: Reason) {
         let (Some(before), Some(after)) = (held.version(), incoming.version()) else { return };
         let new = self.assembly.place(Tag::Incoming, incoming);
         let row = match self.publish.mode {
@@ -353,23 +353,26 @@ enum Tag {
     Arrival(usize),
 }
 
-/// Where the pieces of a row to be written lie: batch, and row in it.
+/// A batch of an [`Assembly`], and a row in it.
+type Place = (usize, usize);
+
+/// Where the pieces of a row to be written lie.
 #[derive(Debug, Clone, Copy)]
 struct Row {
-    content: (usize, usize),
-    scope: (usize, usize),
-    first_seen_at: (usize, usize),
+    content: Place,
+    scope: Place,
+    first_seen_at: Place,
     /// `_extracted_at`, `_run_id`, `_archive`.
-    version: (usize, usize),
-    seq: (usize, usize),
-    deleted_at: (usize, usize),
+    version: Place,
+    seq: Place,
+    deleted_at: Place,
     is_kept: bool,
     reason: Option<Reason>,
 }
 
 impl Row {
     /// Returns a row as it lies, which stays and is no change.
-    fn of(at: (usize, usize)) -> Self {
+    fn of(at: Place) -> Self {
         Self {
             content: at,
             scope: at,
@@ -384,16 +387,17 @@ impl Row {
 }
 
 /// The first batch of an [`Assembly`] holds what rows of this commit have in common.
-const THIS_SEQ: (usize, usize) = (0, 0);
-const NOT_DELETED: (usize, usize) = (0, 0);
-const DELETED_NOW: (usize, usize) = (0, 1);
+const THIS_SEQ: Place = (0, 0);
+const NOT_DELETED: Place = (0, 0);
+const DELETED_NOW: Place = (0, 1);
 
 /// Rows put together from pieces of others; refers to the batches these lie in.
 struct Assembly {
     schema: SchemaRef,
     common: Vec<ArrayRef>,
     batches: Vec<Vec<ArrayRef>>,
-    pending: Vec<Option<RecordBatch>>,
+    /// Placed, but not yet among `batches`: pending `i` becomes batch `i + 1`.
+    pending: Vec<RecordBatch>,
     placed: HashMap<(Tag, u64), usize>,
     rows: Vec<Row>,
     bytes: usize,
@@ -444,10 +448,10 @@ impl Assembly {
     }
 
     /// Returns where the row lies at which the cursor stands.
-    fn place(&mut self, tag: Tag, cursor: &Cursor) -> (usize, usize) {
+    fn place(&mut self, tag: Tag, cursor: &Cursor) -> Place {
         let Some((batch, row)) = cursor.place() else { return NOT_DELETED };
         let place = *self.placed.entry((tag, cursor.serial())).or_insert_with(|| {
-            self.pending.push(Some(batch.clone()));
+            self.pending.push(batch.clone());
             self.pending.len()
         });
         (place, row)
@@ -467,7 +471,7 @@ impl Assembly {
     /// Puts the rows together and begins anew; `None` where there is none.
     fn take(&mut self) -> Result<Option<Assembled>> {
         let rows = std::mem::take(&mut self.rows);
-        for batch in self.pending.drain(..).flatten() {
+        for batch in self.pending.drain(..) {
             self.batches.push(rows::spread(&batch, &self.schema)?);
         }
         let assembled = if rows.is_empty() { None } else { Some(self.assemble(&rows)?) };
@@ -478,22 +482,21 @@ impl Assembly {
     }
 
     fn assemble(&self, rows: &[Row]) -> Result<Assembled> {
-        let content: Vec<(usize, usize)> = rows.iter().map(|row| row.content).collect();
+        let places = |piece: fn(&Row) -> Place| rows.iter().map(piece).collect::<Vec<Place>>();
+        let content = places(|row| row.content);
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (index, field) in self.schema.fields().iter().enumerate() {
             let arrays: Vec<&dyn Array> =
                 self.batches.iter().map(|batch| batch[index].as_ref()).collect();
-            let piece: Option<fn(&Row) -> (usize, usize)> = match field.name().as_str() {
-                column::SCOPE => Some(|row| row.scope),
-                column::FIRST_SEEN_AT => Some(|row| row.first_seen_at),
-                column::EXTRACTED_AT | column::RUN_ID | column::ARCHIVE => Some(|row| row.version),
-                column::SEQ => Some(|row| row.seq),
-                column::DELETED_AT => Some(|row| row.deleted_at),
-                _ => None,
-            };
-            columns.push(match piece {
-                None => interleave(&arrays, &content)?,
-                Some(piece) => interleave(&arrays, &rows.iter().map(piece).collect::<Vec<_>>())?,
+            columns.push(match field.name().as_str() {
+                column::SCOPE => interleave(&arrays, &places(|row| row.scope))?,
+                column::FIRST_SEEN_AT => interleave(&arrays, &places(|row| row.first_seen_at))?,
+                column::EXTRACTED_AT | column::RUN_ID | column::ARCHIVE => {
+                    interleave(&arrays, &places(|row| row.version))?
+                }
+                column::SEQ => interleave(&arrays, &places(|row| row.seq))?,
+                column::DELETED_AT => interleave(&arrays, &places(|row| row.deleted_at))?,
+                _ => interleave(&arrays, &content)?,
             });
         }
         Ok(Assembled {

@@ -32,7 +32,7 @@ fn lead() -> impl Strategy<Value = TestLead> {
 
 fn step() -> impl Strategy<Value = Step> {
     let batches = prop::collection::vec(prop::collection::vec(lead(), 0..12), 0..4);
-    let gone = prop::collection::btree_set((0_u32..40).prop_map(|id| lead_id(id)), 0..6);
+    let gone = prop::collection::btree_set((0_u32..40).prop_map(lead_id), 0..6);
     (batches, gone, prop::bool::weighted(0.15)).prop_map(|(batches, gone, is_replay)| Step {
         batches,
         gone,

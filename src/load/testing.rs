@@ -83,7 +83,7 @@ impl TestLead {
     }
 
     pub(super) fn hash(&self) -> String {
-        format!("{}/{:?}", self.name, self.year)
+        format!("{:?}/{}", self.year, self.name)
     }
 
     pub(super) fn recency(&self) -> Recency {
@@ -187,6 +187,8 @@ pub(super) struct Lake {
     pub(super) output: Output,
     pub(super) limits: Limits,
     pub(super) mode: Mode,
+    pub(super) rewrite: bool,
+    pub(super) schema: SchemaRef,
     pub(super) budget_bytes: usize,
     pub(super) partition_by: PartitionBy,
 }
@@ -203,6 +205,8 @@ impl Lake {
             output: Output { compression: Compression::Snappy, ..Output::default() },
             limits: Limits { part_rows: 4, row_group_rows: 2, row_group_bytes: 1 << 20 },
             mode: Mode::Merge,
+            rewrite: false,
+            schema: schema(),
             budget_bytes: 0,
             partition_by: PartitionBy::Year,
         }
@@ -229,8 +233,12 @@ impl Lake {
     ) -> Result<(Published, ChangeFile)> {
         self.seq = self.seq.next();
         let scratch = self.folder.path().join("scratch");
-        let mut staging =
-            Staging::new(scratch.clone(), schema(), self.partition_by, self.budget_bytes)?;
+        let mut staging = Staging::new(
+            scratch.clone(),
+            self.schema.clone(),
+            self.partition_by,
+            self.budget_bytes,
+        )?;
         for leads in batches {
             let recency: Vec<Recency> = leads.iter().map(TestLead::recency).collect();
             staging.add(batch(leads), &recency)?;
@@ -238,8 +246,8 @@ impl Lake {
         let run = RunId::new(DateTime::UNIX_EPOCH);
         let source: SourceName = "acme".parse().unwrap();
         let mut changes =
-            ChangeWriter::create(&self.store, &run, self.seq, &schema(), Compression::None)?;
-        let published = publish(
+            ChangeWriter::create(&self.store, &run, self.seq, &self.schema, Compression::None)?;
+        let made = publish(
             staging,
             &Publish {
                 store: &self.store,
@@ -251,14 +259,20 @@ impl Lake {
                 gone_at: self.gone_at(),
                 output: &self.output,
                 mode: self.mode,
-                rewrite: false,
+                rewrite: self.rewrite,
                 limits: self.limits,
             },
             &mut changes,
-        )?;
+        );
+        // Whatever became of it, a publish leaves nothing on the scratch disk.
+        assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);
+        let changes = changes.finish()?;
+        if made.is_err() {
+            assert_eq!(changes.rows, 0, "what failed is no change");
+        }
+        let published = made?;
         self.parts.clone_from(&published.parts);
-        assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0, "scratch is left clean");
-        Ok((published, changes.finish()?))
+        Ok((published, changes))
     }
 
     pub(super) fn leads_in(&self, part: &PartFile) -> Vec<TestLead> {
