@@ -18,6 +18,7 @@ pub mod load;
 pub mod plan;
 pub mod quota;
 pub mod record;
+pub mod run;
 pub mod sandbox;
 pub mod schema;
 pub mod store;

@@ -16,6 +16,7 @@ pub use line::Hole;
 pub use reader::ArchivedPage;
 pub use reader::Record;
 pub use reader::SegmentName;
+pub use reader::opening_of;
 pub use reader::read_segment;
 pub use reader::segments;
 pub use writer::Writer;

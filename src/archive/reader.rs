@@ -1,5 +1,6 @@
 //! Reads segments back, up to what a crash has left of them.
 
+use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 
@@ -89,6 +90,15 @@ fn parse_name(path: &str) -> Option<SegmentName> {
     Some(SegmentName { walk: WalkId::from(walk), number, date, path: path.to_owned() })
 }
 
+/// Reads the walk that a segment belongs to; `None` where a crash cut off even its first record.
+pub fn opening_of(store: &Store, path: &str) -> Result<Option<Walk>, Error> {
+    let mut lines = Lines::open(store, path)?;
+    match lines.next()? {
+        Some(Record::Opened(walk)) => Ok(Some(*walk)),
+        _ => Ok(None),
+    }
+}
+
 /// Reads the records of a segment in their order and hands each to `take`.
 ///
 /// A tail that a crash cut off is not there; what was held before it is. Memory: one page.
@@ -97,26 +107,50 @@ pub fn read_segment<E: From<Error>>(
     path: &str,
     mut take: impl FnMut(Record) -> Result<(), E>,
 ) -> Result<(), E> {
-    let file = store.open_file(path).map_err(Error::from)?;
-    let decoder = zstd::stream::read::Decoder::new(file);
-    let decoder = decoder.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let mut reader = BufReader::with_capacity(1 << 17, decoder);
-    let (mut line, mut lines, mut pages) = (Vec::new(), 0_u64, 0_u32);
-    loop {
-        line.clear();
-        match reader.read_until(b'\n', &mut line) {
-            Ok(0) => return Ok(()),
-            Ok(_) if line.last() == Some(&b'\n') => {}
-            // A torn tail: the frame after the last whole one.
-            Ok(_) | Err(_) => {
-                tracing::warn!(path, lines, "a segment ends in the middle of a record");
-                return Ok(());
+    let mut lines = Lines::open(store, path)?;
+    while let Some(record) = lines.next()? {
+        take(record)?;
+    }
+    Ok(())
+}
+
+/// The records of a segment, one after the other.
+struct Lines {
+    reader: BufReader<zstd::stream::read::Decoder<'static, BufReader<File>>>,
+    path: String,
+    line: Vec<u8>,
+    lines: u64,
+    pages: u32,
+}
+
+impl Lines {
+    fn open(store: &Store, path: &str) -> Result<Self, Error> {
+        let file = store.open_file(path)?;
+        let decoder = zstd::stream::read::Decoder::new(file);
+        let decoder = decoder.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let reader = BufReader::with_capacity(1 << 17, decoder);
+        Ok(Self { reader, path: path.to_owned(), line: Vec::new(), lines: 0, pages: 0 })
+    }
+
+    /// Reads the next record; `None` at the end, and where a crash cut off the rest.
+    fn next(&mut self) -> Result<Option<Record>, Error> {
+        loop {
+            self.line.clear();
+            match self.reader.read_until(b'\n', &mut self.line) {
+                Ok(0) => return Ok(None),
+                Ok(_) if self.line.last() == Some(&b'\n') => {}
+                // A torn tail: the frame after the last whole one.
+                Ok(_) | Err(_) => {
+                    let (path, lines) = (self.path.as_str(), self.lines);
+                    tracing::warn!(path, lines, "a segment ends in the middle of a record");
+                    return Ok(None);
+                }
             }
-        }
-        lines += 1;
-        let record = parse_line(path, &line, lines, &mut pages)?;
-        if let Some(record) = record {
-            take(record)?;
+            self.lines += 1;
+            let record = parse_line(&self.path, &self.line, self.lines, &mut self.pages)?;
+            if record.is_some() {
+                return Ok(record);
+            }
         }
     }
 }

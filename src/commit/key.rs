@@ -17,6 +17,7 @@ use crate::store;
 use crate::store::Store;
 
 /// A lake's key. It cannot be printed.
+#[derive(Clone)]
 pub struct Key {
     secret: SecretBox<[u8]>,
     fingerprint: String,

@@ -23,6 +23,16 @@ pub enum Error {
         /// What the provider said.
         text: String,
     },
+    /// The key is of another kind than the job says.
+    #[error("the key is a {is} key of provider `{provider}`, but the job says `plan = \"{set}\"`")]
+    OtherKind {
+        /// The provider.
+        provider: ProviderId,
+        /// What the key is.
+        is: &'static str,
+        /// What the job says.
+        set: &'static str,
+    },
     /// The provider refused the request itself; asking again changes nothing.
     #[error("provider `{provider}` refused `{request}` with status {status}: {text}")]
     Refused {
@@ -162,6 +172,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::Broken { .. } => true,
             Self::Unauthorized { .. }
+            | Self::OtherKind { .. }
             | Self::Refused { .. }
             | Self::UsedUp { .. }
             | Self::Spent { .. }
@@ -199,6 +210,9 @@ impl Hint for Error {
             Self::Unauthorized { .. } => {
                 "look at the key's secrets in the job file; `leadpipe check` tries them"
             }
+            Self::OtherKind { is, .. } => {
+                return Some(format!("set `plan = \"{is}\"` for this source"));
+            }
             Self::WindowIgnored { .. } => {
                 "set `date_parameters = [\"date_start\", \"date_end\"]` for this source (or back to \
                  `[\"start_date\", \"end_date\"]`): sources of the provider disagree on the names"
@@ -207,7 +221,7 @@ impl Hint for Error {
                 "nothing was lost; please report it with the provider's name"
             }
             Self::Redirected { .. } => "if that is where the API lives now, set it as `base_url`",
-            Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_mb`",
+            Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_megabytes`",
             Self::Ledger(error) => return error.hint(),
             Self::Connect { .. } => {
                 "look at the network and at `base_url`, then run the same again"

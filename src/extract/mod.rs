@@ -53,8 +53,9 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Asks once for one record by its id; `None` where the provider says that there is none.
     async fn fetch_record(&self, walk: &Walk, native_id: &str) -> Result<Option<Answer>>;
 
-    /// Asks once for the smallest thing that proves the credentials.
-    async fn fetch_proof(&self) -> Result<()>;
+    /// Asks for as little as proves the credentials, each request through `caller`, and returns
+    /// which kind of key it is. Fails where the job says another kind.
+    async fn check(&self, caller: &Caller) -> Result<&'static str>;
 
     /// Lists the partitions of the account, page by page, each request through `caller`; `None`
     /// where this account is read as a whole.

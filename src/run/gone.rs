@@ -17,55 +17,58 @@ use crate::checkpoint::Absent;
 
 /// A row that was not shown where it should have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(super) struct Candidate {
     /// The lead.
-    pub lead_id: String,
+    pub(super) lead_id: String,
     /// The label of the scope it was last read in.
-    pub scope: String,
+    pub(super) scope: String,
     /// When the reading that missed it began.
-    pub missed_at: DateTime<Utc>,
+    pub(super) missed_at: DateTime<Utc>,
     /// Whether totals, distinct ids and rejects of that reading agreed.
-    pub reconciled: bool,
+    pub(super) reconciled: bool,
 }
 
 /// What was read whole in this run, and what it did not show.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Absences {
+pub(super) struct Absences {
     /// The rows not shown.
-    pub candidates: Vec<Candidate>,
+    pub(super) candidates: Vec<Candidate>,
     /// Rows held in what was read whole, by scope label.
-    pub held: BTreeMap<String, u64>,
+    pub(super) held: BTreeMap<String, u64>,
     /// Absences known before that this run's reading has cleared: shown again.
-    pub shown_again: BTreeSet<String>,
+    pub(super) shown_again: BTreeSet<String>,
+    /// When the stalest reading of all the source's windows began; `None` where some of its time
+    /// was never read.
+    pub(super) read_since: Option<DateTime<Utc>>,
 }
 
 /// What the provider said of leads asked for by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lookups {
+pub(super) struct Lookups {
     /// Leads it does not know.
-    pub unknown: BTreeSet<String>,
+    pub(super) unknown: BTreeSet<String>,
     /// Leads it showed.
-    pub found: BTreeSet<String>,
+    pub(super) found: BTreeSet<String>,
 }
 
 /// How careful to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Guard {
+pub(super) struct Guard {
     /// The share of the rows held in what was read above which deletes are held back.
-    pub max_ratio: f64,
+    pub(super) max_ratio: f64,
     /// Whether the user lets them through.
-    pub accepted: bool,
+    pub(super) accepted: bool,
 }
 
 /// What is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decision {
+pub(super) struct Decision {
     /// Leads that are gone.
-    pub gone: BTreeSet<String>,
+    pub(super) gone: BTreeSet<String>,
     /// Leads that the guard holds back.
-    pub held_back: u64,
+    pub(super) held_back: u64,
     /// Absences to remember.
-    pub absent: Vec<Absent>,
+    pub(super) absent: Vec<Absent>,
 }
 
 /// A lead that the provider showed when asked is not asked for again for a week, so that rows a
@@ -76,7 +79,7 @@ const TRUST_FOUND: TimeDelta = TimeDelta::days(7);
 const REMEMBERED: usize = 10_000;
 
 /// Returns the candidates to ask for by id, at most `limit`: those known longest first.
-pub fn to_look_up<'a>(
+pub(super) fn to_look_up<'a>(
     absences: &'a Absences,
     known: &[Absent],
     limit: usize,
@@ -102,15 +105,11 @@ fn is_trusted(known: Option<&Absent>, now: DateTime<Utc>) -> bool {
 }
 
 /// Decides about all candidates.
-///
-/// `all_read_since` is the start of the stalest reading of all the source's windows, `None` where
-/// some were never read.
-pub fn decide(
+pub(super) fn decide(
     absences: &Absences,
     lookups: &Lookups,
     known: &[Absent],
     guard: Guard,
-    all_read_since: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Decision {
     let by_id: BTreeMap<&str, &Absent> =
@@ -129,7 +128,7 @@ pub fn decide(
             waiting.push((candidate, before));
         }
     }
-    settle_waiting(absences, waiting, guard, all_read_since, &mut decision);
+    settle_waiting(absences, waiting, guard, &mut decision);
     keep_unread(absences, known, &mut decision);
     decision.absent.truncate(REMEMBERED);
     decision
@@ -140,14 +139,13 @@ fn settle_waiting(
     absences: &Absences,
     waiting: Vec<(&Candidate, Option<&Absent>)>,
     guard: Guard,
-    all_read_since: Option<DateTime<Utc>>,
     decision: &mut Decision,
 ) {
     let guarded = guarded_scopes(absences, &waiting, guard);
     for (candidate, before) in waiting {
         let since = before.map_or(candidate.missed_at, |before| before.since);
         let twice = before.is_some_and(|before| before.since < candidate.missed_at);
-        let all_read = all_read_since.is_some_and(|read| read >= since);
+        let all_read = absences.read_since.is_some_and(|read| read >= since);
         let proven = twice || (candidate.reconciled && (all_read || guard.accepted));
         if guarded.contains(candidate.scope.as_str()) {
             decision.held_back += 1;
@@ -177,7 +175,8 @@ fn guarded_scopes<'a>(
     if is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
         return absent.into_keys().collect();
     }
-    let too_much = |(scope, count): &(&str, u64)| is_too_much(*count, held_in(scope), guard.max_ratio);
+    let too_much =
+        |(scope, count): &(&str, u64)| is_too_much(*count, held_in(scope), guard.max_ratio);
     absent.into_iter().filter(too_much).map(|(scope, _)| scope).collect()
 }
 
@@ -186,7 +185,11 @@ fn is_too_much(absent: u64, held: u64, max_ratio: f64) -> bool {
     absent > 0 && absent as f64 > held as f64 * max_ratio
 }
 
-fn remember(candidate: &Candidate, before: Option<&Absent>, found_at: Option<DateTime<Utc>>) -> Absent {
+fn remember(
+    candidate: &Candidate,
+    before: Option<&Absent>,
+    found_at: Option<DateTime<Utc>>,
+) -> Absent {
     Absent {
         lead_id: candidate.lead_id.clone(),
         since: before.map_or(candidate.missed_at, |before| before.since),
@@ -224,7 +227,12 @@ mod tests {
             candidates: (0..count).map(candidate).collect(),
             held: [("all".to_owned(), held)].into(),
             shown_again: BTreeSet::new(),
+            read_since: None,
         }
+    }
+
+    fn read_since(day: i64, absences: Absences) -> Absences {
+        Absences { read_since: Some(at(day)), ..absences }
     }
 
     const GUARD: Guard = Guard { max_ratio: 0.2, accepted: false };
@@ -236,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_lead_the_provider_does_not_know_is_gone_whatever_the_guard_says() {
-        let decision = decide(&absences(2, 2, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, None, at(1));
+        let decision =
+            decide(&absences(2, 2, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, at(1));
         assert_eq!(decision.gone.len(), 2);
         assert_eq!(decision.held_back, 0);
     }
@@ -244,11 +253,11 @@ mod tests {
     #[test]
     fn a_lead_the_provider_shows_stays_and_is_not_asked_for_again_for_a_week() {
         let lookups = Lookups { found: ["lead-0".to_owned()].into(), ..Lookups::default() };
-        let first = decide(&absences(1, 100, 1), &lookups, &[], GUARD, Some(at(9)), at(1));
+        let first = decide(&read_since(9, absences(1, 100, 1)), &lookups, &[], GUARD, at(1));
         assert!(first.gone.is_empty());
-        let again = absences(1, 100, 2);
+        let again = read_since(9, absences(1, 100, 2));
         assert!(to_look_up(&again, &first.absent, 20, at(2)).is_empty());
-        let second = decide(&again, &Lookups::default(), &first.absent, GUARD, Some(at(9)), at(2));
+        let second = decide(&again, &Lookups::default(), &first.absent, GUARD, at(2));
         assert!(second.gone.is_empty());
         assert_eq!(to_look_up(&absences(1, 100, 9), &second.absent, 20, at(9)).len(), 1);
     }
@@ -256,32 +265,32 @@ mod tests {
     #[test]
     fn beyond_the_lookups_a_lead_must_be_absent_twice_or_everything_read_since() {
         let none = Lookups::default();
-        let first = decide(&absences(1, 100, 5), &none, &[], GUARD, Some(at(4)), at(5));
+        let first = decide(&read_since(4, absences(1, 100, 5)), &none, &[], GUARD, at(5));
         assert!(first.gone.is_empty());
-        let twice = decide(&absences(1, 100, 6), &none, &first.absent, GUARD, Some(at(4)), at(6));
+        let twice = decide(&read_since(4, absences(1, 100, 6)), &none, &first.absent, GUARD, at(6));
         assert_eq!(twice.gone.len(), 1);
-        let all_read = decide(&absences(1, 100, 5), &none, &[], GUARD, Some(at(5)), at(5));
+        let all_read = decide(&read_since(5, absences(1, 100, 5)), &none, &[], GUARD, at(5));
         assert_eq!(all_read.gone.len(), 1);
     }
 
     #[test]
     fn too_much_at_once_is_held_back_until_it_is_accepted() {
         let none = Lookups::default();
-        let held = decide(&absences(30, 100, 5), &none, &[], GUARD, Some(at(9)), at(5));
+        let held = decide(&read_since(9, absences(30, 100, 5)), &none, &[], GUARD, at(5));
         assert_eq!((held.gone.len(), held.held_back), (0, 30));
         let accepted = Guard { accepted: true, ..GUARD };
-        let let_through = decide(&absences(30, 100, 5), &none, &[], accepted, None, at(5));
+        let let_through = decide(&absences(30, 100, 5), &none, &[], accepted, at(5));
         assert_eq!((let_through.gone.len(), let_through.held_back), (30, 0));
     }
 
     #[test]
     fn an_absence_the_run_says_nothing_about_stays_remembered() {
-        let first = decide(&absences(1, 100, 5), &Lookups::default(), &[], GUARD, None, at(5));
+        let first = decide(&absences(1, 100, 5), &Lookups::default(), &[], GUARD, at(5));
         let unread = Absences::default();
-        let next = decide(&unread, &Lookups::default(), &first.absent, GUARD, None, at(6));
+        let next = decide(&unread, &Lookups::default(), &first.absent, GUARD, at(6));
         assert_eq!(next.absent, first.absent);
         let shown = Absences { shown_again: ["lead-0".to_owned()].into(), ..unread };
-        let cleared = decide(&shown, &Lookups::default(), &first.absent, GUARD, None, at(6));
+        let cleared = decide(&shown, &Lookups::default(), &first.absent, GUARD, at(6));
         assert!(cleared.absent.is_empty());
     }
 }

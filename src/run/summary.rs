@@ -181,3 +181,38 @@ impl SourceSummary {
             || (self.rejects > 0 && too_many)
     }
 }
+
+impl Summary {
+    /// Returns the exit code of the first ending, by precedence; 0 where all is done.
+    pub fn exit_code(&self) -> i32 {
+        let first = self.endings.iter().min_by_key(|ending| ending.precedence());
+        first.map_or(0, |ending| ending.exit_code())
+    }
+}
+
+impl Ending {
+    /// Returns the exit code, in the habit of restic and rclone.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::QuotaSpent => 8,
+            Self::DurationReached => 10,
+            Self::CredentialsRefused => 12,
+            Self::SourceFailed => 3,
+            Self::NeedsLook => 13,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    /// A signal is what the caller asked for; after it, the order of the design: 8, 10, 12, 3, 13.
+    fn precedence(self) -> u8 {
+        match self {
+            Self::Interrupted | Self::Terminated => 0,
+            Self::QuotaSpent => 1,
+            Self::DurationReached => 2,
+            Self::CredentialsRefused => 3,
+            Self::SourceFailed => 4,
+            Self::NeedsLook => 5,
+        }
+    }
+}

@@ -77,6 +77,10 @@ impl WhatConverts {
         Ok(answer)
     }
 
+    async fn prove(&self, path: &str, size: &str) -> Result<()> {
+        page::refuse_error_text(&self.get(path, &[(size, "1".to_owned())]).await?)
+    }
+
     fn leads_query(&self, walk: &Walk, page: u32, size: u32) -> Vec<(&str, String)> {
         let mut query = Vec::with_capacity(8);
         if let Some(id) = walk.scope.partition.strip_prefix("profile:") {
@@ -122,13 +126,22 @@ impl Source for WhatConverts {
         }
     }
 
-    async fn fetch_proof(&self) -> Result<()> {
-        let proof = match self.is_master {
-            // Only a master key reaches the accounts: this tells the kind of the key as well.
-            true => self.get("api/v1/accounts", &[("accounts_per_page", "1".to_owned())]).await?,
-            false => self.get("api/v1/leads", &[("leads_per_page", "1".to_owned())]).await?,
-        };
-        page::refuse_error_text(&proof)
+    /// Only a master key reaches the accounts, which tells the kind of the key; nothing else does.
+    async fn check(&self, caller: &Caller) -> Result<&'static str> {
+        let asked = caller.attempt(|| self.prove("api/v1/accounts", "accounts_per_page")).await;
+        match asked {
+            Ok(()) if self.is_master => return Ok("a master key"),
+            Ok(()) => {
+                return Err(Error::OtherKind { provider: PROVIDER, is: "master", set: "profile" });
+            }
+            Err(Error::Unauthorized { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        caller.attempt(|| self.prove("api/v1/leads", "leads_per_page")).await?;
+        match self.is_master {
+            false => Ok("a profile key"),
+            true => Err(Error::OtherKind { provider: PROVIDER, is: "profile", set: "master" }),
+        }
     }
 
     async fn list_partitions(&self, caller: &Caller) -> Result<Option<Vec<Partition>>> {

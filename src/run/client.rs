@@ -1,0 +1,113 @@
+//! Makes the client of a source: secrets, connection, and the quota of its key.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use tokio::sync::watch;
+
+use super::Error;
+use super::Result;
+use super::settings;
+use crate::clock::SharedClock;
+use crate::config::Job;
+use crate::config::ProviderSettings;
+use crate::config::SourceSettings;
+use crate::config::WhatConvertsPlan;
+use crate::extract::Caller;
+use crate::extract::Source;
+use crate::extract::providers::whatconverts;
+use crate::quota::Ledger;
+use crate::quota::Options;
+use crate::quota::Quota;
+use crate::quota::RequestCap;
+use crate::store::Store;
+
+/// The quotas of a run, by group: sources of one group share one.
+#[derive(Debug)]
+pub(super) struct Quotas {
+    ledgers: Store,
+    clock: SharedClock,
+    options: Options,
+    groups: Mutex<BTreeMap<String, Quota>>,
+}
+
+/// A source that can be asked.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) caller: Caller,
+    pub(super) quota: Quota,
+    /// Requests that may be under way at once.
+    pub(super) at_once: usize,
+}
+
+impl Quotas {
+    /// Returns the quotas of a run of `job`, of which all sources together may send `max_requests`.
+    pub(super) fn new(job: &Job, max_requests: Option<u64>, clock: SharedClock) -> Self {
+        let folder = match &job.quota_dir {
+            Some(folder) => folder.clone(),
+            None => job.lake.join("state/ledger"),
+        };
+        let max_requests = max_requests.map(|requests| Arc::new(RequestCap::new(requests)));
+        let options = Options { patience: job.run.patience, max_requests };
+        Self { ledgers: Store::open(folder), clock, options, groups: Mutex::default() }
+    }
+
+    fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
+        let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
+        let group = match &source.quota.group {
+            Some(group) => group.clone(),
+            // A rotated secret keeps its token, and two sources of one key share what it may.
+            None => fingerprint(token),
+        };
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let quota = groups.entry(group.clone()).or_insert_with(|| {
+            let ledger = Ledger::open(self.ledgers.clone(), &group, rule);
+            Quota::new(ledger, self.clock.clone(), self.options.clone())
+        });
+        Ok(quota.clone())
+    }
+
+    /// Returns all quotas in use.
+    pub(super) fn all(&self) -> Vec<Quota> {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.values().cloned().collect()
+    }
+}
+
+fn fingerprint(token: &SecretString) -> String {
+    let hash = blake3::derive_key("leadpipe quota group", token.expose_secret().as_bytes());
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads the secrets of a source and makes its client.
+pub(super) fn connect(
+    job: &Job,
+    source: &SourceSettings,
+    quotas: &Quotas,
+    stop: watch::Receiver<bool>,
+    clock: SharedClock,
+) -> Result<Client> {
+    let ProviderSettings::WhatConverts(provider) = &source.provider else {
+        return Err(Error::NotYet(source.provider_id()));
+    };
+    let token = provider.token.read()?;
+    let quota = quotas.of(source, &token)?;
+    let wire = whatconverts::Settings {
+        http: settings::http(source),
+        secret: provider.secret.read()?,
+        token,
+        is_master: provider.plan == WhatConvertsPlan::Master,
+        date_parameters: provider.date_parameters.clone(),
+    };
+    let client = whatconverts::WhatConverts::new(wire, clock.clone())?;
+    let policy = settings::retry_policy(job, source);
+    let shared = Arc::new(quota.clone());
+    let caller = Caller::new(source.provider_id(), shared, clock, policy, stop);
+    let at_once = settings::rule(source).map_or(1, |rule| rule.at_once.get() as usize);
+    Ok(Client { source: Arc::new(client), caller, quota, at_once })
+}

@@ -1,0 +1,63 @@
+//! Reads back what is held of a walk: for paging, all of it; for the leads, what is not loaded yet.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::Result;
+use super::loader::HeldPage;
+use super::loader::Message;
+use super::source::Shared;
+use crate::archive;
+use crate::archive::Record;
+use crate::archive::SegmentName;
+use crate::extract::PageFacts;
+use crate::extract::Source;
+use crate::record::PageHeader;
+use crate::record::Walk;
+
+/// What is held of a walk.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Its pages, in the order of the archive.
+    pub(super) pages: Vec<(PageHeader, PageFacts)>,
+    /// How many segments it has.
+    pub(super) segments: u32,
+}
+
+/// Reads the pages of `walk` from the archive and sends those after the first `loaded` to the
+/// loader.
+pub(super) async fn read(
+    shared: &Shared,
+    source: &Arc<dyn Source>,
+    walk: &Arc<Walk>,
+    loaded: u64,
+) -> Result<Held> {
+    let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
+    let runtime = tokio::runtime::Handle::current();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut held = Held::default();
+        for segment in segments_of(&shared, &walk)? {
+            held.segments = held.segments.max(segment.number + 1);
+            archive::read_segment(&shared.store, &segment.path, |record| {
+                let Record::Page(page) = record else { return Ok::<(), Error>(()) };
+                held.pages.push((page.header.clone(), source.read_page(&page.body)?));
+                let index = held.pages.len() as u64 - 1;
+                if index >= loaded {
+                    let slot = runtime.block_on(Arc::clone(&shared.slots).acquire_owned());
+                    let page = HeldPage::from_archive(Arc::clone(&walk), *page, index, slot.ok());
+                    let sent = shared.messages.blocking_send(Message::Page(Box::new(page)));
+                    sent.map_err(|_| Error::LoaderStopped)?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(held)
+    });
+    reading.await.map_err(|_| Error::Bug("the task that reads the archive has ended"))?
+}
+
+fn segments_of(shared: &Shared, walk: &Walk) -> Result<Vec<SegmentName>> {
+    let mut segments = archive::segments(&shared.store, &walk.scope.source)?;
+    segments.retain(|segment| segment.walk == walk.id);
+    Ok(segments)
+}

@@ -1,0 +1,132 @@
+//! Opens a lake for a run that writes: takes it, cleans up after runs that died, and reads where
+//! the last commit left off.
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use super::Error;
+use super::Result;
+use super::event::Event;
+use super::event::Observer;
+use crate::archive;
+use crate::checkpoint::OpenWalk;
+use crate::clock::Clock;
+use crate::commit;
+use crate::commit::Commit;
+use crate::commit::Holder;
+use crate::commit::Key;
+use crate::commit::Lock;
+use crate::config::Job;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::store::Store;
+
+/// A lake that a run holds.
+#[derive(Debug)]
+pub(super) struct Lake {
+    pub(super) store: Store,
+    pub(super) holder: Holder,
+    /// The newest commit.
+    pub(super) head: Option<Commit>,
+    /// The key behind `email_key` and `phone_key`.
+    pub(super) key: Key,
+    _lock: Lock,
+}
+
+impl Lake {
+    /// Takes the lake of `job` for a run of `command`.
+    pub(super) async fn open(
+        job: &Job,
+        command: &str,
+        lock_wait: Option<TimeDelta>,
+        clock: &dyn Clock,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        let store = Store::create(&job.lake)?;
+        let now = clock.now();
+        let holder = Holder {
+            pid: std::process::id(),
+            host: host(),
+            run: RunId::new(now),
+            command: command.to_owned(),
+            job: job.name.clone(),
+            since: now,
+        };
+        let lock = Lock::acquire(&store, &holder, lock_wait, clock).await?;
+        clean_up(&store, &holder.run, now, observer)?;
+        commit::begin_run(&store, &holder)?;
+        let head = commit::latest(&store)?;
+        if let Some(head) = &head {
+            commit::derive(&store, head)?;
+        }
+        let known = head.as_ref().map(|head| head.key_fingerprint.as_str());
+        let key = commit::identity_key(&store, given_key(job)?.as_deref(), known)?;
+        Ok(Self { store, holder, head, key, _lock: lock })
+    }
+
+    /// Returns the number of the newest commit, 0 where there is none.
+    pub(super) fn seq(&self) -> Seq {
+        self.head.as_ref().map_or(Seq(0), |head| head.seq)
+    }
+
+    /// Returns the walks of a source that were opened since the last commit: a run that died left
+    /// them, and no commit lists them.
+    pub(super) fn orphans(&self, source: &SourceName) -> Result<Vec<OpenWalk>> {
+        let mut orphans: Vec<OpenWalk> = Vec::new();
+        for segment in archive::segments(&self.store, source)? {
+            let is_new = segment.walk.opened_under() == Some(self.seq());
+            if !is_new || orphans.iter().any(|orphan| orphan.walk.id == segment.walk) {
+                continue;
+            }
+            if let Some(walk) = archive::opening_of(&self.store, &segment.path)? {
+                orphans.push(OpenWalk { walk, loaded_pages: 0 });
+            }
+        }
+        orphans.sort_by_key(|orphan| orphan.walk.opened_at);
+        Ok(orphans)
+    }
+
+    /// Records how the run ended, and forgets runs of long ago.
+    pub(super) fn close(
+        self,
+        exit_code: i32,
+        summary: serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        commit::end_run(&self.store, &self.holder, exit_code, summary, now)?;
+        commit::prune_runs(&self.store, now)?;
+        Ok(())
+    }
+}
+
+/// Removes what runs left behind that ended without a word.
+fn clean_up(store: &Store, run: &RunId, now: DateTime<Utc>, observer: &dyn Observer) -> Result<()> {
+    let dead = commit::dead_runs(store, run)?;
+    let found = !dead.is_empty();
+    for record in dead {
+        commit::discard(store, &record.run)?;
+        observer.observe(&Event::CleanedUp { run: record.run.to_string() });
+        commit::bury_run(store, record, now)?;
+    }
+    if found {
+        commit::sweep(store)?;
+    }
+    Ok(())
+}
+
+fn given_key(job: &Job) -> Result<Option<Vec<u8>>> {
+    use secrecy::ExposeSecret;
+    let Some(reference) = &job.privacy.key else { return Ok(None) };
+    let key = reference.read().map_err(Error::Config)?;
+    Ok(Some(key.expose_secret().as_bytes().to_vec()))
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "this machine".to_owned(),
+        name => name.to_owned(),
+    }
+}

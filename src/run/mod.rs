@@ -1,0 +1,530 @@
+//! Joins the stages into runs: `sync`, `backfill`, `replay`, and what only looks.
+//!
+//! A run takes the lake, cleans up after runs that died, and then lets three things go on at once:
+//! the sources ask for pages, the archive holds them, and the loader turns them into leads and
+//! commits. Whatever ends the run, the loader commits what it was handed.
+
+mod check;
+mod client;
+mod event;
+mod gone;
+mod held;
+mod lake;
+mod loader;
+mod preview;
+mod replay;
+mod settings;
+mod source;
+mod stop;
+mod summary;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+
+pub use check::CheckedSource;
+pub use check::check;
+pub use event::Event;
+pub use event::Observer;
+pub use event::Unobserved;
+pub use preview::PreviewedSource;
+pub use preview::preview;
+pub use replay::replay;
+pub use stop::Stop;
+pub use summary::Ending;
+pub use summary::Leads;
+pub use summary::Requests;
+pub use summary::SourceSummary;
+pub use summary::State;
+pub use summary::Summary;
+
+use crate::archive;
+use crate::checkpoint::Backfill;
+use crate::checkpoint::OpenWalk;
+use crate::clock::SharedClock;
+use crate::commit;
+use crate::config;
+use crate::config::Job;
+use crate::config::SourceSettings;
+use crate::error::Hint;
+use crate::extract;
+use crate::ids::InvalidId;
+use crate::ids::ProviderId;
+use crate::ids::SourceName;
+use crate::load;
+use crate::plan::Task;
+use crate::quota;
+use crate::store;
+use crate::transform;
+use crate::window::Window;
+use client::Quotas;
+use lake::Lake;
+use loader::Loader;
+use loader::Message;
+use source::Shared;
+use source::SourceTask;
+
+/// An error that ends a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The job's settings or secrets are wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A provider could not be read.
+    #[error(transparent)]
+    Extract(#[from] extract::Error),
+    /// The archive could not be written or read.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// Pages could not be mapped.
+    #[error(transparent)]
+    Transform(#[from] transform::Error),
+    /// Parts could not be written or read.
+    #[error(transparent)]
+    Load(#[from] load::Error),
+    /// The lake's state could not be written or read.
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
+    /// The ledger could not be written or read.
+    #[error(transparent)]
+    Quota(#[from] quota::Error),
+    /// A file could not be written or read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Records that could not be mapped could not be kept either.
+    #[error("failed to write rejects")]
+    Rejects(#[source] std::io::Error),
+    /// A name is not valid.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// The job has no such source.
+    #[error("the job has no source `{name}`; it has {known}")]
+    NoSource {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Another job wrote this source in another way.
+    #[error("source `{source_name}` was last written by job `{job}` with another {what}")]
+    OtherJob {
+        /// The source.
+        source_name: SourceName,
+        /// The job.
+        job: String,
+        /// What differs.
+        what: &'static str,
+    },
+    /// A source carries rows of another name, which this version cannot move.
+    #[error(
+        "source `{to}` was `{from}`, of which the lake holds rows; this version cannot move them"
+    )]
+    Renamed {
+        /// The name now.
+        to: SourceName,
+        /// The name then.
+        from: SourceName,
+    },
+    /// A provider that this version does not read yet.
+    #[error("provider `{0}` is not supported by this version")]
+    NotYet(ProviderId),
+    /// There is no quota rule for a source's plan.
+    #[error("there is no quota rule for source `{0}`")]
+    NoRule(SourceName),
+    /// The range of a backfill is empty.
+    #[error("the range from {from} to {to} is empty")]
+    EmptyRange {
+        /// Its start.
+        from: DateTime<Utc>,
+        /// Its end.
+        to: DateTime<Utc>,
+    },
+    /// The loader has ended; its own error says why.
+    #[error("the loader has ended")]
+    LoaderStopped,
+    /// Something that cannot be.
+    #[error("internal error: {0}")]
+    Bug(&'static str),
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Extract(error) => error.hint(),
+            Self::Commit(error) => error.hint(),
+            Self::Quota(error) => error.hint(),
+            Self::OtherJob { .. } => Some(
+                "give both jobs the same settings for this source, `[load]` and `[privacy]`, or let \
+                 only one of them write it"
+                    .to_owned(),
+            ),
+            Self::Renamed { to, from } => {
+                Some(format!("name the source `{from}` again instead of `{to}`"))
+            }
+            Self::Store(error) => space_hint(&error.source),
+            _ => None,
+        }
+    }
+}
+
+fn space_hint(error: &std::io::Error) -> Option<String> {
+    let text = match error.kind() {
+        std::io::ErrorKind::StorageFull => "make room and run the same again: nothing was lost",
+        std::io::ErrorKind::PermissionDenied => "the lake must be writable by the user of the run",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// The result of a run.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Returns an error and its causes in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// How a run behaves; what the data is stands in the job.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these sources; all where empty.
+    pub sources: Vec<SourceName>,
+    /// Sources whose deletes the guard lets through.
+    pub accept_deletes: Vec<SourceName>,
+    /// Requests all sources together may send.
+    pub max_requests: Option<u64>,
+    /// How long the run may take.
+    pub max_duration: Option<TimeDelta>,
+    /// How long to wait for another run that holds the lake.
+    pub lock_wait: Option<TimeDelta>,
+    /// Asks the run to stop.
+    pub stop: Stop,
+}
+
+/// A range to be read, as asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    /// Creation times from here,
+    pub from: DateTime<Utc>,
+    /// to before here.
+    pub to: DateTime<Utc>,
+    /// Whether what was read before is read once more.
+    pub again: bool,
+}
+
+/// Brings the lake of `job` up to date.
+pub async fn sync(
+    job: Job,
+    options: Options,
+    clock: SharedClock,
+    observer: Arc<dyn Observer>,
+) -> Result<Summary> {
+    Run::open(job, "sync", options, clock, observer).await?.read(None).await
+}
+
+/// Reads what is not covered in a range.
+pub async fn backfill(
+    job: Job,
+    range: Range,
+    options: Options,
+    clock: SharedClock,
+    observer: Arc<dyn Observer>,
+) -> Result<Summary> {
+    if range.from >= range.to {
+        return Err(Error::EmptyRange { from: range.from, to: range.to });
+    }
+    Run::open(job, "backfill", options, clock, observer).await?.read(Some(range)).await
+}
+
+/// A run that holds its lake.
+pub(crate) struct Run {
+    job: Arc<Job>,
+    lake: Lake,
+    options: Options,
+    clock: SharedClock,
+    observer: Arc<dyn Observer>,
+}
+
+impl Run {
+    async fn open(
+        job: Job,
+        command: &str,
+        options: Options,
+        clock: SharedClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self> {
+        let job = only(job, &options.sources)?;
+        let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
+        let mut run = Self { job: Arc::new(job), lake, options, clock, observer };
+        run.refuse_conflicts()?;
+        run.replay_where_the_mapping_changed().await?;
+        Ok(run)
+    }
+
+    /// A lake's source is written in one way: by the job that last wrote it, or by one that writes
+    /// it just so.
+    fn refuse_conflicts(&self) -> Result<()> {
+        let Some(head) = &self.lake.head else { return Ok(()) };
+        for source in &self.job.sources {
+            if let Some(from) = source.was.iter().find(|was| head.sources.contains_key(was)) {
+                return Err(Error::Renamed { to: source.name.clone(), from: from.clone() });
+            }
+            let Some(held) = head.sources.get(&source.name) else { continue };
+            if held.job == self.job.name {
+                continue;
+            }
+            let what = if held.mapping != self.mapping_of(source) {
+                "mapping (currency, regions, key)"
+            } else if held.settings != settings::fingerprint(&self.job) {
+                "`[load]`, `[csv]` or `[privacy]`"
+            } else {
+                continue;
+            };
+            let (source_name, job) = (source.name.clone(), held.job.clone());
+            return Err(Error::OtherJob { source_name, job, what });
+        }
+        Ok(())
+    }
+
+    fn mapping_of(&self, source: &SourceSettings) -> String {
+        settings::transform(source, &self.lake.key).fingerprint(source.provider_id())
+    }
+
+    async fn read(self, range: Option<Range>) -> Result<Summary> {
+        let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone());
+        let (messages, queue) = mpsc::channel(QUEUE);
+        let loader = self.loader()?;
+        let shared = self.shared(messages.clone());
+        let backfill = range.map(|range| self.backfill(&range)).transpose()?;
+        if let Some((key, backfill)) = &backfill {
+            let message = Message::Backfill { key: key.clone(), backfill: backfill.clone() };
+            messages.send(message).await.map_err(|_| Error::LoaderStopped)?;
+        }
+        let task = backfill.as_ref().map_or(Task::Sync, |(_, backfill)| task_of(backfill));
+        let (tasks, refused) = self.tasks(&quotas, &shared, &loader, &task);
+        for (source, summary) in refused {
+            let done = Message::Done(source, Box::new(summary));
+            messages.send(done).await.map_err(|_| Error::LoaderStopped)?;
+        }
+        let loading = tokio::task::spawn_blocking(move || loader.run(queue));
+        drop(shared);
+        let deadline = self.watch_deadline();
+        let ended = futures::future::join_all(tasks.into_iter().map(SourceTask::run)).await;
+        deadline.abort();
+        let done = ended.into_iter().collect::<Result<Vec<()>>>();
+        if let (Ok(_), Some((key, _))) = (&done, &backfill) {
+            // The loader keeps the request where a source is not complete.
+            let message = Message::BackfillDone { key: key.clone() };
+            let _ = messages.send(message).await;
+        }
+        drop(messages);
+        let loaded = loading.await.map_err(|_| Error::Bug("the loader panicked"))?;
+        for quota in quotas.all() {
+            quota.release().await?;
+        }
+        // An error of the loader is why a source could not hand in its pages.
+        let loaded = loaded?;
+        done?;
+        self.close(loaded)
+    }
+
+    fn loader(&self) -> Result<Loader> {
+        let mut orphans: BTreeMap<SourceName, Vec<OpenWalk>> = BTreeMap::new();
+        let held = self.lake.head.iter().flat_map(|head| head.sources.keys());
+        let named = self.job.sources.iter().map(|source| &source.name);
+        for source in held.chain(named) {
+            if !orphans.contains_key(source) {
+                orphans.insert(source.clone(), self.lake.orphans(source)?);
+            }
+        }
+        orphans.retain(|_, orphans| !orphans.is_empty());
+        let start = loader::Start {
+            store: self.lake.store.clone(),
+            run: self.lake.holder.run.clone(),
+            command: self.lake.holder.command.clone(),
+            head: self.lake.head.clone(),
+            key: self.lake.key.clone(),
+            orphans,
+            staging_bytes: STAGING_BYTES,
+        };
+        Loader::new(start, Arc::clone(&self.job), self.clock.clone(), Arc::clone(&self.observer))
+    }
+
+    fn shared(&self, messages: mpsc::Sender<Message>) -> Shared {
+        let (store, run) = (self.lake.store.clone(), self.lake.holder.run.clone());
+        Shared {
+            job: Arc::clone(&self.job),
+            archive: archive::Writer::start(store.clone(), run.clone()),
+            store,
+            run,
+            clock: self.clock.clone(),
+            observer: Arc::clone(&self.observer),
+            messages,
+            slots: Arc::new(Semaphore::new(page_slots(&self.job))),
+        }
+    }
+
+    /// Returns a task for each source that can be asked, and a summary for each that cannot.
+    fn tasks(
+        &self,
+        quotas: &Quotas,
+        shared: &Shared,
+        loader: &Loader,
+        task: &Task,
+    ) -> (Vec<SourceTask>, Vec<(SourceName, SourceSummary)>) {
+        let (mut tasks, mut refused) = (Vec::new(), Vec::new());
+        for settings in &self.job.sources {
+            let stop = self.options.stop.watch();
+            match client::connect(&self.job, settings, quotas, stop, self.clock.clone()) {
+                Ok(client) => tasks.push(SourceTask {
+                    shared: shared.clone(),
+                    progress: loader.progress(&settings.name),
+                    accept_deletes: self.options.accept_deletes.contains(&settings.name),
+                    settings: settings.clone(),
+                    task: task.clone(),
+                    client,
+                }),
+                Err(error) => {
+                    // A secret that cannot be read fails its source like a refused one.
+                    let state = match &error {
+                        Error::Config(_) => State::Refused,
+                        _ => State::Failed,
+                    };
+                    let (why, hint) = (Some(chain(&error)), error.hint());
+                    let (source, text) = (settings.name.clone(), chain(&error));
+                    self.observer.observe(&Event::SourceStopped { source, why: text });
+                    let summary = SourceSummary { state, why, hint, ..SourceSummary::default() };
+                    refused.push((settings.name.clone(), summary));
+                }
+            }
+        }
+        (tasks, refused)
+    }
+
+    /// Returns the request that a range is: one of the same sources, range and kind goes on.
+    fn backfill(&self, range: &Range) -> Result<(String, Backfill)> {
+        let sources: Vec<SourceName> =
+            self.job.sources.iter().map(|source| source.name.clone()).collect();
+        let names: Vec<&str> = sources.iter().map(SourceName::as_str).collect();
+        let Range { from, to, again } = range;
+        let covered = format!("{} {from} {to} {again}", names.join(" "));
+        let key = blake3::hash(covered.as_bytes()).to_hex()[..16].to_owned();
+        let known = self.lake.head.as_ref().and_then(|head| head.checkpoint.backfills.get(&key));
+        if let Some(known) = known {
+            return Ok((key, known.clone()));
+        }
+        let range = Window::new(*from, *to).ok_or(Error::EmptyRange { from: *from, to: *to })?;
+        let asked_at = self.clock.now();
+        Ok((key, Backfill { sources, range, asked_at, again: *again }))
+    }
+
+    fn watch_deadline(&self) -> tokio::task::JoinHandle<()> {
+        let (clock, stop) = (self.clock.clone(), self.options.stop.clone());
+        let deadline = self.options.max_duration.map(|duration| clock.now() + duration);
+        tokio::spawn(async move {
+            if let Some(deadline) = deadline {
+                clock.sleep_until(deadline).await;
+                stop.request(Ending::DurationReached);
+            }
+        })
+    }
+
+    /// Says what was done, and records it with the lake.
+    fn close(self, loaded: loader::Loaded) -> Result<Summary> {
+        let ended_at = self.clock.now();
+        let holder = &self.lake.holder;
+        let mut summary = Summary {
+            run: holder.run.clone(),
+            job: self.job.name.clone(),
+            command: holder.command.clone(),
+            started_at: holder.since,
+            ended_at,
+            commit: loaded.committed,
+            snapshot: loaded.head.as_ref().map(|head| format!("snapshots/{}", head.snapshot)),
+            endings: Vec::new(),
+            resume_at: loaded.sources.values().filter_map(|source| source.resume_at).min(),
+            sources: loaded.sources,
+        };
+        summary.endings = self.endings(&summary);
+        let stored = serde_json::to_value(&summary).unwrap_or_default();
+        self.lake.close(summary.exit_code(), stored, ended_at)?;
+        Ok(summary)
+    }
+
+    fn endings(&self, summary: &Summary) -> Vec<Ending> {
+        let sources = || summary.sources.values();
+        let mut endings: Vec<Ending> = self.options.stop.cause().into_iter().collect();
+        let spent = |source: &SourceSummary| {
+            source.state == State::Partial && self.options.stop.cause().is_none()
+        };
+        if sources().any(spent) {
+            endings.push(Ending::QuotaSpent);
+        }
+        if !summary.sources.is_empty() && sources().all(|source| source.state == State::Refused) {
+            endings.push(Ending::CredentialsRefused);
+        } else if sources().any(|s| matches!(s.state, State::Refused | State::Failed)) {
+            endings.push(Ending::SourceFailed);
+        }
+        if sources().any(|source| source.needs_look(self.job.load.max_reject_ratio.get())) {
+            endings.push(Ending::NeedsLook);
+        }
+        endings
+    }
+}
+
+/// Messages that may wait for the loader; the pages among them are bounded by their slots.
+const QUEUE: usize = 64;
+
+/// Bytes of staged leads kept in memory.
+const STAGING_BYTES: usize = 32 << 20;
+
+/// Bytes of pages as received that may be in memory.
+const PAGE_BYTES: usize = 48 << 20;
+
+/// A WhatConverts lead is about 1.9 KB of JSON.
+const RECORD_BYTES: usize = 2_000;
+
+/// Returns how many pages fit in memory at once.
+fn page_slots(job: &Job) -> usize {
+    let sizes = job.sources.iter().filter_map(SourceSettings::page_size);
+    let largest = sizes.max().unwrap_or(100) as usize;
+    (PAGE_BYTES / (largest * RECORD_BYTES)).clamp(2, 64)
+}
+
+fn task_of(backfill: &Backfill) -> Task {
+    let again_before = backfill.again.then_some(backfill.asked_at);
+    Task::Backfill { range: backfill.range, again_before }
+}
+
+/// Returns the job with only the sources asked for.
+fn only(mut job: Job, sources: &[SourceName]) -> Result<Job> {
+    let known = || {
+        let names: Vec<String> = job.sources.iter().map(|s| format!("`{}`", s.name)).collect();
+        names.join(", ")
+    };
+    for name in sources {
+        if !job.sources.iter().any(|source| source.name == *name) {
+            return Err(Error::NoSource { name: name.to_string(), known: known() });
+        }
+    }
+    if !sources.is_empty() {
+        job.sources.retain(|source| sources.contains(&source.name));
+    }
+    Ok(job)
+}

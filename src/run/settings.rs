@@ -1,0 +1,169 @@
+//! Turns a job's settings into what each stage takes. Pure.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+use crate::commit;
+use crate::commit::Key;
+use crate::config;
+use crate::config::Job;
+use crate::config::ProviderSettings;
+use crate::config::SourceSettings;
+use crate::extract::HttpSettings;
+use crate::extract::RetryPolicy;
+use crate::ids::ProviderId;
+use crate::load;
+use crate::quota;
+use crate::transform;
+
+/// The longest that no byte of an answer may come.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Returns the stream that is read of a provider.
+pub(super) fn stream(provider: ProviderId) -> &'static str {
+    match provider {
+        ProviderId::WhatConverts => "leads",
+        ProviderId::Whautomate => "contacts",
+        ProviderId::Convertalk => "chats",
+    }
+}
+
+/// Returns what the mapping needs of a source's settings.
+pub(super) fn transform(source: &SourceSettings, key: &Key) -> transform::Settings {
+    let region = |country: &Option<celes::Country>| country.map(|c| c.alpha2.to_owned());
+    let profiles = source.profiles.iter().map(|(id, profile)| {
+        let settings = transform::ProfileSettings {
+            currency: profile.currency.clone(),
+            default_region: region(&profile.default_region),
+        };
+        (format!("profile:{id}"), settings)
+    });
+    transform::Settings {
+        currency: source.currency.clone(),
+        default_region: region(&source.default_region),
+        profiles: profiles.collect(),
+        identity_key: transform::IdentityKey::new(key.expose()),
+    }
+}
+
+/// Returns what the loader writes, and how.
+pub(super) fn output(job: &Job) -> load::Output {
+    load::Output {
+        format: match job.load.format {
+            config::Format::Parquet => load::Format::Parquet,
+            config::Format::Csv => load::Format::Csv,
+            config::Format::Both => load::Format::Both,
+        },
+        compression: match job.load.parquet_compression {
+            config::ParquetCompression::Zstd => load::Compression::Zstd,
+            config::ParquetCompression::Snappy => load::Compression::Snappy,
+            config::ParquetCompression::None => load::Compression::None,
+        },
+        csv_compression: match job.load.csv_compression {
+            config::CsvCompression::None => load::CsvCompression::None,
+            config::CsvCompression::Gzip => load::CsvCompression::Gzip,
+            config::CsvCompression::Zstd => load::CsvCompression::Zstd,
+        },
+        raw_csv: !job.csv.formula_guard,
+        nested: match job.load.nested {
+            config::Nested::Json => load::Nested::Json,
+            config::Nested::Native => load::Nested::Native,
+        },
+        on_delete: match job.load.on_delete {
+            config::OnDelete::Remove => load::OnDelete::Remove,
+            config::OnDelete::Keep => load::OnDelete::Keep,
+        },
+    }
+}
+
+/// Returns the forms in which readers see a source.
+pub(super) fn format(job: &Job) -> commit::Format {
+    match job.load.format {
+        config::Format::Parquet => commit::Format::Parquet,
+        config::Format::Csv => commit::Format::Csv,
+        config::Format::Both => commit::Format::Both,
+    }
+}
+
+/// Returns how a new source's parts are cut.
+pub(super) fn partitioning(job: &Job) -> commit::Partitioning {
+    match job.load.partition {
+        config::Partition::Year => commit::Partitioning::Year,
+        config::Partition::Month => commit::Partitioning::Month,
+        config::Partition::None => commit::Partitioning::None,
+    }
+}
+
+/// Returns the same for the loader.
+pub(super) fn partition_by(partitioning: commit::Partitioning) -> load::PartitionBy {
+    match partitioning {
+        commit::Partitioning::Year => load::PartitionBy::Year,
+        commit::Partitioning::Month => load::PartitionBy::Month,
+        commit::Partitioning::None => load::PartitionBy::None,
+    }
+}
+
+/// Returns 32 hex digits that differ whenever a job would write a source's files in another way.
+pub(super) fn fingerprint(job: &Job) -> String {
+    let covered = format!("{:?} {:?} {:?}", job.load, job.csv, job.privacy.key.is_some());
+    blake3::hash(covered.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Returns how a source's server is talked to.
+pub(super) fn http(source: &SourceSettings) -> HttpSettings {
+    HttpSettings {
+        base_url: source.base_url.clone(),
+        timeout: source.timeout.to_std().unwrap_or(Duration::from_secs(60)),
+        stall: STALL,
+        max_body_bytes: source.max_body_bytes,
+    }
+}
+
+/// Returns how often and how patiently a source's requests are sent again.
+pub(super) fn retry_policy(job: &Job, source: &SourceSettings) -> RetryPolicy {
+    RetryPolicy {
+        retries: source.retries as usize,
+        first_wait: Duration::from_millis(500),
+        longest_wait: Duration::from_secs(60),
+        patience: job.run.patience.max(TimeDelta::minutes(1)),
+    }
+}
+
+/// Returns the rule of a source's key: the preset of its plan, and what the job sets over it.
+pub(super) fn rule(source: &SourceSettings) -> Option<quota::Rule> {
+    let plan = match &source.provider {
+        ProviderSettings::WhatConverts(settings) => Some(settings.plan.as_str()),
+        ProviderSettings::Whautomate(settings) => Some(settings.plan.as_str()),
+        ProviderSettings::Convertalk(_) => None,
+    };
+    let mut rule = quota::preset(source.provider_id(), plan)?;
+    let quota = &source.quota;
+    if let Some(per_day) = quota.per_day {
+        rule.per_day = Some(u32::try_from(per_day).unwrap_or(u32::MAX));
+    }
+    if let Some(rate) = quota.rate {
+        let permits = NonZeroU32::new(rate.requests)?;
+        rule.rate = quota::Rate { permits, per: rate.per };
+    }
+    if let Some(at_once) = quota.at_once.and_then(NonZeroU32::new) {
+        rule.at_once = at_once;
+    }
+    match quota.reserve {
+        None => {}
+        Some(config::Reserve::Ratio(ratio)) => {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+            let percent = (ratio.get() * 100.0).ceil() as u32;
+            rule.reserve = quota::Reserve::Percent(percent);
+        }
+        Some(config::Reserve::Requests(requests)) => {
+            let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+            rule.reserve = quota::Reserve::Requests(requests);
+        }
+    }
+    if let config::QuotaDay::Fixed { resets_at, zone } = quota.day {
+        rule.day = quota::Day::ResetsAt { time: resets_at, zone };
+    }
+    Some(rule)
+}

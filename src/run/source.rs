@@ -1,0 +1,511 @@
+//! Reads one source: lists its scopes, plans, walks, and looks into what was not shown.
+//!
+//! Several walks of a source go at once, so that many small profiles do not wait for each other;
+//! the quota's concurrency and the slots for pages bound them all together.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+
+use super::Error;
+use super::Result;
+use super::client::Client;
+use super::event::Event;
+use super::event::Observer;
+use super::gone;
+use super::gone::Absences;
+use super::gone::Guard;
+use super::gone::Lookups;
+use super::held;
+use super::loader::HeldPage;
+use super::loader::Message;
+use super::settings;
+use super::summary::SourceSummary;
+use super::summary::State;
+use crate::archive;
+use crate::checkpoint::OpenWalk;
+use crate::checkpoint::Partition;
+use crate::checkpoint::Partitions;
+use crate::checkpoint::SourceProgress;
+use crate::clock::SharedClock;
+use crate::config::Job;
+use crate::config::ProviderSettings;
+use crate::config::SourceSettings;
+use crate::config::WhatConvertsSettings;
+use crate::error::Hint;
+use crate::extract;
+use crate::extract::Outcome;
+use crate::extract::PageSink;
+use crate::extract::Reader;
+use crate::extract::Slot;
+use crate::ids::RunId;
+use crate::ids::WalkId;
+use crate::plan;
+use crate::plan::PlannedWalk;
+use crate::plan::SourcePlan;
+use crate::plan::Task;
+use crate::record::PageHeader;
+use crate::record::RawPage;
+use crate::record::Reason;
+use crate::record::Scope;
+use crate::record::Walk;
+use crate::store::Store;
+use crate::window::Window;
+
+/// Walks of a source that go at once.
+const WALKS_AT_ONCE: usize = 4;
+
+/// What all sources of a run share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) job: Arc<Job>,
+    pub(super) store: Store,
+    pub(super) run: RunId,
+    pub(super) clock: SharedClock,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) archive: archive::Writer,
+    pub(super) messages: mpsc::Sender<Message>,
+    pub(super) slots: Arc<Semaphore>,
+}
+
+/// One source being read.
+pub(super) struct SourceTask {
+    pub(super) shared: Shared,
+    pub(super) settings: SourceSettings,
+    pub(super) client: Client,
+    pub(super) progress: SourceProgress,
+    pub(super) task: Task,
+    pub(super) accept_deletes: bool,
+}
+
+/// Returns the scopes of a source, of which the provider listed `partitions`.
+pub(super) fn scopes(source: &SourceSettings, partitions: Option<&[Partition]>) -> Vec<Scope> {
+    let ProviderSettings::WhatConverts(settings) = &source.provider else { return Vec::new() };
+    let stream = settings::stream(source.provider_id());
+    let filters = plan::Filters { spam: settings.spam, duplicate: settings.duplicate };
+    plan::scopes(&source.name, stream, partitions, |listed| selects(settings, listed), filters)
+}
+
+fn selects(settings: &WhatConvertsSettings, partition: &Partition) -> bool {
+    let profile = partition.name.strip_prefix("profile:").and_then(|id| id.parse().ok());
+    profile.is_none_or(|id| settings.profiles.selects(id))
+        && partition.account.is_none_or(|id| settings.accounts.selects(id))
+}
+
+/// Plans a source.
+pub(super) fn plan_source(
+    job: &Job,
+    source: &SourceSettings,
+    scopes: &[Scope],
+    progress: &SourceProgress,
+    task: Task,
+    now: chrono::DateTime<chrono::Utc>,
+) -> SourcePlan {
+    let ProviderSettings::WhatConverts(provider) = &source.provider else {
+        return SourcePlan::default();
+    };
+    let settings = plan::Settings {
+        start: provider.start,
+        window_days: provider.window_days,
+        page_size: provider.page_size,
+        settle: job.run.settle,
+        every_run: match job.refresh.every_run {
+            crate::config::Reach::Back(back) => Some(back),
+            crate::config::Reach::All => None,
+        },
+        walk_max_age: job.run.window_max_age,
+    };
+    plan::plan(&plan::Request { scopes, progress, now, settings, task })
+}
+
+impl SourceTask {
+    /// Reads the source and tells the loader how it ended.
+    pub(super) async fn run(self) -> Result<()> {
+        let mut summary = SourceSummary { state: State::Complete, ..SourceSummary::default() };
+        let read = self.read(&mut summary).await;
+        if let Err(error) = read {
+            note_end(&mut summary, error)?;
+        } else if summary.walks_left > 0 {
+            summary.state = State::Partial;
+        }
+        if let Some(why) = &summary.why {
+            let (source, why) = (self.settings.name.clone(), why.clone());
+            self.shared.observer.observe(&Event::SourceStopped { source, why });
+        }
+        let counts = self.client.caller.counts();
+        summary.requests.sent = counts.attempts.load(Ordering::Relaxed);
+        summary.requests.retries = counts.retries.load(Ordering::Relaxed);
+        let done = Message::Done(self.settings.name.clone(), Box::new(summary));
+        self.tell(done).await
+    }
+
+    async fn read(&self, summary: &mut SourceSummary) -> Result<()> {
+        let partitions = self.list().await?;
+        let scopes = scopes(&self.settings, partitions.as_deref());
+        let plan = self.plan(&scopes, summary).await?;
+        summary.walks_left = plan.walks.len() as u64;
+        let walked = self.walk_all(plan, summary).await;
+        // What is read whole is judged even where the rest could not be read.
+        let judged = self.judge_absent(&scopes, summary).await;
+        walked.and(judged)
+    }
+
+    async fn tell(&self, message: Message) -> Result<()> {
+        self.shared.messages.send(message).await.map_err(|_| Error::LoaderStopped)
+    }
+
+    async fn list(&self) -> Result<Option<Vec<Partition>>> {
+        let listed = self.client.source.list_partitions(&self.client.caller).await?;
+        if let Some(listed) = &listed {
+            let as_of = self.shared.clock.now();
+            let partitions = Partitions { as_of, listed: listed.clone() };
+            let source = self.settings.name.clone();
+            self.tell(Message::Listed(source.clone(), partitions)).await?;
+            let selected = scopes(&self.settings, Some(listed)).len();
+            let event = Event::Listed { source, partitions: listed.len(), selected };
+            self.shared.observer.observe(&event);
+        }
+        Ok(listed)
+    }
+
+    async fn plan(&self, scopes: &[Scope], summary: &mut SourceSummary) -> Result<SourcePlan> {
+        let now = self.shared.clock.now();
+        let job = &self.shared.job;
+        let plan = plan_source(job, &self.settings, scopes, &self.progress, self.task.clone(), now);
+        for dropped in &plan.dropped {
+            let walk = dropped.walk.walk.id.clone();
+            self.tell(Message::Dropped(self.settings.name.clone(), walk)).await?;
+        }
+        let listed =
+            |key: &&crate::record::ScopeKey| scopes.iter().any(|scope| scope.key() == **key);
+        let retired = self.progress.scopes.keys().filter(|key| !listed(key));
+        summary.retired = retired.map(|key| key.0.clone()).collect();
+        self.shared.observer.observe(&Event::Planned {
+            source: self.settings.name.clone(),
+            walks: plan.walks.len(),
+            requests: plan.requests(),
+        });
+        Ok(plan)
+    }
+
+    /// Reads all walks, some at once. After an error no new one is begun.
+    async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
+        let mut waiting = plan.walks.into_iter();
+        let mut walking = FuturesUnordered::new();
+        let mut failed = None;
+        loop {
+            while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
+                let Some(planned) = waiting.next() else { break };
+                walking.push(self.walk(planned));
+            }
+            match walking.next().await {
+                None => break,
+                Some(Ok(())) => summary.walks_left -= 1,
+                Some(Err(error)) => failed = failed.or(Some(error)),
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn walk(&self, planned: PlannedWalk) -> Result<()> {
+        if let Some(open) = planned.resume {
+            return self.go_on(open).await;
+        }
+        let Some(window) = planned.window else { return Ok(()) };
+        let error = match self.begin(&planned.scope, window, &planned).await {
+            Err(Error::Extract(error @ extract::Error::Refused { .. })) => error,
+            other => return other,
+        };
+        // The vendor documents 400 days, but not what it says beyond them, nor how it counts.
+        let Some(shorter) = a_day_shorter(&window) else { return Err(error.into()) };
+        let mut pieces = window.split_from_end(shorter).into_iter();
+        if let Some(newest) = pieces.next()
+            && self.begin(&planned.scope, newest, &planned).await.is_err()
+        {
+            return Err(error.into());
+        }
+        let days = u32::try_from((shorter + TimeDelta::seconds(2)).num_days()).unwrap_or(1);
+        self.tell(Message::WindowDays(planned.scope.clone(), days)).await?;
+        for piece in pieces {
+            self.begin(&planned.scope, piece, &planned).await?;
+        }
+        Ok(())
+    }
+
+    /// Opens a new walk and reads it.
+    async fn begin(&self, scope: &Scope, window: Window, planned: &PlannedWalk) -> Result<()> {
+        let reason = planned.reason;
+        let walk = self.open(scope, Some(window), planned.page_size, reason).await?;
+        self.observe_opened(&walk, reason, 0);
+        match self.read_walk(&walk, Vec::new(), 0).await {
+            Ok(outcome) => self.close(&walk, outcome, false).await,
+            Err(error) => {
+                if matches!(error, Error::Extract(extract::Error::Refused { .. })) {
+                    let dropped = Message::Dropped(scope.source.clone(), walk.id.clone());
+                    self.tell(dropped).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        scope: &Scope,
+        window: Option<Window>,
+        page_size: u32,
+        reason: Reason,
+    ) -> Result<Arc<Walk>> {
+        let draft = Walk {
+            id: WalkId::from(""),
+            scope: scope.clone(),
+            window,
+            page_size,
+            opened_at: self.shared.clock.now(),
+            reason,
+        };
+        let (answer, opened) = oneshot::channel();
+        self.tell(Message::NewWalk { draft: Box::new(draft), answer }).await?;
+        let walk = opened.await.map_err(|_| Error::LoaderStopped)?;
+        self.shared.archive.open(&walk, 0).await?;
+        Ok(walk)
+    }
+
+    /// Goes on with a walk of an earlier run: what is held is loaded from the archive, and not asked
+    /// for again.
+    async fn go_on(&self, open: OpenWalk) -> Result<()> {
+        let walk = Arc::new(open.walk.clone());
+        let resumed = Message::Resumed { walk: Arc::clone(&walk), loaded: open.loaded_pages };
+        self.tell(resumed).await?;
+        let held = held::read(&self.shared, &self.client.source, &walk, open.loaded_pages).await?;
+        self.observe_opened(&walk, Reason::Resume, held.pages.len());
+        self.shared.archive.open(&walk, held.segments).await?;
+        let archived = held.pages.len() as u64;
+        let outcome = self.read_walk(&walk, held.pages, archived).await?;
+        self.close(&walk, outcome, true).await
+    }
+
+    fn observe_opened(&self, walk: &Walk, reason: Reason, held: usize) {
+        self.shared.observer.observe(&Event::WalkOpened {
+            source: walk.scope.source.clone(),
+            scope: walk.scope.key().0,
+            window: walk.window.map(|window| window.to_string()),
+            reason,
+            held,
+        });
+    }
+
+    async fn read_walk(
+        &self,
+        walk: &Arc<Walk>,
+        held: Vec<(PageHeader, extract::PageFacts)>,
+        archived: u64,
+    ) -> Result<Outcome> {
+        let sink = Sink { shared: &self.shared, walk, archived };
+        let reader = Reader {
+            source: &*self.client.source,
+            caller: &self.client.caller,
+            sink: &sink,
+            slots: Arc::clone(&self.shared.slots),
+            options: extract::Options {
+                in_flight: self.client.at_once,
+                reread_limit: self.shared.job.run.reread_limit,
+            },
+        };
+        Ok(reader.read_walk(walk, held).await?)
+    }
+
+    async fn close(&self, walk: &Arc<Walk>, outcome: Outcome, resumed: bool) -> Result<()> {
+        let closing = archive::Closing {
+            first_total: outcome.first_total,
+            last_total: outcome.last_total,
+            distinct: outcome.distinct,
+            rejects: outcome.rejects,
+            holes: outcome.holes,
+            proven: outcome.proven,
+        };
+        self.shared.archive.close(&walk.id, closing, self.shared.clock.now()).await?;
+        let (walk, outcome) = (Arc::clone(walk), Box::new(outcome));
+        self.tell(Message::Closed { walk, outcome, resumed }).await
+    }
+
+    /// Looks into the rows that the walks should have shown and did not.
+    async fn judge_absent(&self, scopes: &[Scope], summary: &mut SourceSummary) -> Result<()> {
+        let (answer, found) = oneshot::channel();
+        self.tell(Message::FindAbsent(self.settings.name.clone(), answer)).await?;
+        let absences = found.await.map_err(|_| Error::LoaderStopped)?;
+        let lookups = self.look_up(&absences, scopes, summary).await?;
+        let guard = Guard {
+            max_ratio: self.shared.job.load.max_delete_ratio.get(),
+            accepted: self.accept_deletes,
+        };
+        let now = self.shared.clock.now();
+        let decision = gone::decide(&absences, &lookups, &self.progress.absent, guard, now);
+        self.tell(Message::Decided(self.settings.name.clone(), Box::new(decision))).await
+    }
+
+    /// Asks for absent leads by id. One that the provider shows is loaded, under the scope that held
+    /// it. A request that fails ends the asking; the rest waits for the next run.
+    async fn look_up(
+        &self,
+        absences: &Absences,
+        scopes: &[Scope],
+        summary: &mut SourceSummary,
+    ) -> Result<Lookups> {
+        let mut lookups = Lookups::default();
+        let limit = self.shared.job.run.lookups as usize;
+        let now = self.shared.clock.now();
+        let ask = gone::to_look_up(absences, &self.progress.absent, limit, now);
+        let mut walk: Option<Arc<Walk>> = None;
+        let mut pages = 0;
+        for candidate in ask {
+            let Some(scope) = scopes.iter().find(|scope| scope.label() == candidate.scope) else {
+                continue;
+            };
+            if walk.as_ref().is_none_or(|walk| walk.scope != *scope) {
+                self.close_lookup(walk.take()).await?;
+                walk = Some(self.open(scope, None, 1, Reason::Lookup).await?);
+                pages = 0;
+            }
+            let Some(walk) = &walk else { continue };
+            let native = candidate.lead_id.splitn(3, ':').nth(2).unwrap_or(&candidate.lead_id);
+            summary.requests.lookups += 1;
+            let source = &self.client.source;
+            let asked = self.client.caller.attempt(|| source.fetch_record(walk, native)).await;
+            match asked {
+                Ok(None) => drop(lookups.unknown.insert(candidate.lead_id.clone())),
+                Ok(Some(answer)) => {
+                    pages += 1;
+                    self.hold_found(walk, answer, pages).await?;
+                    lookups.found.insert(candidate.lead_id.clone());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "stopped asking for absent leads by id");
+                    break;
+                }
+            }
+        }
+        self.close_lookup(walk).await?;
+        Ok(lookups)
+    }
+
+    async fn hold_found(&self, walk: &Arc<Walk>, answer: extract::Answer, page: u32) -> Result<()> {
+        let header = PageHeader {
+            page,
+            size: 1,
+            round: 0,
+            request: answer.request,
+            status: answer.status,
+            received_at: answer.received_at,
+        };
+        let archived = u64::from(page - 1);
+        let sink = Sink { shared: &self.shared, walk, archived };
+        Ok(sink.keep(RawPage { header, body: answer.body }, None, Some(archived)).await?)
+    }
+
+    async fn close_lookup(&self, walk: Option<Arc<Walk>>) -> Result<()> {
+        match walk {
+            Some(walk) => {
+                self.close(&walk, Outcome { proven: true, ..Outcome::default() }, false).await
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns a length that is a day under what `window` asks for with its overlaps; `None` where it
+/// is short already.
+fn a_day_shorter(window: &Window) -> Option<TimeDelta> {
+    let shorter = window.length() - TimeDelta::days(1);
+    (shorter > TimeDelta::days(300)).then_some(shorter)
+}
+
+/// Turns the error that ended a source's reading into what the run says of it; errors of the run
+/// itself go on.
+fn note_end(summary: &mut SourceSummary, error: Error) -> Result<()> {
+    let Error::Extract(error) = error else { return Err(error) };
+    summary.hint = error.hint();
+    summary.state = match &error {
+        extract::Error::Spent { resume_at, .. } => {
+            summary.resume_at = *resume_at;
+            State::Partial
+        }
+        extract::Error::Stopped => State::Partial,
+        extract::Error::Unauthorized { .. } => State::Refused,
+        // A page that cannot be kept is the disk's fault: no source can go on.
+        extract::Error::Keep(_) | extract::Error::Ledger(_) => return Err(error.into()),
+        _ => State::Failed,
+    };
+    summary.why = Some(super::chain(&error));
+    Ok(())
+}
+
+/// Holds pages of one walk in the archive and hands them to the loader.
+struct Sink<'a> {
+    shared: &'a Shared,
+    walk: &'a Arc<Walk>,
+    /// Pages of the walk held before this run.
+    archived: u64,
+}
+
+impl Sink<'_> {
+    async fn keep(
+        &self,
+        page: RawPage,
+        slot: Option<Slot>,
+        index: Option<u64>,
+    ) -> std::result::Result<(), extract::Error> {
+        let keep = |error| extract::Error::Keep(error);
+        let (header, body) = (page.header.clone(), page.body.clone());
+        let location = self.shared.archive.page(&self.walk.id, page).await;
+        let location = location.map_err(|error| keep(Box::new(error)))?;
+        // The archive counts the pages of this run's segment from 1, in the order they are held.
+        let number = location.rsplit('#').next().and_then(|number| number.parse::<u64>().ok());
+        let index = index.unwrap_or(self.archived + number.unwrap_or(1) - 1);
+        let source = self.walk.scope.source.clone();
+        self.shared.observer.observe(&Event::PageHeld { source });
+        let held = HeldPage {
+            walk: Arc::clone(self.walk),
+            header,
+            run: self.shared.run.to_string(),
+            location,
+            index,
+            body,
+            from_archive: false,
+            slot,
+        };
+        let sent = self.shared.messages.send(Message::Page(Box::new(held))).await;
+        sent.map_err(|_| keep(Box::new(Error::LoaderStopped)))
+    }
+}
+
+#[async_trait]
+impl PageSink for Sink<'_> {
+    async fn hold(
+        &self,
+        _walk: &Walk,
+        page: RawPage,
+        slot: Slot,
+    ) -> std::result::Result<(), extract::Error> {
+        self.keep(page, Some(slot), None).await
+    }
+
+    async fn hole(
+        &self,
+        walk: &Walk,
+        offset: u64,
+        rows: u32,
+        why: &extract::Error,
+    ) -> std::result::Result<(), extract::Error> {
+        let hole = archive::Hole { offset, rows, why: why.to_string() };
+        let kept = self.shared.archive.hole(&walk.id, hole).await;
+        kept.map_err(|error| extract::Error::Keep(Box::new(error)))
+    }
+}
