@@ -499,9 +499,9 @@ impl Loader {
         }
     }
 
-    /// Finds the held rows that lie in what was read whole and that no page of the run showed.
+    /// Finds the rows held before the run that lie in what was read whole and that no page of the
+    /// run showed. What the run itself has committed meanwhile was shown.
     fn find_absent(&mut self, source: &SourceName) -> Result<Absences> {
-        let parts = self.held(source).map(|held| held.parts.clone()).unwrap_or_default();
         let known = self.progress(source).absent;
         let store = self.store.clone();
         let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
@@ -509,7 +509,7 @@ impl Loader {
         loading.shown.sort_unstable();
         loading.shown.dedup();
         let mut absences = Absences::default();
-        for key in load::lead_keys(&store, &parts, span) {
+        for key in load::lead_keys(&store, &loading.parts_before, span) {
             let key = key?;
             if key.deleted_at.is_some() {
                 continue;
@@ -691,7 +691,6 @@ impl Loader {
         )?;
         loading.gone.clear();
         loading.dirty = false;
-        loading.collects_shown |= published.rows > 0 && !parts.is_empty();
         loading.note_published(&published);
         Ok(SourceCommit {
             provider: loading.settings.provider_id(),
