@@ -32,6 +32,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::Difference;
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::Partitions;
+use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::commit;
@@ -40,6 +41,7 @@ use crate::commit::Key;
 use crate::commit::SourceCommit;
 use crate::commit::SourceState;
 use crate::config::Job;
+use crate::config::Partitioning;
 use crate::config::SourceSettings;
 use crate::extract::Outcome;
 use crate::extract::Slot;
@@ -54,6 +56,7 @@ use crate::record::PageHeader;
 use crate::record::Reason;
 use crate::record::Recency;
 use crate::record::Scope;
+use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::record::id_hash;
 use crate::schema::PartFile;
@@ -134,6 +137,8 @@ impl HeldPage {
 #[derive(Debug)]
 pub(super) enum Message {
     Listed(SourceName, Partitions),
+    /// The scopes the source has now.
+    Planned(SourceName, BTreeSet<ScopeKey>),
     /// A walk is to be opened: it gets its id here, so that every commit from now on lists it.
     NewWalk {
         draft: Box<Walk>,
@@ -214,6 +219,8 @@ struct Loading {
     scratch: std::path::PathBuf,
     budget: usize,
     rejects: Option<(NewFile, u64)>,
+    /// The scopes it has now; none before it is planned.
+    scopes: BTreeSet<ScopeKey>,
     open: HashMap<WalkId, Opened>,
     closed: Vec<ClosedWalk>,
     shown: Vec<u64>,
@@ -287,10 +294,7 @@ impl Loader {
         };
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
         let held = self.held(&settings.name);
-        let partition_by = match held {
-            Some(held) => settings::partition_by(held.partition),
-            None => settings::partition_by(settings::partitioning(&self.job)),
-        };
+        let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
         let collects_shown = held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
@@ -302,6 +306,7 @@ impl Loader {
             scratch,
             budget,
             rejects: None,
+            scopes: BTreeSet::new(),
             open: HashMap::new(),
             closed: Vec::new(),
             shown: Vec::new(),
@@ -340,6 +345,11 @@ impl Loader {
         match message {
             Message::Listed(source, partitions) => {
                 self.progress_mut(&source).partitions = Some(partitions);
+            }
+            Message::Planned(source, scopes) => {
+                if let Some(loading) = self.sources.get_mut(&source) {
+                    loading.scopes = scopes;
+                }
             }
             Message::NewWalk { draft, answer } => {
                 let id = WalkId::new(self.head.as_ref().map_or(Seq(0), |head| head.seq));
@@ -451,13 +461,16 @@ impl Loader {
         if loading.collects_shown {
             loading.shown.extend(&outcome.shown);
         }
-        if walk.reason != Reason::Lookup {
+        // What a hole or a repeated page kept from sight is not absent.
+        if walk.reason != Reason::Lookup && outcome.proven && outcome.holes == 0 {
             loading.closed.push(ClosedWalk {
                 scope: walk.scope.clone(),
                 window: walk.window,
                 opened_at: walk.opened_at,
                 reconciled,
             });
+        }
+        if walk.reason != Reason::Lookup {
             self.observer.observe(&Event::WalkClosed {
                 source,
                 scope: key,
@@ -536,12 +549,27 @@ impl Loader {
     /// has a gap.
     fn read_since(&self, source: &SourceName) -> Option<DateTime<Utc>> {
         let start = self.sources.get(source)?.settings.start()?;
-        let scopes = self.checkpoint.sources.get(source)?.scopes.values();
-        let read = scopes.map(|scope| {
+        self.least_of_scopes(source, |scope| {
             let whole = Window::new(start, scope.coverage.end()?)?;
             scope.coverage.as_of(&whole)
-        });
-        read.min().flatten()
+        })
+    }
+
+    /// Returns up to when everything the source has is read: the least of its scopes' ends.
+    fn as_of(&self, source: &SourceName) -> Option<DateTime<Utc>> {
+        self.least_of_scopes(source, |scope| scope.coverage.end())
+    }
+
+    /// Returns the least instant of the scopes the source has now; `None` where one has none.
+    fn least_of_scopes(
+        &self,
+        source: &SourceName,
+        instant: impl Fn(&ScopeProgress) -> Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
+        let scopes = &self.sources.get(source)?.scopes;
+        let progress = self.checkpoint.sources.get(source)?;
+        let instants = scopes.iter().map(|key| instant(progress.scopes.get(key)?));
+        instants.min().flatten()
     }
 
     fn decide(&mut self, source: &SourceName, decision: Decision) {
@@ -584,7 +612,9 @@ impl Loader {
     /// Writes parts, changes and rejects of all sources, and the commit that makes them visible.
     fn commit(&mut self) -> Result<()> {
         self.last_commit_at = self.clock.now();
-        if !self.sources.values().any(|loading| loading.dirty) {
+        let is_first = self.head.is_none();
+        let matters = |loading: &Loading| loading.dirty && !(is_first && loading.has_nothing());
+        if !self.sources.values().any(matters) {
             return Ok(());
         }
         let (seq, now) = (self.next_seq(), self.clock.now());
@@ -663,10 +693,9 @@ impl Loader {
     ) -> Result<SourceCommit> {
         let held = self.held(name).cloned();
         let output = settings::output(&self.job);
-        let as_of = self.as_of(name);
+        let as_of = self.as_of(name).or_else(|| held.as_ref()?.as_of);
         let now = self.clock.now();
-        let partitioning =
-            held.as_ref().map_or(settings::partitioning(&self.job), |held| held.partition);
+        let partitioning = held.as_ref().map_or(self.job.load.partition, |held| held.partition);
         let Some(loading) = self.sources.get_mut(name) else {
             return Err(Error::Bug("a source that is not loaded was to be published"));
         };
@@ -699,7 +728,7 @@ impl Loader {
             mapping: loading.transform.fingerprint(loading.settings.provider_id()),
             settings: settings::fingerprint(&self.job),
             partition: partitioning,
-            format: settings::format(&self.job),
+            format: self.job.load.format,
             rows: published.rows,
             parts: published.parts,
             as_of,
@@ -707,13 +736,6 @@ impl Loader {
             why: loading.summary.why.clone(),
             was: held.map(|held| held.was).unwrap_or_default(),
         })
-    }
-
-    /// Returns up to when everything the source has is read: the least of its scopes' ends.
-    fn as_of(&self, source: &SourceName) -> Option<DateTime<Utc>> {
-        let progress = self.checkpoint.sources.get(source)?;
-        let ends = progress.scopes.values().map(|scope| scope.coverage.end());
-        ends.min().flatten()
     }
 
     fn finish_rejects(&mut self, name: &SourceName) -> Result<Option<RejectFile>> {
@@ -814,10 +836,15 @@ impl Loading {
         Ok(())
     }
 
-    fn take_staging(&mut self, partitioning: commit::Partitioning) -> Result<Staging> {
-        let by = settings::partition_by(partitioning);
-        let fresh = Staging::new(self.scratch.clone(), lead::arrow_schema(), by, self.budget)?;
+    fn take_staging(&mut self, partitioning: Partitioning) -> Result<Staging> {
+        let fresh =
+            Staging::new(self.scratch.clone(), lead::arrow_schema(), partitioning, self.budget)?;
         Ok(std::mem::replace(&mut self.staging, fresh))
+    }
+
+    /// Tells whether nothing at all was read: no reason to make a lake's first commit.
+    fn has_nothing(&self) -> bool {
+        self.staging.rows() == 0 && self.open.is_empty() && self.summary.walks == 0
     }
 
     fn note_published(&mut self, published: &load::Published) {
