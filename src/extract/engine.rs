@@ -4,7 +4,6 @@
 //! and re-reads after rows have shifted. Memory: the ids of one walk (8 bytes a row), and as many
 //! pages as there are slots.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +17,7 @@ use super::Error;
 use super::PageFacts;
 use super::Result;
 use super::Source;
+use super::book::Book;
 use super::checks;
 use crate::record::PageHeader;
 use crate::record::RawPage;
@@ -122,6 +122,7 @@ impl Reader<'_> {
         self.read_missing(walk, &mut book).await?;
         self.settle_shifts(walk, &mut book).await?;
         self.settle_repeats(walk, &mut book).await?;
+        self.settle_doubles(walk, &mut book).await?;
         Ok(book.close())
     }
 
@@ -209,7 +210,10 @@ impl Reader<'_> {
         book: &mut Book,
     ) -> Result<()> {
         if self.is_past_end(page, &error) {
-            return self.reread_first(walk, page, error, book).await;
+            return match book.total_pages {
+                Some(_) => self.reread_first(walk, page, error, book).await,
+                None => self.ask_end_again(walk, page, size, book).await,
+            };
         }
         // A provider that never answered in this run is down, not stumbling over one row.
         if !error.may_be_one_row() || !self.caller.has_answered() {
@@ -238,6 +242,24 @@ impl Reader<'_> {
             Some(pages) if pages < page => Ok(()),
             _ => Err(error),
         }
+    }
+
+    /// Without a total, a refused page is the end of the listing once it was refused twice: the page
+    /// before it was asked for in the same way.
+    async fn ask_end_again(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        book: &mut Book,
+    ) -> Result<()> {
+        book.probes += 1;
+        match self.read_page(walk, page, size, 0).await {
+            Ok((header, facts)) => book.add(&header, &facts),
+            Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
@@ -345,14 +367,19 @@ impl Reader<'_> {
         Ok(book.entries.get(&offset).is_some_and(|entry| entry.ids != before))
     }
 
-    /// A page that equals the one before it: asked once more, and then page 2 at half the size
-    /// tells whether the page number is ignored. Where it cannot be told, the walk is not proven.
+    /// A page that equals an earlier one is asked once more, and then page 2 at half the size tells
+    /// whether the page number is ignored. Where it cannot be told, the walk is not proven.
     async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        let Some(offset) = book.repeats() else { return Ok(()) };
-        book.probes += 1;
-        self.reread(walk, offset, book).await?;
-        if book.repeats().is_none() {
-            return self.read_missing(walk, book).await;
+        let Some(mut offset) = book.repeats() else { return Ok(()) };
+        loop {
+            book.probes += 1;
+            self.reread(walk, offset, book).await?;
+            match book.repeats() {
+                None => return self.read_missing(walk, book).await,
+                // That page is another one now; the next may be as well.
+                Some(next) if next > offset => offset = next,
+                Some(_) => break,
+            }
         }
         book.proven = false;
         let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
@@ -367,6 +394,23 @@ impl Reader<'_> {
             let provider = self.source.provider();
             return Err(Error::PageIgnored { provider, asked: 2, got: 1 });
         }
+        Ok(())
+    }
+
+    /// Rows on two pages under a total that stood still say that as many were on none: rows with
+    /// the same time come in no fixed order. Their pages are read again until all have been shown,
+    /// at most `reread_limit` times.
+    async fn settle_doubles(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        for _ in 0..self.options.reread_limit {
+            if !book.proven || !book.hides_rows() {
+                return Ok(());
+            }
+            for offset in book.doubled() {
+                book.rereads += 1;
+                self.reread(walk, offset, book).await?;
+            }
+        }
+        book.proven &= !book.hides_rows();
         Ok(())
     }
 
@@ -428,216 +472,4 @@ fn pieces_of(page: u32, size: u32) -> Vec<(u32, u32)> {
     };
     let first = (page - 1) * factor + 1;
     (first..first + factor).rev().map(|page| (page, size / factor)).collect()
-}
-
-/// What is held of a walk, by place in the listing.
-#[derive(Debug)]
-struct Book {
-    size: u32,
-    entries: BTreeMap<u64, Entry>,
-    holes: BTreeMap<u64, u32>,
-    first_total: Option<(chrono::DateTime<chrono::Utc>, u64)>,
-    last_total: Option<(chrono::DateTime<chrono::Utc>, u64)>,
-    total_pages: Option<u32>,
-    shown: Vec<u64>,
-    proven: bool,
-    probes: u64,
-    rereads: u64,
-    window: Option<crate::window::Window>,
-    outside: u64,
-    undated: u64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    page: u32,
-    size: u32,
-    round: u32,
-    total: Option<u64>,
-    ids: Vec<u64>,
-    rejects: u64,
-}
-
-impl Book {
-    fn new(walk: &Walk) -> Self {
-        Self {
-            size: walk.page_size,
-            entries: BTreeMap::new(),
-            holes: BTreeMap::new(),
-            first_total: None,
-            last_total: None,
-            total_pages: None,
-            shown: Vec::new(),
-            proven: true,
-            probes: 0,
-            rereads: 0,
-            window: walk.window,
-            outside: 0,
-            undated: 0,
-        }
-    }
-
-    fn add(&mut self, header: &PageHeader, facts: &PageFacts) {
-        let mut size = header.size;
-        if let Some(clamped) = clamped_size(header, facts) {
-            size = clamped;
-            self.size = clamped;
-        }
-        let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
-        self.shown.extend(&ids);
-        self.note_totals(header, size, facts);
-        self.note_dates(facts);
-        let offset = u64::from(header.page - 1) * u64::from(size);
-        let rejects = (facts.rows.len() - ids.len()) as u64;
-        let (page, round, total) = (header.page, header.round, facts.total);
-        let held = self.entries.get(&offset).filter(|held| held.size == size);
-        if held.is_none_or(|held| held.round <= round) {
-            self.entries.insert(offset, Entry { page, size, round, total, ids, rejects });
-        }
-    }
-
-    fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
-        let at = header.received_at;
-        if let Some(total) = facts.total {
-            if self.first_total.is_none_or(|(first, _)| at < first) {
-                self.first_total = Some((at, total));
-            }
-            if self.last_total.is_none_or(|(last, _)| at >= last) {
-                self.last_total = Some((at, total));
-            }
-        }
-        // Pieces of a page are counted in pages of another size.
-        if size == self.size {
-            let by_total = facts.total.map(|total| total.div_ceil(u64::from(size)));
-            let by_total = by_total.and_then(|pages| u32::try_from(pages).ok());
-            self.total_pages = facts.total_pages.or(by_total).or(self.total_pages);
-        }
-    }
-
-    fn note_dates(&mut self, facts: &PageFacts) {
-        let Some(window) = self.window else { return };
-        for row in &facts.rows {
-            match row.created_at {
-                // A request overlaps its neighbours by a second; that is not the provider's doing.
-                Some(at) => {
-                    let second = chrono::TimeDelta::seconds(1);
-                    let inside = window.start() - second <= at && at <= window.end() + second;
-                    self.outside += u64::from(!inside);
-                }
-                None => self.undated += 1,
-            }
-        }
-    }
-
-    /// Returns the pages of the whole listing of which not all rows are held or known as holes.
-    fn missing(&self) -> Vec<u32> {
-        let pages = self.total_pages.unwrap_or(1).max(1);
-        (1..=pages).filter(|page| !self.is_held(*page)).collect()
-    }
-
-    fn is_held(&self, page: u32) -> bool {
-        let size = u64::from(self.size);
-        let start = u64::from(page - 1) * size;
-        let entries = self.entries.range(start..start + size);
-        let held: u64 = entries.map(|(_, entry)| u64::from(entry.size)).sum();
-        let holes: u64 =
-            self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
-        held + holes >= size
-    }
-
-    fn last_page(&self) -> u32 {
-        self.entries
-            .values()
-            .filter(|entry| entry.size == self.size)
-            .map(|e| e.page)
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// Without a total, an empty page is the end, and so is a page that shows fewer rows than one
-    /// that was full.
-    fn page_is_last(&self, page: u32) -> bool {
-        let rows = |entry: &Entry| entry.ids.len() as u64 + entry.rejects;
-        let last =
-            self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
-        let first_is_full =
-            self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
-        last.is_some_and(|entry| {
-            rows(entry) == 0 || (first_is_full && rows(entry) < u64::from(entry.size))
-        })
-    }
-
-    /// Returns the places whose page was read under another total than the last.
-    fn stale(&self) -> Vec<u64> {
-        let Some((_, last)) = self.last_total else { return Vec::new() };
-        let other = |entry: &Entry| entry.total.is_some_and(|total| total != last);
-        self.entries.iter().filter(|(_, entry)| other(entry)).map(|(offset, _)| *offset).collect()
-    }
-
-    /// Records that the pages at `offsets` were found unchanged under the last total.
-    fn trust(&mut self, offsets: &[u64]) {
-        let last = self.last_total.map(|(_, total)| total);
-        for offset in offsets {
-            if let Some(entry) = self.entries.get_mut(offset) {
-                entry.total = last;
-            }
-        }
-    }
-
-    fn round_of(&self, page: u32) -> u32 {
-        let entries = self.entries.values().filter(|entry| entry.page == page);
-        entries.map(|entry| entry.round).max().unwrap_or(0)
-    }
-
-    /// Returns the place of the first page that shows the same rows as the one before it.
-    fn repeats(&self) -> Option<u64> {
-        let pages = self.total_pages.unwrap_or(u32::MAX);
-        let whole =
-            self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
-        let whole: Vec<_> = whole.collect();
-        let equal = whole
-            .windows(2)
-            .find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
-        equal.map(|pair| *pair[1].0)
-    }
-
-    fn distinct(&self) -> usize {
-        let mut ids: Vec<u64> = self.entries.values().flat_map(|entry| entry.ids.clone()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids.len()
-    }
-
-    fn close(mut self) -> Outcome {
-        // What lies past the end of the listing as it stands now belonged to an earlier one.
-        if let Some((_, total)) = self.last_total {
-            self.entries.retain(|offset, _| *offset < total.max(1));
-        }
-        let moved = !self.stale().is_empty();
-        self.shown.sort_unstable();
-        self.shown.dedup();
-        Outcome {
-            first_total: self.first_total.map(|(_, total)| total),
-            last_total: self.last_total.map(|(_, total)| total),
-            distinct: self.distinct() as u64,
-            rejects: self.entries.values().map(|entry| entry.rejects).sum(),
-            holes: self.holes.values().map(|rows| u64::from(*rows)).sum(),
-            proven: self.proven && !moved,
-            shown: self.shown,
-            probes: self.probes,
-            rereads: self.rereads,
-            outside: self.outside,
-            undated: self.undated,
-        }
-    }
-}
-
-/// Returns the size the provider cut its pages to, where it did: an echo below what was asked, and
-/// a number of pages that only that size explains.
-fn clamped_size(header: &PageHeader, facts: &PageFacts) -> Option<u32> {
-    let echoed = facts.size.filter(|size| *size > 0 && *size < header.size)?;
-    let (total, pages) = (facts.total?, facts.total_pages?);
-    let needed = |size: u32| total.div_ceil(u64::from(size)).max(1);
-    let pages = u64::from(pages.max(1));
-    (pages == needed(echoed) && pages != needed(header.size)).then_some(echoed)
 }
