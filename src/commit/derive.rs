@@ -168,7 +168,6 @@ fn checkpoint_copy(commit: &Commit) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::Format;
     use crate::commit::SourceCommit;
     use crate::commit::testing::lake;
     use crate::commit::testing::part;
@@ -176,6 +175,7 @@ mod tests {
     use crate::commit::testing::source;
     use crate::commit::testing::source_commit;
     use crate::commit::testing::with_csv;
+    use crate::config::Format;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
 

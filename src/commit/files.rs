@@ -140,7 +140,6 @@ impl LivingFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::Format;
     use crate::commit::SourceCommit;
     use crate::commit::testing::lake;
     use crate::commit::testing::part;
@@ -149,6 +148,7 @@ mod tests {
     use crate::commit::testing::source_commit;
     use crate::commit::testing::with_csv;
     use crate::commit::write;
+    use crate::config::Format;
 
     fn lake_of(count: u64) -> (tempfile::TempDir, Store) {
         let (folder, store) = lake();

@@ -28,6 +28,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::checkpoint::Checkpoint;
+use crate::config::Format;
+use crate::config::Partitioning;
 use crate::ids::ProviderId;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -122,7 +124,7 @@ pub struct SourceCommit {
     pub rows: u64,
     /// Its living parts.
     pub parts: Vec<PartFile>,
-    /// When the stalest of what its job asks for was read; `None` where some never was.
+    /// Up to when all that its job asks for is in it; `None` where some was never read.
     pub as_of: Option<DateTime<Utc>>,
     /// How far its reading got.
     pub state: SourceState,
@@ -130,42 +132,6 @@ pub struct SourceCommit {
     pub why: Option<String>,
     /// Its earlier names, under which its archive may still lie.
     pub was: Vec<SourceName>,
-}
-
-/// How the parts of a source are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Partitioning {
-    /// By year of `created_at`.
-    Year,
-    /// By month of `created_at`.
-    Month,
-    /// Not at all.
-    None,
-}
-
-/// The forms in which readers see the rows of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// Parquet, in `leads`.
-    Parquet,
-    /// CSV, in `leads_csv`; the state is Parquet all the same.
-    Csv,
-    /// Both, side by side.
-    Both,
-}
-
-impl Format {
-    /// Tells whether readers see Parquet.
-    pub fn shows_parquet(self) -> bool {
-        matches!(self, Self::Parquet | Self::Both)
-    }
-
-    /// Tells whether readers see CSV.
-    pub fn shows_csv(self) -> bool {
-        matches!(self, Self::Csv | Self::Both)
-    }
 }
 
 /// How far the reading of a source got.

@@ -8,10 +8,10 @@ use chrono::Utc;
 
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
-use crate::commit::Format;
-use crate::commit::Partitioning;
 use crate::commit::SourceCommit;
 use crate::commit::SourceState;
+use crate::config::Format;
+use crate::config::Partitioning;
 use crate::ids::ProviderId;
 use crate::ids::RunId;
 use crate::ids::Seq;

@@ -19,7 +19,7 @@ use super::settings::Format;
 use super::settings::MarkFilter;
 use super::settings::Nested;
 use super::settings::OnDelete;
-use super::settings::Partition;
+use super::settings::Partitioning;
 use super::settings::Tree;
 use super::settings::WhatConvertsPlan;
 use super::settings::WhautomatePlan;
@@ -315,7 +315,7 @@ pub struct LoadFile {
     /// for Parquet and none for CSV.
     pub compression: Option<CompressionFile>,
     /// How parts are cut by the creation of their leads.
-    pub partition: Partition,
+    pub partition: Partitioning,
     /// How lists and maps are written.
     pub nested: Nested,
     /// Whether a bucket gets snapshot folders.

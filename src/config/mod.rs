@@ -45,7 +45,7 @@ pub use settings::MarkFilter;
 pub use settings::Nested;
 pub use settings::OnDelete;
 pub use settings::ParquetCompression;
-pub use settings::Partition;
+pub use settings::Partitioning;
 pub use settings::PrivacySettings;
 pub use settings::ProfileSettings;
 pub use settings::ProviderSettings;

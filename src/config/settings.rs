@@ -290,7 +290,7 @@ pub struct LoadSettings {
     /// How CSV is compressed, where it is written.
     pub csv_compression: CsvCompression,
     /// How parts are cut by the creation of their leads.
-    pub partition: Partition,
+    pub partition: Partitioning,
     /// How lists and maps are written.
     pub nested: Nested,
     /// Whether a bucket gets snapshot folders.
@@ -467,7 +467,7 @@ words! {
 
 words! {
     /// How parts are cut by the creation of their leads.
-    Partition {
+    Partitioning {
         /// One for each year.
         Year = "year",
         /// One for each month.
@@ -504,6 +504,18 @@ words! {
         Remove = "remove",
         /// They stay, with `_deleted_at`.
         Keep = "keep",
+    }
+}
+
+impl Format {
+    /// Tells whether readers see Parquet.
+    pub fn shows_parquet(self) -> bool {
+        matches!(self, Self::Parquet | Self::Both)
+    }
+
+    /// Tells whether readers see CSV.
+    pub fn shows_csv(self) -> bool {
+        matches!(self, Self::Csv | Self::Both)
     }
 }
 

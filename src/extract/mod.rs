@@ -5,6 +5,7 @@
 //! shifted rows, pages that never come right) and the checks of each page. Nothing here knows what
 //! a lead is beyond its id and its creation time.
 
+mod book;
 mod caller;
 mod checks;
 mod engine;

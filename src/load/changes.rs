@@ -11,12 +11,12 @@ use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 
-use super::Compression;
 use super::Result;
 use super::column;
 use super::part::ParquetFile;
 use super::part::ParquetForm;
 use super::rows;
+use crate::config::ParquetCompression;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::schema::ChangeFile;
@@ -98,7 +98,7 @@ impl ChangeWriter {
         run: &RunId,
         seq: Seq,
         schema: &SchemaRef,
-        compression: Compression,
+        compression: ParquetCompression,
     ) -> Result<Self> {
         let schema = change_schema(schema);
         let form = ParquetForm {

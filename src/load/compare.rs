@@ -26,7 +26,6 @@ use parquet::bloom_filter::Sbbf;
 
 use super::Counts;
 use super::Mode;
-use super::OnDelete;
 use super::Publish;
 use super::Result;
 use super::column;
@@ -41,11 +40,12 @@ use super::runs::Run;
 use super::runs::RunWriter;
 use super::staging::Incoming;
 use super::staging::smallest;
+use crate::config::OnDelete;
 use crate::schema::PartFile;
 
 /// What is to be done, by partition.
 pub(super) struct Comparison {
-    pub(super) partitions: BTreeMap<String, Partition>,
+    pub(super) partitions: BTreeMap<String, Partitioning>,
     /// Of the keys given as gone, those that were not staged.
     pub(super) gone: BTreeSet<String>,
     /// Only `unchanged`, `older` and `dropped`: the rest is counted as it is written.
@@ -56,7 +56,7 @@ pub(super) struct Comparison {
 ///
 /// Keys fall into *slots*: slot `i` is what lies above part `i - 1` up to the last key of part `i`;
 /// behind the last part lies one more, unless that part has room.
-pub(super) struct Partition {
+pub(super) struct Partitioning {
     pub(super) parts: Vec<PartFile>,
     /// By slot: whether its rows change.
     pub(super) is_dirty: Vec<bool>,
@@ -67,7 +67,7 @@ pub(super) struct Partition {
     tail: usize,
 }
 
-impl Partition {
+impl Partitioning {
     fn new(parts: Vec<PartFile>, part_rows: u64, rewrite: bool) -> Self {
         let count = parts.len();
         let has_room = parts.last().is_some_and(|part| part.rows < part_rows);
@@ -133,11 +133,11 @@ impl Comparison {
     pub(super) fn make(incoming: &Incoming, publish: &Publish<'_>) -> Result<Self> {
         let mut partitions = BTreeMap::new();
         for (name, parts) in by_partition(publish.parts)? {
-            let partition = Partition::new(parts, publish.limits.part_rows, publish.rewrite);
+            let partition = Partitioning::new(parts, publish.limits.part_rows, publish.rewrite);
             partitions.insert(name, partition);
         }
         for name in incoming.partitions.keys() {
-            let empty = || Partition::new(Vec::new(), publish.limits.part_rows, false);
+            let empty = || Partitioning::new(Vec::new(), publish.limits.part_rows, false);
             partitions.entry(name.clone()).or_insert_with(empty);
         }
         let gone = still_gone(incoming, publish.gone)?;
@@ -244,7 +244,7 @@ impl Stage<'_> {
     fn meet(
         self,
         name: &str,
-        partition: &mut Partition,
+        partition: &mut Partitioning,
         gone: &BTreeSet<String>,
         counts: &mut Counts,
     ) -> Result<()> {
@@ -305,7 +305,12 @@ impl Stage<'_> {
     }
 
     /// Looks in a partition for the strangers of all others.
-    fn seek(self, name: &str, partition: &mut Partition, strangers: &Run) -> Result<Option<Run>> {
+    fn seek(
+        self,
+        name: &str,
+        partition: &mut Partitioning,
+        strangers: &Run,
+    ) -> Result<Option<Run>> {
         let mut strangers = strangers.cursor(None)?;
         let at = Run::beside(self.incoming.folder.path(), &format!("departures-{name}"));
         let mut departures = Travellers::new(&self.incoming.schema, &column::LINEAGE, at);
@@ -341,7 +346,7 @@ fn destination(strangers: &Cursor) -> Option<&str> {
     Some(batch.column_by_name(TO)?.as_string_opt::<i32>()?.value(row))
 }
 
-fn lose(partition: &mut Partition, slot: usize, held: &Cursor, on_delete: OnDelete) {
+fn lose(partition: &mut Partitioning, slot: usize, held: &Cursor, on_delete: OnDelete) {
     let is_deleted = held.version().is_some_and(|version| version.is_deleted);
     match on_delete {
         OnDelete::Remove => partition.touch(slot, -1),

@@ -7,15 +7,15 @@ use chrono::DateTime;
 use chrono::TimeDelta;
 
 use super::ChangeWriter;
-use super::Compression;
 use super::Limits;
 use super::Mode;
 use super::Output;
-use super::PartitionBy;
 use super::Publish;
 use super::Published;
 use super::Staging;
 use super::publish;
+use crate::config::ParquetCompression;
+use crate::config::Partitioning;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::record::Recency;
@@ -82,7 +82,7 @@ fn load(
     numbers: impl Iterator<Item = u64>,
 ) -> Published {
     let scratch = store.path("state/scratch");
-    let mut staging = Staging::new(scratch, arrow_schema(), PartitionBy::Year, 24 << 20).unwrap();
+    let mut staging = Staging::new(scratch, arrow_schema(), Partitioning::Year, 24 << 20).unwrap();
     let mut builder = LeadBatchBuilder::with_capacity(1000);
     let flush = |builder: &mut LeadBatchBuilder, staging: &mut Staging| {
         let recency = Recency { received_us: version as i64, walk_us: 0, place: 0 };
@@ -101,7 +101,7 @@ fn load(
     let run = RunId::new(DateTime::UNIX_EPOCH);
     let (seq, schema) = (Seq(version), arrow_schema());
     let mut changes =
-        ChangeWriter::create(store, &run, seq, &schema, Compression::default()).unwrap();
+        ChangeWriter::create(store, &run, seq, &schema, ParquetCompression::Zstd).unwrap();
     let published = publish(
         staging,
         &Publish {

@@ -19,7 +19,6 @@ use arrow::datatypes::SchemaRef;
 use super::ChangeWriter;
 use super::Counts;
 use super::Mode;
-use super::OnDelete;
 use super::Publish;
 use super::Published;
 use super::Reason;
@@ -29,7 +28,7 @@ use super::changes::mark;
 use super::column;
 use super::compare::Arrivals;
 use super::compare::Comparison;
-use super::compare::Partition;
+use super::compare::Partitioning;
 use super::compare::Verdict;
 use super::compare::judge;
 use super::cursor::Cursor;
@@ -41,6 +40,7 @@ use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
 use super::staging::Incoming;
+use crate::config::OnDelete;
 use crate::schema::PartFile;
 
 /// Writes what a [`Comparison`] found to be done.
@@ -105,7 +105,7 @@ impl<'a> Merger<'a> {
     fn merge_partition(
         &mut self,
         name: &str,
-        partition: &Partition,
+        partition: &Partitioning,
         comparison: &Comparison,
     ) -> Result<()> {
         let mut streams = Streams {
@@ -138,7 +138,7 @@ impl<'a> Merger<'a> {
     fn merge_slots(
         &mut self,
         name: &str,
-        partition: &Partition,
+        partition: &Partitioning,
         slots: Range<usize>,
         streams: &mut Streams,
         comparison: &Comparison,

@@ -15,6 +15,12 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
+use crate::config::CsvCompression;
+use crate::config::Format;
+use crate::config::Nested;
+use crate::config::OnDelete;
+use crate::config::ParquetCompression;
+
 mod changes;
 mod compare;
 mod cursor;
@@ -47,7 +53,6 @@ pub use publish::Mode;
 pub use publish::Publish;
 pub use publish::Published;
 pub use publish::publish;
-pub use staging::PartitionBy;
 pub use staging::Staging;
 
 /// An error from staging, merging or writing leads.
@@ -134,17 +139,17 @@ impl Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What is written, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Output {
-    /// Which files the job wants.
+    /// Which files the job wants. State is Parquet in every case; CSV is a rendering of it.
     pub format: Format,
     /// How pages of Parquet files are compressed.
-    pub compression: Compression,
+    pub compression: ParquetCompression,
     /// How CSV files are compressed.
     pub csv_compression: CsvCompression,
     /// Whether CSV cells that a spreadsheet would run as formulas are left as they are.
     pub raw_csv: bool,
-    /// How lists and maps are written.
+    /// How lists and maps are written; only JSON text for now.
     pub nested: Nested,
     /// What becomes of leads that are gone.
     pub on_delete: OnDelete,
@@ -153,74 +158,30 @@ pub struct Output {
 impl Output {
     /// Tells whether parts are rendered as CSV too.
     pub fn wants_csv(&self) -> bool {
-        self.format != Format::Parquet
+        self.format.shows_csv()
     }
 }
 
-/// Which files a job wants. State is Parquet in every case; CSV is a rendering of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// Parquet alone.
-    #[default]
-    Parquet,
-    /// CSV for the reader.
-    Csv,
-    /// Both for the reader.
-    Both,
-}
-
-/// How pages of Parquet files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// Zstandard, level 1.
-    #[default]
-    Zstd,
-    /// Snappy: larger, for old readers.
-    Snappy,
-    /// Not at all.
-    None,
-}
-
-/// How CSV files are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CsvCompression {
-    /// Not at all.
-    #[default]
-    None,
-    /// Gzip, `.csv.gz`.
-    Gzip,
-    /// Zstandard, `.csv.zst`.
-    Zstd,
-}
-
-impl CsvCompression {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::None => ".csv",
-            Self::Gzip => ".csv.gz",
-            Self::Zstd => ".csv.zst",
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            format: Format::Parquet,
+            compression: ParquetCompression::Zstd,
+            csv_compression: CsvCompression::None,
+            raw_csv: false,
+            nested: Nested::Json,
+            on_delete: OnDelete::Remove,
         }
     }
 }
 
-/// How lists and maps are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Nested {
-    /// As JSON text.
-    #[default]
-    Json,
-    /// As Parquet lists and maps; refused for now.
-    Native,
-}
-
-/// What becomes of leads that are gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnDelete {
-    /// Their rows go.
-    #[default]
-    Remove,
-    /// Their rows stay, with `_deleted_at`.
-    Keep,
+/// Returns how the name of a CSV file ends.
+fn csv_suffix(compression: CsvCompression) -> &'static str {
+    match compression {
+        CsvCompression::None => ".csv",
+        CsvCompression::Gzip => ".csv.gz",
+        CsvCompression::Zstd => ".csv.zst",
+    }
 }
 
 /// Names of columns this module reads or writes by name; all others pass through.

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::Counts;
 use super::Mode;
-use super::OnDelete;
 use super::testing::Lake;
 use super::testing::TestLead;
+use crate::config::OnDelete;
 use crate::schema::PartFile;
 
 type Rows = BTreeMap<String, TestLead>;

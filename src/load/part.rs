@@ -19,16 +19,17 @@ use parquet::file::properties::EnabledStatistics;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::Compression;
 use super::Error;
 use super::Limits;
 use super::Output;
 use super::Result;
 use super::column;
+use super::csv_suffix;
 use super::cursor::Batches;
 use super::cursor::Cursor;
 use super::render::CsvWriter;
 use super::rows;
+use crate::config::ParquetCompression;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
@@ -83,7 +84,7 @@ impl ParquetFile {
 /// How a Parquet file is laid out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ParquetForm {
-    pub(super) compression: Compression,
+    pub(super) compression: ParquetCompression,
     pub(super) row_group_rows: usize,
     pub(super) row_group_bytes: usize,
     /// Rows come sorted by `lead_id` and are looked up by it.
@@ -95,9 +96,9 @@ fn properties(
     form: ParquetForm,
 ) -> std::result::Result<WriterProperties, parquet::errors::ParquetError> {
     let codec = match form.compression {
-        Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(1)?),
-        Compression::Snappy => Codec::SNAPPY,
-        Compression::None => Codec::UNCOMPRESSED,
+        ParquetCompression::Zstd => Codec::ZSTD(ZstdLevel::try_new(1)?),
+        ParquetCompression::Snappy => Codec::SNAPPY,
+        ParquetCompression::None => Codec::UNCOMPRESSED,
     };
     // Small pages: a reader holds one page of every column, and there are a hundred columns.
     let mut properties = WriterProperties::builder()
@@ -166,7 +167,7 @@ impl PartFactory<'_> {
     }
 
     fn begin_csv(&self, stem: &str) -> Result<CsvWriter> {
-        let path = format!("csv/{stem}{}", self.output.csv_compression.suffix());
+        let path = format!("csv/{stem}{}", csv_suffix(self.output.csv_compression));
         CsvWriter::create(self.store, path, &self.schema, self.output)
     }
 
@@ -204,7 +205,7 @@ impl PartFactory<'_> {
             part.csv = None;
             return Ok(part);
         }
-        let suffix = self.output.csv_compression.suffix();
+        let suffix = csv_suffix(self.output.csv_compression);
         if part.csv.as_ref().is_some_and(|csv| csv.path.ends_with(suffix)) {
             return Ok(part);
         }

@@ -8,12 +8,12 @@ use chrono::Utc;
 
 use super::ChangeWriter;
 use super::Error;
-use super::Nested;
 use super::Output;
 use super::Result;
 use super::Staging;
 use super::compare::Comparison;
 use super::merge::Merger;
+use crate::config::Nested;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
@@ -156,17 +156,17 @@ pub(super) fn by_partition(parts: &[PartFile]) -> Result<BTreeMap<String, Vec<Pa
 mod tests {
     use std::io::Read;
 
-    use super::super::Compression;
-    use super::super::CsvCompression;
-    use super::super::Format;
     use super::super::LeadKey;
-    use super::super::OnDelete;
-    use super::super::PartitionBy;
     use super::super::lead_keys;
     use super::super::testing::Lake;
     use super::super::testing::TestLead;
     use super::super::testing::schema;
     use super::*;
+    use crate::config::CsvCompression;
+    use crate::config::Format;
+    use crate::config::OnDelete;
+    use crate::config::ParquetCompression;
+    use crate::config::Partitioning;
 
     fn lead(id: u32, name: &str, received_us: i64) -> TestLead {
         TestLead::new(id, 2024, name, received_us)
@@ -407,7 +407,7 @@ mod tests {
         use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
         let mut lake = Lake::new();
-        lake.output.compression = Compression::Zstd;
+        lake.output.compression = ParquetCompression::Zstd;
         lake.publish(&[lead(1, "Ann", 1), lead(2, "Bea", 1), lead(3, "Cy", 1)]);
         let path = &lake.parts[0].file.path;
         assert!(path.starts_with("parts/part_source=acme/part_created=2024/000000001-"), "{path}");
@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn months_and_leads_without_a_date_have_partitions_of_their_own() {
         let mut lake = Lake::new();
-        lake.partition_by = PartitionBy::Month;
+        lake.partition_by = Partitioning::Month;
         let undated = TestLead { year: None, ..lead(2, "Bea", 1) };
         lake.publish(&[lead(1, "Ann", 1), undated]);
         let partitions: Vec<&str> = lake.parts.iter().map(|part| part.partition.as_str()).collect();

@@ -14,11 +14,11 @@ use arrow::array::TimestampMicrosecondArray;
 use arrow::datatypes::SchemaRef;
 use flate2::write::GzEncoder;
 
-use super::CsvCompression;
 use super::Error;
 use super::Output;
 use super::Result;
 use super::column;
+use crate::config::CsvCompression;
 use crate::schema::StoredFile;
 use crate::schema::lead::Micros;
 use crate::schema::lead::Money;

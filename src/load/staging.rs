@@ -29,30 +29,19 @@ use super::cursor::Gather;
 use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
+use crate::config::Partitioning;
 use crate::record::Recency;
 
-/// How a source's rows are spread over partitions; fixed at its first write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PartitionBy {
-    /// By year of `created_at`: `2026`.
-    #[default]
-    Year,
-    /// By month of `created_at`: `2026-11`.
-    Month,
-    /// All in one: `all`.
-    None,
-}
-
-impl PartitionBy {
-    /// Returns the value of `part_created` for a lead created at `created_us`, in microseconds
-    /// since 1970: `unknown` without a date, or with one that no calendar has.
-    pub fn partition(self, created_us: Option<i64>) -> String {
-        let created = created_us.and_then(DateTime::from_timestamp_micros);
-        match (self, created.filter(|created| (1..=9999).contains(&created.year()))) {
-            (Self::None, _) => "all".to_owned(),
-            (_, None) => "unknown".to_owned(),
-            (Self::Year, Some(created)) => format!("{:04}", created.year()),
-            (Self::Month, Some(created)) => format!("{:04}-{:02}", created.year(), created.month()),
+/// Returns the value of `part_created` for a lead created at `created_us`, in microseconds since
+/// 1970: `2026`, `2026-11` or `all`; `unknown` without a date, or with one that no calendar has.
+pub(super) fn partition_of(partition_by: Partitioning, created_us: Option<i64>) -> String {
+    let created = created_us.and_then(DateTime::from_timestamp_micros);
+    match (partition_by, created.filter(|created| (1..=9999).contains(&created.year()))) {
+        (Partitioning::None, _) => "all".to_owned(),
+        (_, None) => "unknown".to_owned(),
+        (Partitioning::Year, Some(created)) => format!("{:04}", created.year()),
+        (Partitioning::Month, Some(created)) => {
+            format!("{:04}-{:02}", created.year(), created.month())
         }
     }
 }
@@ -74,7 +63,7 @@ pub struct Staging {
     folder: TempDir,
     schema: SchemaRef,
     run_schema: SchemaRef,
-    partition_by: PartitionBy,
+    partition_by: Partitioning,
     budget_bytes: usize,
     batches: Vec<RecordBatch>,
     bytes: usize,
@@ -88,7 +77,7 @@ impl Staging {
     pub fn new(
         scratch: PathBuf,
         schema: SchemaRef,
-        partition_by: PartitionBy,
+        partition_by: Partitioning,
         budget_bytes: usize,
     ) -> Result<Self> {
         std::fs::create_dir_all(&scratch)
@@ -330,7 +319,7 @@ pub(super) fn smallest(cursors: &[Cursor], ties: &mut Vec<usize>) {
 struct Distributor {
     folder: PathBuf,
     schema: SchemaRef,
-    partition_by: PartitionBy,
+    partition_by: Partitioning,
     partitions: BTreeMap<String, Pending>,
     bytes: usize,
 }
@@ -348,7 +337,7 @@ impl Distributor {
         let mut rows_of: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for row in 0..batch.num_rows() {
             let created_us = created.is_valid(row).then(|| created.value(row));
-            let partition = self.partition_by.partition(created_us);
+            let partition = partition_of(self.partition_by, created_us);
             rows_of.entry(partition).or_default().push(u32::try_from(row).unwrap_or(u32::MAX));
         }
         let whole = rows_of.len() == 1;

@@ -25,11 +25,9 @@ use chrono::Utc;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::ChangeWriter;
-use super::Compression;
 use super::Limits;
 use super::Mode;
 use super::Output;
-use super::PartitionBy;
 use super::Publish;
 use super::Published;
 use super::Result;
@@ -38,6 +36,8 @@ use super::cursor::Batches;
 use super::part::held_batches;
 use super::publish;
 use super::rows;
+use crate::config::ParquetCompression;
+use crate::config::Partitioning;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
@@ -190,7 +190,7 @@ pub(super) struct Lake {
     pub(super) rewrite: bool,
     pub(super) schema: SchemaRef,
     pub(super) budget_bytes: usize,
-    pub(super) partition_by: PartitionBy,
+    pub(super) partition_by: Partitioning,
 }
 
 impl Lake {
@@ -202,13 +202,13 @@ impl Lake {
             store,
             parts: Vec::new(),
             seq: Seq(0),
-            output: Output { compression: Compression::Snappy, ..Output::default() },
+            output: Output { compression: ParquetCompression::Snappy, ..Output::default() },
             limits: Limits { part_rows: 4, row_group_rows: 2, row_group_bytes: 1 << 20 },
             mode: Mode::Merge,
             rewrite: false,
             schema: schema(),
             budget_bytes: 0,
-            partition_by: PartitionBy::Year,
+            partition_by: Partitioning::Year,
         }
     }
 
@@ -245,8 +245,13 @@ impl Lake {
         }
         let run = RunId::new(DateTime::UNIX_EPOCH);
         let source: SourceName = "acme".parse().unwrap();
-        let mut changes =
-            ChangeWriter::create(&self.store, &run, self.seq, &self.schema, Compression::None)?;
+        let mut changes = ChangeWriter::create(
+            &self.store,
+            &run,
+            self.seq,
+            &self.schema,
+            ParquetCompression::None,
+        )?;
         let made = publish(
             staging,
             &Publish {

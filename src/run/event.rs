@@ -1,7 +1,5 @@
 //! Facts of a run, told while they happen.
 
-use chrono::DateTime;
-use chrono::Utc;
 use serde::Serialize;
 
 use crate::ids::Seq;
@@ -72,13 +70,6 @@ pub enum Event {
         total: Option<u64>,
         /// Whether they agree.
         reconciled: bool,
-    },
-    /// The run waits for permits.
-    Waiting {
-        /// The source.
-        source: SourceName,
-        /// Until when.
-        until: DateTime<Utc>,
     },
     /// A commit is written.
     Committed {

@@ -270,6 +270,12 @@ impl Run {
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
         let job = only(job, &options.sources)?;
+        for source in &job.sources {
+            let provider = source.provider_id();
+            if transform::mapping(provider, settings::stream(provider)).is_none() {
+                return Err(Error::NotYet(provider));
+            }
+        }
         let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
         let mut run = Self { job: Arc::new(job), lake, options, clock, observer };
         run.refuse_conflicts()?;
@@ -312,18 +318,18 @@ impl Run {
         let loader = self.loader()?;
         let shared = self.shared(messages.clone());
         let backfill = range.map(|range| self.backfill(&range)).transpose()?;
-        if let Some((key, backfill)) = &backfill {
-            let message = Message::Backfill { key: key.clone(), backfill: backfill.clone() };
-            messages.send(message).await.map_err(|_| Error::LoaderStopped)?;
-        }
         let task = backfill.as_ref().map_or(Task::Sync, |(_, backfill)| task_of(backfill));
         let (tasks, refused) = self.tasks(&quotas, &shared, &loader, &task);
-        for (source, summary) in refused {
-            let done = Message::Done(source, Box::new(summary));
-            messages.send(done).await.map_err(|_| Error::LoaderStopped)?;
-        }
-        let loading = tokio::task::spawn_blocking(move || loader.run(queue));
         drop(shared);
+        let loading = tokio::task::spawn_blocking(move || loader.run(queue));
+        // Where the loader has ended, its own error below says why.
+        if let Some((key, backfill)) = &backfill {
+            let message = Message::Backfill { key: key.clone(), backfill: backfill.clone() };
+            let _ = messages.send(message).await;
+        }
+        for (source, summary) in refused {
+            let _ = messages.send(Message::Done(source, Box::new(summary))).await;
+        }
         let deadline = self.watch_deadline();
         let ended = futures::future::join_all(tasks.into_iter().map(SourceTask::run)).await;
         deadline.abort();

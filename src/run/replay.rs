@@ -187,7 +187,7 @@ impl Replaying {
             job: self.job.name.clone(),
             mapping: settings::transform(settings, &self.key).fingerprint(settings.provider_id()),
             settings: settings::fingerprint(&self.job),
-            format: settings::format(&self.job),
+            format: self.job.load.format,
             rows: published.rows,
             parts: published.parts,
             ..held.clone()
@@ -203,8 +203,8 @@ impl Replaying {
         summary: &mut SourceSummary,
     ) -> Result<Staging> {
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
-        let by = settings::partition_by(held.partition);
-        let mut staging = Staging::new(scratch, lead::arrow_schema(), by, super::STAGING_BYTES)?;
+        let mut staging =
+            Staging::new(scratch, lead::arrow_schema(), held.partition, super::STAGING_BYTES)?;
         let provider = source.provider_id();
         let mapping = transform::mapping(provider, settings::stream(provider));
         let mapping = mapping.ok_or(Error::NotYet(provider))?;

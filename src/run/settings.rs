@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
-use crate::commit;
 use crate::commit::Key;
 use crate::config;
 use crate::config::Job;
@@ -51,64 +50,29 @@ pub(super) fn transform(source: &SourceSettings, key: &Key) -> transform::Settin
 /// Returns what the loader writes, and how.
 pub(super) fn output(job: &Job) -> load::Output {
     load::Output {
-        format: match job.load.format {
-            config::Format::Parquet => load::Format::Parquet,
-            config::Format::Csv => load::Format::Csv,
-            config::Format::Both => load::Format::Both,
-        },
-        compression: match job.load.parquet_compression {
-            config::ParquetCompression::Zstd => load::Compression::Zstd,
-            config::ParquetCompression::Snappy => load::Compression::Snappy,
-            config::ParquetCompression::None => load::Compression::None,
-        },
-        csv_compression: match job.load.csv_compression {
-            config::CsvCompression::None => load::CsvCompression::None,
-            config::CsvCompression::Gzip => load::CsvCompression::Gzip,
-            config::CsvCompression::Zstd => load::CsvCompression::Zstd,
-        },
+        format: job.load.format,
+        compression: job.load.parquet_compression,
+        csv_compression: job.load.csv_compression,
         raw_csv: !job.csv.formula_guard,
-        nested: match job.load.nested {
-            config::Nested::Json => load::Nested::Json,
-            config::Nested::Native => load::Nested::Native,
-        },
-        on_delete: match job.load.on_delete {
-            config::OnDelete::Remove => load::OnDelete::Remove,
-            config::OnDelete::Keep => load::OnDelete::Keep,
-        },
-    }
-}
-
-/// Returns the forms in which readers see a source.
-pub(super) fn format(job: &Job) -> commit::Format {
-    match job.load.format {
-        config::Format::Parquet => commit::Format::Parquet,
-        config::Format::Csv => commit::Format::Csv,
-        config::Format::Both => commit::Format::Both,
-    }
-}
-
-/// Returns how a new source's parts are cut.
-pub(super) fn partitioning(job: &Job) -> commit::Partitioning {
-    match job.load.partition {
-        config::Partition::Year => commit::Partitioning::Year,
-        config::Partition::Month => commit::Partitioning::Month,
-        config::Partition::None => commit::Partitioning::None,
-    }
-}
-
-/// Returns the same for the loader.
-pub(super) fn partition_by(partitioning: commit::Partitioning) -> load::PartitionBy {
-    match partitioning {
-        commit::Partitioning::Year => load::PartitionBy::Year,
-        commit::Partitioning::Month => load::PartitionBy::Month,
-        commit::Partitioning::None => load::PartitionBy::None,
+        nested: job.load.nested,
+        on_delete: job.load.on_delete,
     }
 }
 
 /// Returns 32 hex digits that differ whenever a job would write a source's files in another way.
 pub(super) fn fingerprint(job: &Job) -> String {
-    let covered = format!("{:?} {:?} {:?}", job.load, job.csv, job.privacy.key.is_some());
-    blake3::hash(covered.as_bytes()).to_hex()[..32].to_owned()
+    let load = &job.load;
+    let covered = [
+        load.format.as_str(),
+        load.parquet_compression.as_str(),
+        load.csv_compression.as_str(),
+        load.partition.as_str(),
+        load.nested.as_str(),
+        load.on_delete.as_str(),
+        if job.csv.formula_guard { "guarded" } else { "raw" },
+        if job.privacy.key.is_some() { "given key" } else { "own key" },
+    ];
+    blake3::hash(covered.join(" ").as_bytes()).to_hex()[..32].to_owned()
 }
 
 /// Returns how a source's server is talked to.

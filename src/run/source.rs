@@ -4,6 +4,7 @@
 //! the quota's concurrency and the slots for pages bound them all together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
@@ -187,6 +188,8 @@ impl SourceTask {
             |key: &&crate::record::ScopeKey| scopes.iter().any(|scope| scope.key() == **key);
         let retired = self.progress.scopes.keys().filter(|key| !listed(key));
         summary.retired = retired.map(|key| key.0.clone()).collect();
+        let current = scopes.iter().map(Scope::key).collect();
+        self.tell(Message::Planned(self.settings.name.clone(), current)).await?;
         self.shared.observer.observe(&Event::Planned {
             source: self.settings.name.clone(),
             walks: plan.walks.len(),
@@ -219,40 +222,46 @@ impl SourceTask {
             return self.go_on(open).await;
         }
         let Some(window) = planned.window else { return Ok(()) };
-        let error = match self.begin(&planned.scope, window, &planned).await {
-            Err(Error::Extract(error @ extract::Error::Refused { .. })) => error,
-            other => return other,
+        let Some(error) = self.begin(&planned.scope, window, &planned).await? else {
+            return Ok(());
         };
         // The vendor documents 400 days, but not what it says beyond them, nor how it counts.
         let Some(shorter) = a_day_shorter(&window) else { return Err(error.into()) };
         let mut pieces = window.split_from_end(shorter).into_iter();
         if let Some(newest) = pieces.next()
-            && self.begin(&planned.scope, newest, &planned).await.is_err()
+            && self.begin(&planned.scope, newest, &planned).await?.is_some()
         {
             return Err(error.into());
         }
         let days = u32::try_from((shorter + TimeDelta::seconds(2)).num_days()).unwrap_or(1);
         self.tell(Message::WindowDays(planned.scope.clone(), days)).await?;
         for piece in pieces {
-            self.begin(&planned.scope, piece, &planned).await?;
+            if let Some(refused) = self.begin(&planned.scope, piece, &planned).await? {
+                return Err(refused.into());
+            }
         }
         Ok(())
     }
 
-    /// Opens a new walk and reads it.
-    async fn begin(&self, scope: &Scope, window: Window, planned: &PlannedWalk) -> Result<()> {
+    /// Opens a new walk and reads it. Returns the refusal where the provider refused its very first
+    /// page: nothing is held of it then, and it is dropped.
+    async fn begin(
+        &self,
+        scope: &Scope,
+        window: Window,
+        planned: &PlannedWalk,
+    ) -> Result<Option<extract::Error>> {
         let reason = planned.reason;
         let walk = self.open(scope, Some(window), planned.page_size, reason).await?;
         self.observe_opened(&walk, reason, 0);
-        match self.read_walk(&walk, Vec::new(), 0).await {
-            Ok(outcome) => self.close(&walk, outcome, false).await,
-            Err(error) => {
-                if matches!(error, Error::Extract(extract::Error::Refused { .. })) {
-                    let dropped = Message::Dropped(scope.source.clone(), walk.id.clone());
-                    self.tell(dropped).await?;
-                }
-                Err(error)
+        let (outcome, held) = self.read_walk(&walk, Vec::new(), 0).await;
+        match outcome {
+            Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),
+            Err(error @ extract::Error::Refused { .. }) if held == 0 => {
+                self.tell(Message::Dropped(scope.source.clone(), walk.id.clone())).await?;
+                Ok(Some(error))
             }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -288,8 +297,8 @@ impl SourceTask {
         self.observe_opened(&walk, Reason::Resume, held.pages.len());
         self.shared.archive.open(&walk, held.segments).await?;
         let archived = held.pages.len() as u64;
-        let outcome = self.read_walk(&walk, held.pages, archived).await?;
-        self.close(&walk, outcome, true).await
+        let (outcome, _) = self.read_walk(&walk, held.pages, archived).await;
+        self.close(&walk, outcome?, true).await
     }
 
     fn observe_opened(&self, walk: &Walk, reason: Reason, held: usize) {
@@ -302,13 +311,14 @@ impl SourceTask {
         });
     }
 
+    /// Reads what is missing of a walk; also returns how many pages came to be held.
     async fn read_walk(
         &self,
         walk: &Arc<Walk>,
         held: Vec<(PageHeader, extract::PageFacts)>,
         archived: u64,
-    ) -> Result<Outcome> {
-        let sink = Sink { shared: &self.shared, walk, archived };
+    ) -> (extract::Result<Outcome>, u64) {
+        let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
         let reader = Reader {
             source: &*self.client.source,
             caller: &self.client.caller,
@@ -319,7 +329,8 @@ impl SourceTask {
                 reread_limit: self.shared.job.run.reread_limit,
             },
         };
-        Ok(reader.read_walk(walk, held).await?)
+        let outcome = reader.read_walk(walk, held).await;
+        (outcome, sink.held.load(Ordering::Relaxed))
     }
 
     async fn close(&self, walk: &Arc<Walk>, outcome: Outcome, resumed: bool) -> Result<()> {
@@ -406,7 +417,7 @@ impl SourceTask {
             received_at: answer.received_at,
         };
         let archived = u64::from(page - 1);
-        let sink = Sink { shared: &self.shared, walk, archived };
+        let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
         Ok(sink.keep(RawPage { header, body: answer.body }, None, Some(archived)).await?)
     }
 
@@ -453,6 +464,8 @@ struct Sink<'a> {
     walk: &'a Arc<Walk>,
     /// Pages of the walk held before this run.
     archived: u64,
+    /// Pages held in this run.
+    held: AtomicU64,
 }
 
 impl Sink<'_> {
@@ -466,6 +479,7 @@ impl Sink<'_> {
         let (header, body) = (page.header.clone(), page.body.clone());
         let location = self.shared.archive.page(&self.walk.id, page).await;
         let location = location.map_err(|error| keep(Box::new(error)))?;
+        self.held.fetch_add(1, Ordering::Relaxed);
         // The archive counts the pages of this run's segment from 1, in the order they are held.
         let number = location.rsplit('#').next().and_then(|number| number.parse::<u64>().ok());
         let index = index.unwrap_or(self.archived + number.unwrap_or(1) - 1);

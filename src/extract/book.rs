@@ -1,0 +1,352 @@
+//! Keeps the books of a walk: which places of the listing are held, under which total, and whether
+//! the pages agree. Pure.
+//!
+//! Memory: 8 bytes a row, twice.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use super::Outcome;
+use super::PageFacts;
+use crate::record::PageHeader;
+use crate::record::Walk;
+use crate::window::Window;
+
+/// What is held of a walk, by place in the listing.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) size: u32,
+    pub(super) entries: BTreeMap<u64, Entry>,
+    pub(super) holes: BTreeMap<u64, u32>,
+    pub(super) first_total: Option<(DateTime<Utc>, u64)>,
+    pub(super) last_total: Option<(DateTime<Utc>, u64)>,
+    pub(super) total_pages: Option<u32>,
+    pub(super) shown: Vec<u64>,
+    pub(super) proven: bool,
+    pub(super) probes: u64,
+    pub(super) rereads: u64,
+    pub(super) window: Option<Window>,
+    pub(super) outside: u64,
+    pub(super) undated: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) page: u32,
+    pub(super) size: u32,
+    pub(super) round: u32,
+    pub(super) total: Option<u64>,
+    pub(super) ids: Vec<u64>,
+    pub(super) rejects: u64,
+}
+
+impl Book {
+    pub(super) fn new(walk: &Walk) -> Self {
+        Self {
+            size: walk.page_size,
+            entries: BTreeMap::new(),
+            holes: BTreeMap::new(),
+            first_total: None,
+            last_total: None,
+            total_pages: None,
+            shown: Vec::new(),
+            proven: true,
+            probes: 0,
+            rereads: 0,
+            window: walk.window,
+            outside: 0,
+            undated: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, header: &PageHeader, facts: &PageFacts) {
+        let mut size = header.size;
+        if let Some(clamped) = clamped_size(header, facts) {
+            size = clamped;
+            self.size = clamped;
+        }
+        let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
+        self.shown.extend(&ids);
+        self.note_totals(header, size, facts);
+        self.note_dates(facts);
+        let offset = u64::from(header.page - 1) * u64::from(size);
+        let rejects = (facts.rows.len() - ids.len()) as u64;
+        let (page, round, total) = (header.page, header.round, facts.total);
+        let held = self.entries.get(&offset).filter(|held| held.size == size);
+        if held.is_none_or(|held| held.round <= round) {
+            self.entries.insert(offset, Entry { page, size, round, total, ids, rejects });
+        }
+    }
+
+    pub(super) fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
+        let at = header.received_at;
+        if let Some(total) = facts.total {
+            if self.first_total.is_none_or(|(first, _)| at < first) {
+                self.first_total = Some((at, total));
+            }
+            if self.last_total.is_none_or(|(last, _)| at >= last) {
+                self.last_total = Some((at, total));
+            }
+        }
+        // Pieces of a page are counted in pages of another size.
+        if size == self.size {
+            let by_total = facts.total.map(|total| total.div_ceil(u64::from(size)));
+            let by_total = by_total.and_then(|pages| u32::try_from(pages).ok());
+            self.total_pages = facts.total_pages.or(by_total).or(self.total_pages);
+        }
+    }
+
+    pub(super) fn note_dates(&mut self, facts: &PageFacts) {
+        let Some(window) = self.window else { return };
+        for row in &facts.rows {
+            match row.created_at {
+                // A request overlaps its neighbours by a second; that is not the provider's doing.
+                Some(at) => {
+                    let second = TimeDelta::seconds(1);
+                    let inside = window.start() - second <= at && at <= window.end() + second;
+                    self.outside += u64::from(!inside);
+                }
+                None => self.undated += 1,
+            }
+        }
+    }
+
+    /// Returns the pages of the whole listing of which not all rows are held or known as holes.
+    pub(super) fn missing(&self) -> Vec<u32> {
+        let pages = self.total_pages.unwrap_or(1).max(1);
+        (1..=pages).filter(|page| !self.is_held(*page)).collect()
+    }
+
+    pub(super) fn is_held(&self, page: u32) -> bool {
+        let size = u64::from(self.size);
+        let start = u64::from(page - 1) * size;
+        let entries = self.entries.range(start..start + size);
+        let held: u64 = entries.map(|(_, entry)| u64::from(entry.size)).sum();
+        let holes: u64 =
+            self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
+        held + holes >= size
+    }
+
+    pub(super) fn last_page(&self) -> u32 {
+        self.entries
+            .values()
+            .filter(|entry| entry.size == self.size)
+            .map(|e| e.page)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Without a total, an empty page is the end, and so is a page that shows fewer rows than one
+    /// that was full.
+    pub(super) fn page_is_last(&self, page: u32) -> bool {
+        let rows = |entry: &Entry| entry.ids.len() as u64 + entry.rejects;
+        let last =
+            self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
+        let first_is_full =
+            self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
+        last.is_some_and(|entry| {
+            rows(entry) == 0 || (first_is_full && rows(entry) < u64::from(entry.size))
+        })
+    }
+
+    /// Returns the places whose page was read under another total than the last.
+    pub(super) fn stale(&self) -> Vec<u64> {
+        let Some((_, last)) = self.last_total else { return Vec::new() };
+        let other = |entry: &Entry| entry.total.is_some_and(|total| total != last);
+        self.entries.iter().filter(|(_, entry)| other(entry)).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Records that the pages at `offsets` were found unchanged under the last total.
+    pub(super) fn trust(&mut self, offsets: &[u64]) {
+        let last = self.last_total.map(|(_, total)| total);
+        for offset in offsets {
+            if let Some(entry) = self.entries.get_mut(offset) {
+                entry.total = last;
+            }
+        }
+    }
+
+    pub(super) fn round_of(&self, page: u32) -> u32 {
+        let entries = self.entries.values().filter(|entry| entry.page == page);
+        entries.map(|entry| entry.round).max().unwrap_or(0)
+    }
+
+    /// Returns the place of the first page that shows the same rows as the one before it.
+    pub(super) fn repeats(&self) -> Option<u64> {
+        let pages = self.total_pages.unwrap_or(u32::MAX);
+        let whole =
+            self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
+        let whole: Vec<_> = whole.collect();
+        let equal = whole
+            .windows(2)
+            .find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
+        equal.map(|pair| *pair[1].0)
+    }
+
+    pub(super) fn distinct(&self) -> usize {
+        let mut ids: Vec<u64> = self.entries.values().flat_map(|entry| entry.ids.clone()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.len()
+    }
+
+    pub(super) fn close(mut self) -> Outcome {
+        // What lies past the end of the listing as it stands now belonged to an earlier one.
+        if let Some((_, total)) = self.last_total {
+            self.entries.retain(|offset, _| *offset < total.max(1));
+        }
+        let moved = !self.stale().is_empty();
+        self.shown.sort_unstable();
+        self.shown.dedup();
+        Outcome {
+            first_total: self.first_total.map(|(_, total)| total),
+            last_total: self.last_total.map(|(_, total)| total),
+            distinct: self.distinct() as u64,
+            rejects: self.entries.values().map(|entry| entry.rejects).sum(),
+            holes: self.holes.values().map(|rows| u64::from(*rows)).sum(),
+            proven: self.proven && !moved,
+            shown: self.shown,
+            probes: self.probes,
+            rereads: self.rereads,
+            outside: self.outside,
+            undated: self.undated,
+        }
+    }
+}
+
+/// Returns the size the provider cut its pages to, where it did: an echo below what was asked, and
+/// a number of pages that only that size explains.
+fn clamped_size(header: &PageHeader, facts: &PageFacts) -> Option<u32> {
+    let echoed = facts.size.filter(|size| *size > 0 && *size < header.size)?;
+    let (total, pages) = (facts.total?, facts.total_pages?);
+    let needed = |size: u32| total.div_ceil(u64::from(size)).max(1);
+    let pages = u64::from(pages.max(1));
+    (pages == needed(echoed) && pages != needed(header.size)).then_some(echoed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::RowFacts;
+    use crate::ids::Seq;
+    use crate::ids::WalkId;
+    use crate::record::Reason;
+    use crate::record::Scope;
+    use proptest::prelude::*;
+
+    fn walk(page_size: u32) -> Walk {
+        Walk {
+            id: WalkId::new(Seq(0)),
+            scope: Scope {
+                source: "acme".parse().unwrap(),
+                stream: "leads".into(),
+                partition: "all".into(),
+                query: String::new(),
+            },
+            window: None,
+            page_size,
+            opened_at: DateTime::UNIX_EPOCH,
+            reason: Reason::NewTime,
+        }
+    }
+
+    fn header(page: u32, size: u32, second: i64) -> PageHeader {
+        let received_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(second);
+        PageHeader { page, size, round: 0, request: String::new(), status: 200, received_at }
+    }
+
+    /// The page of a listing of ids `from..to`, as the provider would serve it.
+    fn page(ids: std::ops::Range<u64>, total: u64, size: u32) -> PageFacts {
+        let rows = ids.map(|id| RowFacts { id: Some(id), created_at: None }).collect();
+        let pages = u32::try_from(total.div_ceil(u64::from(size))).unwrap().max(1);
+        PageFacts {
+            rows,
+            total: Some(total),
+            total_pages: Some(pages),
+            page: None,
+            size: Some(size),
+        }
+    }
+
+    #[test]
+    fn a_provider_that_cuts_its_pages_is_asked_for_pages_of_that_size() {
+        let mut book = Book::new(&walk(2500));
+        book.add(&header(1, 2500, 0), &page(0..250, 700, 250));
+        assert_eq!((book.size, book.missing()), (250, vec![2, 3]));
+    }
+
+    #[test]
+    fn an_echo_of_the_rows_returned_is_no_smaller_page() {
+        let mut book = Book::new(&walk(2500));
+        let mut last = page(0..4, 4, 2500);
+        last.size = Some(4);
+        book.add(&header(1, 2500, 0), &last);
+        assert_eq!((book.size, book.missing()), (2500, vec![]));
+    }
+
+    #[test]
+    fn a_page_is_held_once_its_pieces_and_holes_make_it_whole() {
+        let mut book = Book::new(&walk(10));
+        book.add(&header(1, 10, 0), &page(0..10, 20, 10));
+        book.add(&header(3, 5, 1), &page(10..15, 20, 5));
+        assert_eq!(book.missing(), [2]);
+        book.holes.insert(15, 1);
+        for row in 17..=20 {
+            book.add(&header(row, 1, 2), &page(u64::from(row - 1)..u64::from(row), 20, 1));
+        }
+        assert_eq!(book.missing(), Vec::<u32>::new());
+        let outcome = book.close();
+        assert_eq!((outcome.distinct, outcome.holes, outcome.difference()), (19, 1, Some(0)));
+        assert!(!outcome.is_reconciled());
+    }
+
+    #[test]
+    fn pages_read_under_an_earlier_total_are_stale_until_trusted_or_read_again() {
+        let mut book = Book::new(&walk(10));
+        book.add(&header(1, 10, 0), &page(0..10, 20, 10));
+        book.add(&header(2, 10, 1), &page(11..20, 19, 10));
+        assert_eq!(book.stale(), [0]);
+        let again = PageHeader { round: 1, ..header(1, 10, 2) };
+        book.add(&again, &page(0..10, 19, 10));
+        assert_eq!(book.stale(), Vec::<u64>::new());
+        let outcome = book.close();
+        assert_eq!((outcome.distinct, outcome.shown.len(), outcome.proven), (19, 19, true));
+        assert!(!outcome.is_reconciled(), "the totals differ from first to last");
+    }
+
+    #[test]
+    fn a_page_like_the_one_before_it_is_found_but_not_past_the_end() {
+        let mut book = Book::new(&walk(10));
+        book.add(&header(1, 10, 0), &page(0..10, 20, 10));
+        book.add(&header(2, 10, 1), &page(0..10, 20, 10));
+        assert_eq!(book.repeats(), Some(10));
+        let mut book = Book::new(&walk(10));
+        book.add(&header(1, 10, 0), &page(0..10, 20, 10));
+        book.add(&header(2, 10, 1), &page(0..10, 10, 10));
+        assert_eq!(book.repeats(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_size_and_order_of_pages_all_rows_are_counted_once(
+            total in 1_u64..300, size in 1_u32..40, seed in any::<u64>(),
+        ) {
+            let mut book = Book::new(&walk(size));
+            let pages = u32::try_from(total.div_ceil(u64::from(size))).unwrap();
+            let mut order: Vec<u32> = (1..=pages).collect();
+            order.sort_by_key(|page| u64::from(*page).wrapping_mul(seed | 1));
+            for number in order {
+                let start = u64::from(number - 1) * u64::from(size);
+                let end = (start + u64::from(size)).min(total);
+                book.add(&header(number, size, i64::from(number)), &page(start..end, total, size));
+            }
+            prop_assert_eq!(book.missing(), Vec::<u32>::new());
+            let outcome = book.close();
+            prop_assert!(outcome.is_reconciled());
+            prop_assert_eq!(outcome.distinct, total);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What is being loaded of one source: its staging, its walks, and what they showed.
+
+use super::message::HeldPage;
+use crate::config::Partitioning;
+use crate::config::SourceSettings;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::ids::WalkId;
+use crate::load;
+use crate::load::Staging;
+use crate::record::Scope;
+use crate::record::ScopeKey;
+use crate::record::id_hash;
+use crate::run::Error;
+use crate::run::Result;
+use crate::run::summary::SourceSummary;
+use crate::schema::PartFile;
+use crate::schema::lead;
+use crate::store::NewFile;
+use crate::store::Store;
+use crate::transform;
+use crate::window::Window;
+use chrono::DateTime;
+use chrono::Utc;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::io::Write;
+
+/// What is being loaded of one source.
+pub(super) struct Loading {
+    pub(super) settings: SourceSettings,
+    pub(super) transform: transform::Settings,
+    pub(super) mapping: Box<dyn transform::Mapping>,
+    pub(super) staging: Staging,
+    pub(super) scratch: std::path::PathBuf,
+    pub(super) budget: usize,
+    pub(super) rejects: Option<(NewFile, u64)>,
+    /// The scopes it has now; none before it is planned.
+    pub(super) scopes: BTreeSet<ScopeKey>,
+    pub(super) open: HashMap<WalkId, Opened>,
+    pub(super) closed: Vec<ClosedWalk>,
+    pub(super) shown: Vec<u64>,
+    pub(super) collects_shown: bool,
+    pub(super) gone: BTreeSet<String>,
+    /// The parts held when the run began.
+    pub(super) parts_before: Vec<PartFile>,
+    /// Values received, by column.
+    pub(super) filled: Vec<u64>,
+    pub(super) new_fields: BTreeSet<String>,
+    pub(super) summary: SourceSummary,
+    pub(super) dirty: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Opened {
+    /// Pages loaded without a gap from the first.
+    pub(super) loaded: u64,
+    /// Pages loaded beyond a gap.
+    pub(super) beyond: BTreeSet<u64>,
+}
+
+pub(super) struct ClosedWalk {
+    pub(super) scope: Scope,
+    pub(super) window: Option<Window>,
+    pub(super) opened_at: DateTime<Utc>,
+    pub(super) reconciled: bool,
+}
+
+impl Loading {
+    pub(super) fn count(&mut self, page: &HeldPage, mapped: &transform::Mapped) {
+        let summary = &mut self.summary;
+        summary.pages += u64::from(!page.from_archive);
+        summary.pages_from_archive += u64::from(page.from_archive);
+        summary.rejects += mapped.rejects.len() as u64;
+        summary.records += (mapped.places.len() + mapped.rejects.len()) as u64;
+        for (column, count) in &mapped.warnings {
+            *summary.warnings.entry((*column).to_owned()).or_default() += count;
+        }
+        for (index, column) in mapped.leads.columns().iter().enumerate() {
+            self.filled[index] += (column.len() - column.null_count()) as u64;
+        }
+    }
+
+    /// Keeps records that could not be mapped, whole, with reason and place.
+    pub(super) fn reject(
+        &mut self,
+        store: &Store,
+        run: &RunId,
+        seq: Seq,
+        source: &SourceName,
+        page: &HeldPage,
+        rejects: &[transform::Reject],
+    ) -> Result<()> {
+        for reject in rejects {
+            if self.rejects.is_none() {
+                let path = format!("rejects/{seq}-{run}-{source}.jsonl");
+                self.rejects = Some((store.new_file(&path)?, 0));
+            }
+            let Some((file, rows)) = &mut self.rejects else { continue };
+            let line = serde_json::json!({
+                "source": source,
+                "reason": reject.reason,
+                "place": format!("{}:{}", page.location, reject.index),
+                "record": reject.record,
+            });
+            writeln!(file, "{line}").map_err(Error::Rejects)?;
+            *rows += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_staging(&mut self, partitioning: Partitioning) -> Result<Staging> {
+        let fresh =
+            Staging::new(self.scratch.clone(), lead::arrow_schema(), partitioning, self.budget)?;
+        Ok(std::mem::replace(&mut self.staging, fresh))
+    }
+
+    /// Tells whether nothing at all was read: no reason to make a lake's first commit.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.staging.rows() == 0 && self.open.is_empty() && self.summary.walks == 0
+    }
+
+    pub(super) fn note_published(&mut self, published: &load::Published) {
+        let (leads, counts) = (&mut self.summary.leads, published.counts);
+        leads.new += counts.new;
+        leads.changed += counts.changed;
+        leads.moved += counts.moved;
+        leads.gone += counts.gone;
+        leads.unchanged += counts.unchanged;
+        self.summary.guarded_cells += published.guarded_cells;
+        self.summary.rows = published.rows;
+    }
+
+    /// Returns the walk of this run that read the place of a row whole.
+    pub(super) fn closed_over(
+        &self,
+        label: &str,
+        created_at: Option<DateTime<Utc>>,
+    ) -> Option<&ClosedWalk> {
+        self.closed.iter().find(|closed| {
+            let inside = match (closed.window, created_at) {
+                (Some(window), Some(at)) => window.contains(at),
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            inside && closed.scope.label() == label
+        })
+    }
+
+    pub(super) fn was_shown(&self, lead_id: &str) -> bool {
+        let native = lead_id.splitn(3, ':').nth(2).unwrap_or(lead_id);
+        self.shown.binary_search(&id_hash(native)).is_ok()
+    }
+
+    /// Returns the columns that at least a fifth of the held rows fill and nothing received does,
+    /// where at least 200 rows came.
+    pub(super) fn emptied_columns(&self, store: &Store) -> Result<Vec<String>> {
+        let parts = &self.parts_before;
+        if self.summary.records < ROWS_THAT_TELL || self.filled.iter().all(|filled| *filled > 0) {
+            return Ok(Vec::new());
+        }
+        let held = load::filled(store, parts)?;
+        let rows: u64 = parts.iter().map(|part| part.rows).sum();
+        let emptied = lead::COLUMNS.iter().enumerate().filter(|(index, column)| {
+            let filled = held.get(column.name).copied().unwrap_or(0);
+            self.filled[*index] == 0 && !column.lineage && filled * 5 >= rows.max(1)
+        });
+        Ok(emptied.map(|(_, column)| column.name.to_owned()).collect())
+    }
+}
+
+/// Fewer rows than this say nothing about a column that none of them fills.
+const ROWS_THAT_TELL: u64 = 200;
+
+impl Opened {
+    pub(super) fn note_loaded(&mut self, index: u64) {
+        self.beyond.insert(index);
+        while self.beyond.remove(&self.loaded) {
+            self.loaded += 1;
+        }
+    }
+}
+
+/// Returns the least window around all closed walks: `None` where none was closed, `Some(None)`
+/// where one of them was of a whole listing.
+pub(super) fn span_of(closed: &[ClosedWalk]) -> Option<Option<Window>> {
+    let mut windows = closed.iter().map(|closed| closed.window);
+    let first = windows.next()?;
+    Some(windows.fold(first, |span, window| {
+        let (span, window) = (span?, window?);
+        Window::new(span.start().min(window.start()), span.end().max(window.end()))
+    }))
+}

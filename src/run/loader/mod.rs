@@ -1,0 +1,387 @@
+//! Takes held pages, maps and stages them, and commits: the one place that writes the lake.
+//!
+//! It runs on a thread of its own, fed through a bounded channel, so that mapping, sorting and
+//! writing never hold up requests. Messages of one walk come in order: opened, pages, closed.
+//! Memory: one page being mapped, and each source's staging budget.
+
+mod absent;
+mod keeping;
+mod loading;
+mod message;
+mod publish;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Difference;
+use crate::checkpoint::OpenWalk;
+use crate::checkpoint::SourceProgress;
+use crate::clock::SharedClock;
+use crate::commit::Commit;
+use crate::commit::Key;
+use crate::commit::SourceCommit;
+use crate::config::Job;
+use crate::config::SourceSettings;
+use crate::extract::Outcome;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::ids::WalkId;
+use crate::load::Staging;
+use crate::record::Reason;
+use crate::record::Scope;
+use crate::record::Walk;
+use crate::run::Result;
+use crate::run::event::Event;
+use crate::run::event::Observer;
+use crate::run::settings;
+use crate::run::summary::SourceSummary;
+use crate::run::summary::State;
+use crate::schema::lead;
+use crate::store::Store;
+use crate::transform;
+use crate::window::Covered;
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use loading::ClosedWalk;
+use loading::Loading;
+use loading::Opened;
+pub(super) use message::HeldPage;
+pub(super) use message::Message;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// What a run has, when it begins to load.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) store: Store,
+    pub(super) run: RunId,
+    pub(super) command: String,
+    pub(super) head: Option<Commit>,
+    pub(super) key: Key,
+    pub(super) orphans: BTreeMap<SourceName, Vec<OpenWalk>>,
+    /// Bytes of staged leads kept in memory, over all sources.
+    pub(super) staging_bytes: usize,
+}
+
+/// What a run has, when all is loaded.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) head: Option<Commit>,
+    pub(super) committed: Option<Seq>,
+    pub(super) sources: BTreeMap<SourceName, SourceSummary>,
+}
+
+/// The loader of one run.
+pub(super) struct Loader {
+    store: Store,
+    run: RunId,
+    command: String,
+    job: Arc<Job>,
+    key: Key,
+    clock: SharedClock,
+    observer: Arc<dyn Observer>,
+    head: Option<Commit>,
+    checkpoint: Checkpoint,
+    sources: BTreeMap<SourceName, Loading>,
+    committed: Option<Seq>,
+    last_commit_at: DateTime<Utc>,
+}
+
+impl Loader {
+    pub(super) fn new(
+        start: Start,
+        job: Arc<Job>,
+        clock: SharedClock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self> {
+        let mut checkpoint =
+            start.head.as_ref().map(|head| head.checkpoint.clone()).unwrap_or_default();
+        for (source, orphans) in start.orphans {
+            let progress = checkpoint.sources.entry(source).or_default();
+            progress.open_walks.extend(orphans);
+        }
+        let last_commit_at = clock.now();
+        let mut loader = Self {
+            store: start.store,
+            run: start.run,
+            command: start.command,
+            job,
+            key: start.key,
+            clock,
+            observer,
+            head: start.head,
+            checkpoint,
+            sources: BTreeMap::new(),
+            committed: None,
+            last_commit_at,
+        };
+        let budget = start.staging_bytes / loader.job.sources.len().max(1);
+        for settings in loader.job.sources.clone() {
+            if let Some(loading) = loader.loading(settings.clone(), budget)? {
+                loader.sources.insert(settings.name, loading);
+            }
+        }
+        Ok(loader)
+    }
+
+    fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Option<Loading>> {
+        let provider = settings.provider_id();
+        let Some(mapping) = transform::mapping(provider, settings::stream(provider)) else {
+            return Ok(None);
+        };
+        let scratch = self.store.path(&format!("state/scratch/{}", self.run));
+        let held = self.held(&settings.name);
+        let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
+        let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
+        let collects_shown = held.is_some_and(|held| held.rows > 0);
+        let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
+        Ok(Some(Loading {
+            transform: settings::transform(&settings, &self.key),
+            settings,
+            mapping,
+            staging,
+            scratch,
+            budget,
+            rejects: None,
+            scopes: BTreeSet::new(),
+            open: HashMap::new(),
+            closed: Vec::new(),
+            shown: Vec::new(),
+            collects_shown,
+            gone: BTreeSet::new(),
+            parts_before,
+            filled: vec![0; lead::COLUMNS.len()],
+            new_fields: BTreeSet::new(),
+            summary: SourceSummary::default(),
+            dirty: false,
+        }))
+    }
+
+    fn held(&self, source: &SourceName) -> Option<&SourceCommit> {
+        self.head.as_ref()?.sources.get(source)
+    }
+
+    /// Returns what was read of a source, with walks that no commit lists.
+    pub(super) fn progress(&self, source: &SourceName) -> SourceProgress {
+        self.checkpoint.sources.get(source).cloned().unwrap_or_default()
+    }
+
+    /// Loads until all senders are gone, commits, and says what was done.
+    pub(super) fn run(mut self, mut messages: mpsc::Receiver<Message>) -> Result<Loaded> {
+        while let Some(message) = messages.blocking_recv() {
+            self.take(message)?;
+            if self.clock.now() - self.last_commit_at >= self.job.run.publish_every {
+                self.commit()?;
+            }
+        }
+        self.commit()?;
+        self.finish()
+    }
+
+    fn take(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Listed(source, partitions) => {
+                self.progress_mut(&source).partitions = Some(partitions);
+            }
+            Message::Planned(source, scopes) => {
+                if let Some(loading) = self.sources.get_mut(&source) {
+                    loading.scopes = scopes;
+                }
+            }
+            Message::NewWalk { draft, answer } => {
+                let id = WalkId::new(self.head.as_ref().map_or(Seq(0), |head| head.seq));
+                let walk = Arc::new(Walk { id, ..*draft });
+                self.open(Arc::clone(&walk), 0);
+                // A task that has ended meanwhile needs no answer.
+                let _ = answer.send(walk);
+            }
+            Message::Resumed { walk, loaded } => self.open(walk, loaded),
+            Message::Dropped(source, walk) => {
+                self.progress_mut(&source).open_walks.retain(|open| open.walk.id != walk);
+            }
+            Message::Page(page) => self.load(*page)?,
+            Message::Closed { walk, outcome, resumed } => self.close(&walk, *outcome, resumed),
+            Message::WindowDays(scope, days) => {
+                let progress = self.progress_mut(&scope.source);
+                progress.scopes.entry(scope.key()).or_default().window_days = Some(days);
+            }
+            Message::Backfill { key, backfill } => {
+                self.checkpoint.backfills.insert(key, backfill);
+            }
+            Message::BackfillDone { key } => {
+                let complete = |loading: &Loading| loading.summary.state == State::Complete;
+                if self.sources.values().all(complete) {
+                    self.checkpoint.backfills.remove(&key);
+                }
+            }
+            Message::FindAbsent(source, answer) => {
+                // A task that has ended meanwhile needs no answer.
+                let _ = answer.send(self.find_absent(&source)?);
+            }
+            Message::Decided(source, decision) => self.decide(&source, *decision),
+            Message::Done(source, summary) => self.done(&source, *summary),
+        }
+        Ok(())
+    }
+
+    fn progress_mut(&mut self, source: &SourceName) -> &mut SourceProgress {
+        self.checkpoint.sources.entry(source.clone()).or_default()
+    }
+
+    fn open(&mut self, walk: Arc<Walk>, loaded: u64) {
+        let progress = self.progress_mut(&walk.scope.source);
+        if !progress.open_walks.iter().any(|open| open.walk.id == walk.id) {
+            let open = OpenWalk { walk: (*walk).clone(), loaded_pages: loaded };
+            progress.open_walks.push(open);
+        }
+        if let Some(loading) = self.sources.get_mut(&walk.scope.source) {
+            let opened = Opened { loaded, beyond: BTreeSet::new() };
+            loading.open.insert(walk.id.clone(), opened);
+        }
+    }
+
+    fn load(&mut self, page: HeldPage) -> Result<()> {
+        let source = page.walk.scope.source.clone();
+        let seq = self.next_seq();
+        let known = known_fields(&self.checkpoint, &page.walk.scope);
+        let is_first = known.is_none();
+        let Some(loading) = self.sources.get_mut(&source) else { return Ok(()) };
+        let mapped = page.map(&*loading.mapping, &loading.transform)?;
+        loading.reject(&self.store, &self.run, seq, &source, &page, &mapped.rejects)?;
+        loading.count(&page, &mapped);
+        let recency = page.recency(&mapped.places);
+        loading.staging.add(mapped.leads, &recency)?;
+        loading.dirty = true;
+        if let Some(opened) = loading.open.get_mut(&page.walk.id) {
+            opened.note_loaded(page.index);
+        }
+        let fresh: Vec<String> = mapped
+            .unknown_fields
+            .into_iter()
+            .filter(|field| known.is_none_or(|known| !known.contains(field)))
+            .collect();
+        if !fresh.is_empty() || is_first {
+            // What the very first pages of a source show is no news.
+            if self.head.is_some() && !is_first {
+                loading.new_fields.extend(fresh.iter().cloned());
+            }
+            let stream = page.walk.scope.stream.clone();
+            let fields = self.progress_mut(&source).fields.entry(stream).or_default();
+            fields.extend(fresh);
+            fields.sort_unstable();
+        }
+        drop(page.slot);
+        Ok(())
+    }
+
+    fn close(&mut self, walk: &Walk, outcome: Outcome, resumed: bool) {
+        let source = walk.scope.source.clone();
+        let reconciled = outcome.is_reconciled();
+        let note = self.cover(walk, &outcome);
+        let Some(loading) = self.sources.get_mut(&source) else { return };
+        loading.open.remove(&walk.id);
+        loading.dirty = true;
+        let summary = &mut loading.summary;
+        summary.walks += u64::from(walk.reason != Reason::Lookup);
+        summary.resumed += u64::from(resumed);
+        summary.reconciled += u64::from(reconciled);
+        summary.holes += outcome.holes;
+        summary.outside += outcome.outside;
+        summary.requests.probes += outcome.probes;
+        summary.requests.rereads += outcome.rereads;
+        let key = walk.scope.key().0;
+        match note {
+            Note::Fine => {}
+            Note::Difference(rows) => drop(summary.differences.insert(key.clone(), rows)),
+            Note::Unproven => summary.unproven.push(key.clone()),
+        }
+        if loading.collects_shown {
+            loading.shown.extend(&outcome.shown);
+        }
+        // What a hole or a repeated page kept from sight is not absent.
+        if walk.reason != Reason::Lookup && outcome.proven && outcome.holes == 0 {
+            loading.closed.push(ClosedWalk {
+                scope: walk.scope.clone(),
+                window: walk.window,
+                opened_at: walk.opened_at,
+                reconciled,
+            });
+        }
+        if walk.reason != Reason::Lookup {
+            self.observer.observe(&Event::WalkClosed {
+                source,
+                scope: key,
+                records: outcome.distinct,
+                total: outcome.last_total,
+                reconciled,
+            });
+        }
+    }
+
+    /// Records what a closed walk covers, and what is new about its totals.
+    fn cover(&mut self, walk: &Walk, outcome: &Outcome) -> Note {
+        let progress = self.progress_mut(&walk.scope.source);
+        progress.open_walks.retain(|open| open.walk.id != walk.id);
+        let Some(window) = walk.window else { return Note::Fine };
+        let scope = progress.scopes.entry(walk.scope.key()).or_default();
+        scope.coverage.insert(Covered {
+            window,
+            as_of: walk.opened_at,
+            rows: Some(outcome.distinct),
+            reconciled: outcome.is_reconciled(),
+            holes: outcome.holes,
+        });
+        scope.coverage.coalesce(TimeDelta::days(7), TimeDelta::days(400));
+        if !outcome.proven {
+            return Note::Unproven;
+        }
+        match outcome.difference().filter(|rows| *rows != 0) {
+            None => {
+                scope.difference = None;
+                Note::Fine
+            }
+            Some(rows) => {
+                let before = scope.difference.filter(|before| before.rows == rows);
+                let seen = before.map_or(0, |before| before.seen) + 1;
+                scope.difference = Some(Difference { rows, seen });
+                if seen == 1 { Note::Difference(rows) } else { Note::Fine }
+            }
+        }
+    }
+
+    /// Joins what the source's task counted with what was counted here.
+    fn done(&mut self, source: &SourceName, task: SourceSummary) {
+        let Some(loading) = self.sources.get_mut(source) else { return };
+        let here = std::mem::take(&mut loading.summary);
+        let requests = super::summary::Requests {
+            probes: here.requests.probes,
+            rereads: here.requests.rereads,
+            ..task.requests
+        };
+        loading.summary = SourceSummary {
+            state: task.state,
+            why: task.why,
+            hint: task.hint,
+            resume_at: task.resume_at,
+            requests,
+            walks_left: task.walks_left,
+            retired: task.retired,
+            ..here
+        };
+        loading.dirty = true;
+    }
+}
+
+/// What is new about a walk's totals.
+enum Note {
+    Fine,
+    Difference(i64),
+    Unproven,
+}
+
+fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {
+    checkpoint.sources.get(&scope.source)?.fields.get(&scope.stream)
+}

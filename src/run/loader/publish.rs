@@ -1,0 +1,204 @@
+//! Commits: parts, changes and rejects of all sources, and the one file that makes them visible.
+
+use super::Loaded;
+use super::Loader;
+use super::loading::Loading;
+use crate::commit;
+use crate::commit::Commit;
+use crate::commit::SourceCommit;
+use crate::commit::SourceState;
+use crate::ids::Seq;
+use crate::ids::SourceName;
+use crate::load;
+use crate::load::ChangeWriter;
+use crate::run::Error;
+use crate::run::Result;
+use crate::run::event::Event;
+use crate::run::settings;
+use crate::run::summary::State;
+use crate::schema::RejectFile;
+use crate::schema::lead;
+use std::collections::BTreeMap;
+
+impl Loader {
+    pub(super) fn next_seq(&self) -> Seq {
+        self.head.as_ref().map_or(Seq(0), |head| head.seq).next()
+    }
+
+    /// Writes parts, changes and rejects of all sources, and the commit that makes them visible.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.last_commit_at = self.clock.now();
+        let is_first = self.head.is_none();
+        let matters = |loading: &Loading| loading.dirty && !(is_first && loading.has_nothing());
+        if !self.sources.values().any(matters) {
+            return Ok(());
+        }
+        let (seq, now) = (self.next_seq(), self.clock.now());
+        let output = settings::output(&self.job);
+        let schema = lead::arrow_schema();
+        let mut changes =
+            ChangeWriter::create(&self.store, &self.run, seq, &schema, output.compression)?;
+        let mut sources = self.carried_over();
+        let mut rejects = Vec::new();
+        for name in self.sources.keys().cloned().collect::<Vec<_>>() {
+            let published = self.publish(&name, seq, &mut changes)?;
+            sources.insert(name.clone(), published);
+            rejects.extend(self.finish_rejects(&name)?);
+        }
+        let changes = changes.finish()?;
+        self.note_loaded();
+        let parts_differ =
+            self.head.as_ref().is_none_or(|head| parts_of(&head.sources) != parts_of(&sources));
+        let parent = self.head.as_ref();
+        let commit = Commit {
+            seq,
+            parent: parent.map(|head| head.seq),
+            run: self.run.clone(),
+            job: self.job.name.clone(),
+            command: self.command.clone(),
+            created_at: now,
+            leadpipe: env!("CARGO_PKG_VERSION").to_owned(),
+            schema_version: lead::LEAD_SCHEMA_VERSION,
+            key_fingerprint: self.key.fingerprint().to_owned(),
+            snapshot: parent.filter(|_| !parts_differ).map_or(seq, |head| head.snapshot),
+            archive_checked_at: Some(self.archive_checked_at(now)),
+            sources,
+            checkpoint: self.checkpoint.clone(),
+            changes,
+            rejects,
+        };
+        self.make_visible(commit)
+    }
+
+    fn make_visible(&mut self, commit: Commit) -> Result<()> {
+        if let Err(error) = commit::write(&self.store, &commit) {
+            commit::discard(&self.store, &self.run)?;
+            return Err(error.into());
+        }
+        commit::derive(&self.store, &commit)?;
+        self.observer.observe(&Event::Committed {
+            seq: commit.seq,
+            rows: commit.sources.values().map(|source| source.rows).sum(),
+            changes: commit.changes.rows,
+        });
+        self.committed = Some(commit.seq);
+        self.head = Some(commit);
+        Ok(())
+    }
+
+    /// Sources this run does not read: other jobs', and those their own job no longer names.
+    fn carried_over(&self) -> BTreeMap<SourceName, SourceCommit> {
+        let mut sources = self.head.as_ref().map(|head| head.sources.clone()).unwrap_or_default();
+        for (name, source) in &mut sources {
+            if self.job.sources.iter().any(|settings| settings.name == *name) {
+                continue;
+            }
+            source.state = match source.job == self.job.name {
+                true => SourceState::Retired,
+                false => SourceState::Kept,
+            };
+        }
+        sources
+    }
+
+    fn publish(
+        &mut self,
+        name: &SourceName,
+        seq: Seq,
+        changes: &mut ChangeWriter,
+    ) -> Result<SourceCommit> {
+        let held = self.held(name).cloned();
+        let output = settings::output(&self.job);
+        let as_of = self.as_of(name).or_else(|| held.as_ref()?.as_of);
+        let now = self.clock.now();
+        let partitioning = held.as_ref().map_or(self.job.load.partition, |held| held.partition);
+        let Some(loading) = self.sources.get_mut(name) else {
+            return Err(Error::Bug("a source that is not loaded was to be published"));
+        };
+        let parts = held.as_ref().map(|held| held.parts.clone()).unwrap_or_default();
+        let staging = loading.take_staging(partitioning)?;
+        let published = load::publish(
+            staging,
+            &load::Publish {
+                store: &self.store,
+                run: &self.run,
+                seq,
+                source: name,
+                parts: &parts,
+                gone: &loading.gone,
+                gone_at: now,
+                output: &output,
+                mode: load::Mode::Merge,
+                rewrite: false,
+                limits: load::Limits::default(),
+            },
+            changes,
+        )?;
+        loading.gone.clear();
+        loading.dirty = false;
+        loading.collects_shown |= published.rows > 0 && !parts.is_empty();
+        loading.note_published(&published);
+        Ok(SourceCommit {
+            provider: loading.settings.provider_id(),
+            job: self.job.name.clone(),
+            mapping: loading.transform.fingerprint(loading.settings.provider_id()),
+            settings: settings::fingerprint(&self.job),
+            partition: partitioning,
+            format: self.job.load.format,
+            rows: published.rows,
+            parts: published.parts,
+            as_of,
+            state: commit_state(loading.summary.state),
+            why: loading.summary.why.clone(),
+            was: held.map(|held| held.was).unwrap_or_default(),
+        })
+    }
+
+    fn finish_rejects(&mut self, name: &SourceName) -> Result<Option<RejectFile>> {
+        let Some(loading) = self.sources.get_mut(name) else { return Ok(None) };
+        let Some((file, rows)) = loading.rejects.take() else { return Ok(None) };
+        Ok(Some(RejectFile { file: file.finish()?, rows }))
+    }
+
+    /// Puts into the checkpoint how many pages of each open walk are loaded.
+    fn note_loaded(&mut self) {
+        for (name, loading) in &self.sources {
+            let Some(progress) = self.checkpoint.sources.get_mut(name) else { continue };
+            for open in &mut progress.open_walks {
+                if let Some(opened) = loading.open.get(&open.walk.id) {
+                    open.loaded_pages = opened.loaded;
+                }
+            }
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<Loaded> {
+        for (name, loading) in &mut self.sources {
+            let held = self.head.as_ref().and_then(|head| head.sources.get(name));
+            loading.summary.rows = held.map_or(0, |held| held.rows);
+            loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
+            loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;
+        }
+        if let Some(head) = &self.head {
+            self.let_go(head);
+        }
+        self.store.remove_all(&format!("state/scratch/{}", self.run))?;
+        let sources = self.sources.into_iter().map(|(name, loading)| (name, loading.summary));
+        Ok(Loaded { head: self.head, committed: self.committed, sources: sources.collect() })
+    }
+}
+
+fn parts_of(sources: &BTreeMap<SourceName, SourceCommit>) -> Vec<(&SourceName, &str, bool)> {
+    let parts = sources.iter().flat_map(|(name, source)| {
+        source.parts.iter().map(move |part| (name, part.file.path.as_str(), part.csv.is_some()))
+    });
+    parts.collect()
+}
+
+fn commit_state(state: State) -> SourceState {
+    match state {
+        State::Complete => SourceState::Complete,
+        State::Partial => SourceState::Partial,
+        State::Failed | State::Refused => SourceState::Failed,
+    }
+}
