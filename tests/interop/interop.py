@@ -1,9 +1,9 @@
-"""Reads what leadpipe wrote with DuckDB, pyarrow and pandas, and compares it with the provider's list.
+"""Reads a snapshot with DuckDB, pyarrow and pandas, and compares it with the provider's own list.
 
-`make interop` runs it. The sandbox and leadpipe run as processes of their own; what a row must be is
-worked out here, from the wire form, without anything of leadpipe's mapping. After the first sync the
-leads are edited over several days, so that there are change files: applied in order, they must give
-the snapshot. Ends with 1 where anything differs.
+`make interop` runs it. The sandbox and leadpipe run as processes of their own; what a row must be
+is worked out here, from the wire form, without anything of leadpipe's mapping. After the first
+sync the leads are edited over several days, so that there are change files: applied in order, they
+must give the snapshot. Ends with 1 where anything differs.
 """
 
 import argparse
@@ -180,7 +180,9 @@ def time_of(text):
 
 
 def amount_of(value):
-    return Decimal(str(value).strip()).quantize(Decimal("0.0001")) if says_something(value) else None
+    if not says_something(value):
+        return None
+    return Decimal(str(value).strip()).quantize(Decimal("0.0001"))
 
 
 def map_of(value):
@@ -449,7 +451,8 @@ class Editor:
         """What only a reading of all shows: edits, moves in time and between profiles."""
         leads = self.sandbox.leads()
         for lead in self.pick(leads, 40):
-            self.sandbox.edit(lead, {"set": {"notes": "called back\n\ttwice", "sales_value": 99.95}})
+            values = {"notes": "called back\n\ttwice", "sales_value": 99.95}
+            self.sandbox.edit(lead, {"set": values})
         for lead in self.pick({lead: row for lead, row in leads.items() if created_at(row)}, 8):
             moved = created_at(leads[lead])
             moved = moved.replace(year=moved.year - 1, day=min(moved.day, 28), microsecond=0)
