@@ -4,6 +4,8 @@
 //! Memory: 8 bytes a row, twice.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -174,16 +176,53 @@ impl Book {
         entries.map(|entry| entry.round).max().unwrap_or(0)
     }
 
-    /// Returns the place of the first page that shows the same rows as the one before it.
+    /// Returns the place of the first page that shows the same rows as an earlier one.
     pub(super) fn repeats(&self) -> Option<u64> {
         let pages = self.total_pages.unwrap_or(u32::MAX);
         let whole =
             self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
-        let whole: Vec<_> = whole.collect();
-        let equal = whole
-            .windows(2)
-            .find(|pair| !pair[0].1.ids.is_empty() && pair[0].1.ids == pair[1].1.ids);
-        equal.map(|pair| *pair[1].0)
+        let mut by_first_row: HashMap<u64, &Entry> = HashMap::new();
+        for (offset, entry) in whole {
+            let Some(first) = entry.ids.first() else { continue };
+            match by_first_row.get(first) {
+                Some(earlier) if earlier.ids == entry.ids => return Some(*offset),
+                Some(_) => {}
+                None => drop(by_first_row.insert(*first, entry)),
+            }
+        }
+        None
+    }
+
+    /// Tells whether rows are known to be on no page: some are on two, and fewer were shown than the
+    /// total, which stood still, says.
+    pub(super) fn hides_rows(&self) -> bool {
+        let total = |at: Option<(DateTime<Utc>, u64)>| at.map(|(_, total)| total);
+        let Some(last) = total(self.last_total) else { return false };
+        if total(self.first_total) != Some(last) {
+            return false;
+        }
+        let rejects: u64 = self.entries.values().map(|entry| entry.rejects).sum();
+        let holes: u64 = self.holes.values().map(|rows| u64::from(*rows)).sum();
+        self.distinct_shown() + rejects + holes < last && !self.doubled().is_empty()
+    }
+
+    /// Returns the places of the pages that have a row in common with another one.
+    pub(super) fn doubled(&self) -> Vec<u64> {
+        let mut rows: Vec<(u64, u64)> = Vec::new();
+        for (offset, entry) in &self.entries {
+            rows.extend(entry.ids.iter().map(|id| (*id, *offset)));
+        }
+        rows.sort_unstable();
+        let twice = rows.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        let places: BTreeSet<u64> = twice.flat_map(|pair| [pair[0].1, pair[1].1]).collect();
+        places.into_iter().collect()
+    }
+
+    fn distinct_shown(&self) -> u64 {
+        let mut shown = self.shown.clone();
+        shown.sort_unstable();
+        shown.dedup();
+        shown.len() as u64
     }
 
     pub(super) fn distinct(&self) -> usize {
@@ -201,10 +240,15 @@ impl Book {
         let moved = !self.stale().is_empty();
         self.shown.sort_unstable();
         self.shown.dedup();
+        let first_total = self.first_total.map(|(_, total)| total);
+        let last_total = self.last_total.map(|(_, total)| total);
+        // Where the listing stood still, what any page showed is in it.
+        let stood_still = first_total.is_some() && first_total == last_total;
+        let distinct = if stood_still { self.shown.len() } else { self.distinct() };
         Outcome {
-            first_total: self.first_total.map(|(_, total)| total),
-            last_total: self.last_total.map(|(_, total)| total),
-            distinct: self.distinct() as u64,
+            first_total,
+            last_total,
+            distinct: distinct as u64,
             rejects: self.entries.values().map(|entry| entry.rejects).sum(),
             holes: self.holes.values().map(|rows| u64::from(*rows)).sum(),
             proven: self.proven && !moved,
@@ -217,11 +261,13 @@ impl Book {
     }
 }
 
-/// Returns the size the provider cut its pages to, where it did: an echo below what was asked, and
-/// a number of pages that only that size explains.
+/// Returns the size the provider cut its pages to, where it did: an echo below what was asked, or
+/// fewer rows on a page that is not the last, and a number of pages that only that size explains.
 fn clamped_size(header: &PageHeader, facts: &PageFacts) -> Option<u32> {
-    let echoed = facts.size.filter(|size| *size > 0 && *size < header.size)?;
     let (total, pages) = (facts.total?, facts.total_pages?);
+    let returned = u32::try_from(facts.rows.len()).ok().filter(|_| header.page < pages);
+    let smaller = |size: &u32| *size > 0 && *size < header.size;
+    let echoed = facts.size.filter(smaller).or(returned.filter(smaller))?;
     let needed = |size: u32| total.div_ceil(u64::from(size)).max(1);
     let pages = u64::from(pages.max(1));
     (pages == needed(echoed) && pages != needed(header.size)).then_some(echoed)
@@ -279,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_that_cuts_its_pages_in_silence_is_found_out_by_a_short_page_that_is_not_the_last() {
+        let mut book = Book::new(&walk(50));
+        let mut first = page(0..30, 70, 30);
+        first.size = Some(50);
+        book.add(&header(1, 50, 0), &first);
+        assert_eq!((book.size, book.missing()), (30, vec![2, 3]));
+    }
+
+    #[test]
+    fn rows_on_two_pages_hide_others_until_all_were_shown() {
+        let mut book = Book::new(&walk(10));
+        book.add(&header(1, 10, 0), &page(0..10, 20, 10));
+        book.add(&header(2, 10, 1), &page(9..19, 20, 10));
+        assert!(book.hides_rows());
+        assert_eq!(book.doubled(), [0, 10]);
+        let again = PageHeader { round: 1, ..header(2, 10, 2) };
+        book.add(&again, &page(10..20, 20, 10));
+        assert!(!book.hides_rows());
+        assert!(book.close().is_reconciled());
+    }
+
+    #[test]
     fn an_echo_of_the_rows_returned_is_no_smaller_page() {
         let mut book = Book::new(&walk(2500));
         let mut last = page(0..4, 4, 2500);
@@ -318,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_like_the_one_before_it_is_found_but_not_past_the_end() {
+    fn a_page_like_an_earlier_one_is_found_but_not_past_the_end() {
         let mut book = Book::new(&walk(10));
         book.add(&header(1, 10, 0), &page(0..10, 20, 10));
         book.add(&header(2, 10, 1), &page(0..10, 20, 10));

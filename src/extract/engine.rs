@@ -122,6 +122,7 @@ impl Reader<'_> {
         self.read_missing(walk, &mut book).await?;
         self.settle_shifts(walk, &mut book).await?;
         self.settle_repeats(walk, &mut book).await?;
+        self.settle_doubles(walk, &mut book).await?;
         Ok(book.close())
     }
 
@@ -209,7 +210,10 @@ impl Reader<'_> {
         book: &mut Book,
     ) -> Result<()> {
         if self.is_past_end(page, &error) {
-            return self.reread_first(walk, page, error, book).await;
+            return match book.total_pages {
+                Some(_) => self.reread_first(walk, page, error, book).await,
+                None => self.ask_end_again(walk, page, size, book).await,
+            };
         }
         // A provider that never answered in this run is down, not stumbling over one row.
         if !error.may_be_one_row() || !self.caller.has_answered() {
@@ -238,6 +242,24 @@ impl Reader<'_> {
             Some(pages) if pages < page => Ok(()),
             _ => Err(error),
         }
+    }
+
+    /// Without a total, a refused page is the end of the listing once it was refused twice: the page
+    /// before it was asked for in the same way.
+    async fn ask_end_again(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        book: &mut Book,
+    ) -> Result<()> {
+        book.probes += 1;
+        match self.read_page(walk, page, size, 0).await {
+            Ok((header, facts)) => book.add(&header, &facts),
+            Err(Error::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
@@ -345,14 +367,19 @@ impl Reader<'_> {
         Ok(book.entries.get(&offset).is_some_and(|entry| entry.ids != before))
     }
 
-    /// A page that equals the one before it: asked once more, and then page 2 at half the size
-    /// tells whether the page number is ignored. Where it cannot be told, the walk is not proven.
+    /// A page that equals an earlier one is asked once more, and then page 2 at half the size tells
+    /// whether the page number is ignored. Where it cannot be told, the walk is not proven.
     async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        let Some(offset) = book.repeats() else { return Ok(()) };
-        book.probes += 1;
-        self.reread(walk, offset, book).await?;
-        if book.repeats().is_none() {
-            return self.read_missing(walk, book).await;
+        let Some(mut offset) = book.repeats() else { return Ok(()) };
+        loop {
+            book.probes += 1;
+            self.reread(walk, offset, book).await?;
+            match book.repeats() {
+                None => return self.read_missing(walk, book).await,
+                // That page is another one now; the next may be as well.
+                Some(next) if next > offset => offset = next,
+                Some(_) => break,
+            }
         }
         book.proven = false;
         let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
@@ -367,6 +394,23 @@ impl Reader<'_> {
             let provider = self.source.provider();
             return Err(Error::PageIgnored { provider, asked: 2, got: 1 });
         }
+        Ok(())
+    }
+
+    /// Rows on two pages under a total that stood still say that as many were on none: rows with
+    /// the same time come in no fixed order. Their pages are read again until all have been shown,
+    /// at most `reread_limit` times.
+    async fn settle_doubles(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        for _ in 0..self.options.reread_limit {
+            if !book.proven || !book.hides_rows() {
+                return Ok(());
+            }
+            for offset in book.doubled() {
+                book.rereads += 1;
+                self.reread(walk, offset, book).await?;
+            }
+        }
+        book.proven &= !book.hides_rows();
         Ok(())
     }
 

@@ -211,7 +211,7 @@ impl SourceTask {
             match walking.next().await {
                 None => break,
                 Some(Ok(())) => summary.walks_left -= 1,
-                Some(Err(error)) => failed = failed.or(Some(error)),
+                Some(Err(error)) => failed = Some(first_or_longest(failed, error)),
             }
         }
         failed.map_or(Ok(()), Err)
@@ -428,6 +428,21 @@ impl SourceTask {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// Returns the error that tells more: the first, but of two that say when to come back the later.
+fn first_or_longest(first: Option<Error>, next: Error) -> Error {
+    let resume_at = |error: &Error| match error {
+        Error::Extract(extract::Error::Spent { resume_at, .. }) => *resume_at,
+        _ => None,
+    };
+    match first {
+        None => next,
+        Some(first) => match (resume_at(&first), resume_at(&next)) {
+            (Some(at), Some(later)) if later > at => next,
+            _ => first,
+        },
     }
 }
 

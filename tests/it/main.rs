@@ -1,4 +1,5 @@
 //! Integration tests: whole runs against the sandbox, on a manual clock.
 
+mod contract;
 mod nightly;
 mod support;

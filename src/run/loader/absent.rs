@@ -15,9 +15,9 @@ use chrono::DateTime;
 use chrono::Utc;
 
 impl Loader {
-    /// Finds the held rows that lie in what was read whole and that no page of the run showed.
+    /// Finds the rows held before the run that lie in what was read whole and that no page of the
+    /// run showed. What the run itself has committed meanwhile was shown.
     pub(super) fn find_absent(&mut self, source: &SourceName) -> Result<Absences> {
-        let parts = self.held(source).map(|held| held.parts.clone()).unwrap_or_default();
         let known = self.progress(source).absent;
         let store = self.store.clone();
         let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
@@ -25,7 +25,7 @@ impl Loader {
         loading.shown.sort_unstable();
         loading.shown.dedup();
         let mut absences = Absences::default();
-        for key in load::lead_keys(&store, &parts, span) {
+        for key in load::lead_keys(&store, &loading.parts_before, span) {
             let key = key?;
             if key.deleted_at.is_some() {
                 continue;

@@ -136,7 +136,6 @@ impl Loader {
         )?;
         loading.gone.clear();
         loading.dirty = false;
-        loading.collects_shown |= published.rows > 0 && !parts.is_empty();
         loading.note_published(&published);
         Ok(SourceCommit {
             provider: loading.settings.provider_id(),

@@ -1,10 +1,12 @@
 //! A sandbox, a lake in a temporary folder, a job and a manual clock.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::Array;
 use arrow::array::AsArray;
+use arrow::array::RecordBatch;
 use chrono::TimeDelta;
 use leadpipe::clock::Clock;
 use leadpipe::clock::ManualClock;
@@ -13,14 +15,24 @@ use leadpipe::commit;
 use leadpipe::commit::Commit;
 use leadpipe::config::Job;
 use leadpipe::config::StandIn;
+use leadpipe::ids::ProviderId;
+use leadpipe::ids::Seq;
 use leadpipe::run;
+use leadpipe::run::Event;
+use leadpipe::run::Observer;
 use leadpipe::run::Options;
+use leadpipe::run::SourceSummary;
 use leadpipe::run::Summary;
 use leadpipe::run::Unobserved;
+use leadpipe::sandbox::Behaviour;
+use leadpipe::sandbox::LoggedRequest;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
+use leadpipe::schema::lead;
 use leadpipe::store::Store;
+use leadpipe::transform;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::value::RawValue;
 
 /// A whole world for one test.
 pub(crate) struct World {
@@ -46,13 +58,41 @@ currency = "USD"
 default_region = "US"
 "#;
 
+/// Content hash by lead.
+pub(crate) type Rows = BTreeMap<String, String>;
+
+/// Three profiles, three years, 600 leads: about twenty pages of 50.
+pub(crate) fn small() -> Settings {
+    Settings { leads: 600, years: 3, accounts: 2, profiles: 3, ..Settings::default() }
+}
+
+/// A job for [`small`], with more settings for its source.
+pub(crate) fn small_job(more: &str) -> String {
+    let source = MASTER.replace("2021-01-01", "2023-10-01");
+    format!("{source}page_size = 50\n{more}\n")
+}
+
 impl World {
-    /// Starts a sandbox with `settings` and a clock that stands at its `now`.
+    /// Starts a sandbox with `settings` and a clock that stands a little after its `now`, so that
+    /// all it has lies before the horizon.
     pub(crate) async fn new(settings: Settings) -> Self {
-        let clock = Arc::new(ManualClock::new(settings.now));
+        let clock = Arc::new(ManualClock::new(settings.now + TimeDelta::minutes(10)));
         let shared: SharedClock = clock.clone();
         let sandbox = Sandbox::start(settings, 0, shared).await.unwrap();
         Self { sandbox, clock, folder: tempfile::tempdir().unwrap(), job: MASTER.to_owned() }
+    }
+
+    /// A small world in which nothing happens by itself.
+    pub(crate) async fn still(behaviour: Behaviour) -> Self {
+        let mut world = Self::new(Settings { still: true, behaviour, ..small() }).await;
+        world.job = small_job("");
+        world
+    }
+
+    /// The same with more settings for the source.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.job = small_job(more);
+        self
     }
 
     pub(crate) fn store(&self) -> Store {
@@ -61,6 +101,10 @@ impl World {
 
     pub(crate) fn job(&self) -> Job {
         let (token, secret) = self.sandbox.master_key();
+        self.job_with_key(token, secret)
+    }
+
+    pub(crate) fn job_with_key(&self, token: String, secret: String) -> Job {
         let stand_in = StandIn {
             lake: self.folder.path().join("lake"),
             base_url: self.sandbox.url().parse().unwrap(),
@@ -76,37 +120,231 @@ impl World {
     }
 
     pub(crate) async fn sync_with(&self, options: Options) -> Summary {
+        self.try_sync(options).await.unwrap()
+    }
+
+    pub(crate) async fn try_sync(&self, options: Options) -> run::Result<Summary> {
         let clock: SharedClock = self.clock.clone();
-        run::sync(self.job(), options, clock, Arc::new(Unobserved)).await.unwrap()
+        run::sync(self.job(), options, clock, Arc::new(Unobserved)).await
+    }
+
+    /// Syncs while every page held takes `by` of the clock.
+    pub(crate) async fn sync_slowly(&self, by: TimeDelta) -> Summary {
+        let clock: SharedClock = self.clock.clone();
+        let observer = Arc::new(SlowPages { clock: Arc::clone(&self.clock), by });
+        run::sync(self.job(), Options::default(), clock, observer).await.unwrap()
     }
 
     pub(crate) fn pass(&self, by: TimeDelta) {
         self.clock.advance(by);
-        assert!(self.clock.now() > chrono::DateTime::UNIX_EPOCH);
     }
 
     pub(crate) fn head(&self) -> Commit {
         commit::latest(&self.store()).unwrap().unwrap()
     }
 
+    pub(crate) fn has_commit(&self) -> bool {
+        commit::latest(&self.store()).is_ok_and(|head| head.is_some())
+    }
+
     /// The rows of the snapshot: content hash by lead.
-    pub(crate) fn rows(&self) -> BTreeMap<String, String> {
-        let (store, head) = (self.store(), self.head());
-        let mut rows = BTreeMap::new();
-        for part in head.sources.values().flat_map(|source| &source.parts) {
-            let file = store.open_file(&part.file.path).unwrap();
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-            for batch in reader {
-                let batch = batch.unwrap();
-                let ids = batch.column_by_name("lead_id").unwrap().as_string::<i32>();
-                let hashes = batch.column_by_name("_content_hash").unwrap().as_string::<i32>();
-                for row in 0..ids.len() {
-                    let twice =
-                        rows.insert(ids.value(row).to_owned(), hashes.value(row).to_owned());
-                    assert!(twice.is_none(), "{} is there twice", ids.value(row));
+    pub(crate) fn rows(&self) -> Rows {
+        let mut rows = Rows::new();
+        self.each_row(|batch, row| {
+            let (id, hash) = (text(batch, "lead_id", row), text(batch, "_content_hash", row));
+            assert!(rows.insert(id.clone(), hash).is_none(), "{id} is there twice");
+        });
+        rows
+    }
+
+    /// One text column of the snapshot, by lead.
+    pub(crate) fn column(&self, name: &str) -> BTreeMap<String, Option<String>> {
+        let mut column = BTreeMap::new();
+        self.each_row(|batch, row| {
+            column.insert(text(batch, "lead_id", row), maybe_text(batch, name, row));
+        });
+        column
+    }
+
+    fn each_row(&self, mut take: impl FnMut(&RecordBatch, usize)) {
+        for part in self.head().sources.values().flat_map(|source| &source.parts) {
+            for batch in self.batches(&part.file.path) {
+                (0..batch.num_rows()).for_each(|row| take(&batch, row));
+            }
+        }
+    }
+
+    pub(crate) fn batches(&self, path: &str) -> Vec<RecordBatch> {
+        let file = self.store().open_file(path).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        reader.map(Result::unwrap).collect()
+    }
+
+    /// What a commit's change file says: operation, reason, lead, content hash.
+    pub(crate) fn changes(&self, seq: Seq) -> Vec<(String, String, String, String)> {
+        let commit = commit::read(&self.store(), seq).unwrap();
+        let mut changes = Vec::new();
+        for batch in self.batches(&commit.changes.file.path) {
+            for row in 0..batch.num_rows() {
+                changes.push((
+                    text(&batch, "_op", row),
+                    text(&batch, "_reason", row),
+                    text(&batch, "lead_id", row),
+                    text(&batch, "_content_hash", row),
+                ));
+            }
+        }
+        changes
+    }
+
+    /// All change files, applied in order.
+    pub(crate) fn replayed_changes(&self) -> Rows {
+        let mut rows = Rows::new();
+        for seq in commit::list(&self.store()).unwrap() {
+            let mut touched = BTreeSet::new();
+            for (op, _, lead, hash) in self.changes(seq) {
+                assert!(touched.insert(lead.clone()), "{lead} is in change file {seq} twice");
+                match op.as_str() {
+                    "upsert" => drop(rows.insert(lead, hash)),
+                    _ => drop(rows.remove(&lead)),
                 }
             }
         }
         rows
+    }
+
+    /// What the snapshot should hold: the sandbox's own leads through the mapping.
+    pub(crate) async fn truth(&self) -> Rows {
+        self.truth_where(|_| true).await
+    }
+
+    /// The same of only some leads.
+    pub(crate) async fn truth_where(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> Rows {
+        let job = self.job();
+        let source = &job.sources[0];
+        let head = self.head();
+        let key = commit::identity_key(&self.store(), None, Some(&head.key_fingerprint)).unwrap();
+        let region = |country: &Option<celes::Country>| country.map(|c| c.alpha2.to_owned());
+        let profiles = source.profiles.iter().map(|(id, profile)| {
+            let settings = transform::ProfileSettings {
+                currency: profile.currency.clone(),
+                default_region: region(&profile.default_region),
+            };
+            (format!("profile:{id}"), settings)
+        });
+        let settings = transform::Settings {
+            currency: source.currency.clone(),
+            default_region: region(&source.default_region),
+            profiles: profiles.collect(),
+            identity_key: transform::IdentityKey::new(key.expose()),
+        };
+        let mut by_profile: BTreeMap<u64, Vec<Box<RawValue>>> = BTreeMap::new();
+        for raw in self.leads_as_sent().await {
+            let lead: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
+            if wanted(&lead) {
+                by_profile.entry(lead["profile_id"].as_u64().unwrap()).or_default().push(raw);
+            }
+        }
+        let mapping = transform::mapping(ProviderId::WhatConverts, "leads").unwrap();
+        let mut rows = Rows::new();
+        for (profile, leads) in by_profile {
+            let body = format!("{{\"leads\":{}}}", serde_json::to_string(&leads).unwrap());
+            let page = transform::Page {
+                source: "acme",
+                stream: "leads",
+                scope_label: &format!("profile:{profile}"),
+                run: "0",
+                received_at: self.clock.now(),
+                location: "nowhere#1",
+                body: body.as_bytes(),
+            };
+            let batch = mapping.map(&page, &settings).unwrap().leads;
+            for row in 0..batch.num_rows() {
+                rows.insert(text(&batch, "lead_id", row), text(&batch, "_content_hash", row));
+            }
+        }
+        rows
+    }
+
+    /// Asserts that the snapshot is what the sandbox has, by key and by content.
+    pub(crate) async fn assert_whole(&self) {
+        assert_same(&self.rows(), &self.truth().await);
+    }
+
+    /// All leads to the byte; a parsed value would lose how numbers are written.
+    async fn leads_as_sent(&self) -> Vec<Box<RawValue>> {
+        let url = format!("{}/sandbox/leads", self.sandbox.url());
+        let body = reqwest::get(url).await.unwrap().text().await.unwrap();
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Requests for listings of leads.
+    pub(crate) fn listings(&self) -> Vec<LoggedRequest> {
+        self.requests_to(|path| path == "/api/v1/leads")
+    }
+
+    /// Requests for single leads.
+    pub(crate) fn lookups(&self) -> Vec<LoggedRequest> {
+        self.requests_to(|path| path.starts_with("/api/v1/leads/"))
+    }
+
+    fn requests_to(&self, wanted: impl Fn(&str) -> bool) -> Vec<LoggedRequest> {
+        let mut requests = self.sandbox.requests();
+        requests.retain(|request| wanted(&request.path));
+        requests
+    }
+}
+
+/// Asserts equality and says what differs without printing everything.
+pub(crate) fn assert_same(rows: &Rows, truth: &Rows) {
+    let missing: Vec<_> = truth.keys().filter(|id| !rows.contains_key(*id)).take(5).collect();
+    let surplus: Vec<_> = rows.keys().filter(|id| !truth.contains_key(*id)).take(5).collect();
+    let other: Vec<_> =
+        rows.iter().filter(|(id, hash)| truth.get(*id).is_some_and(|t| t != *hash)).collect();
+    assert!(
+        missing.is_empty() && surplus.is_empty() && other.is_empty(),
+        "{} rows for {} leads; missing {missing:?}, surplus {surplus:?}, {} with other content: {:?}",
+        rows.len(),
+        truth.len(),
+        other.len(),
+        other.iter().take(5).map(|(id, _)| id).collect::<Vec<_>>()
+    );
+}
+
+/// The summary of the one source of a run.
+pub(crate) fn acme(summary: &Summary) -> &SourceSummary {
+    &summary.sources[&"acme".parse().unwrap()]
+}
+
+/// The key of a lead in the snapshot.
+pub(crate) fn key(lead_id: u64) -> String {
+    format!("whatconverts:leads:{lead_id}")
+}
+
+fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
+    maybe_text(batch, column, row).unwrap()
+}
+
+fn maybe_text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
+    let column = batch.column_by_name(column).unwrap();
+    (!column.is_null(row)).then(|| column.as_string::<i32>().value(row).to_owned())
+}
+
+/// The names of the columns of a snapshot, for tests that look at one.
+pub(crate) fn columns() -> Vec<&'static str> {
+    lead::COLUMNS.iter().map(|column| column.name).collect()
+}
+
+/// Moves the clock with every page, as real requests do.
+struct SlowPages {
+    clock: Arc<ManualClock>,
+    by: TimeDelta,
+}
+
+impl Observer for SlowPages {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::PageHeld { .. }) {
+            self.clock.advance(self.by);
+        }
     }
 }
