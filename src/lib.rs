@@ -8,6 +8,7 @@
 
 pub mod archive;
 pub mod checkpoint;
+pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod load;
 pub mod plan;
 pub mod quota;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod schema;

@@ -34,6 +34,13 @@ impl Stop {
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits until the run was asked to stop.
+    pub async fn requested(&self) {
+        let mut flag = self.watch();
+        // The sender lives as long as `self`.
+        let _ = flag.wait_for(|asked| *asked).await;
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<bool> {
         self.flag.subscribe()
     }

@@ -1,0 +1,223 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::DateTime;
+use chrono::NaiveDate;
+use chrono::NaiveTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use super::backfill;
+use super::demo;
+use super::exit;
+use super::files;
+use super::plan;
+use super::sandbox;
+use super::schema;
+use crate::ids::SourceName;
+
+/// Brings every lead of your lead platforms into Parquet or CSV that you own
+///
+/// leadpipe reads call, form and chat leads from platforms with small daily request quotas, maps
+/// them to one schema, and keeps a folder of Parquet or CSV current, night after night. A job file
+/// says what to read and where to put it; `leadpipe demo` shows all of it without credentials.
+#[derive(Debug, clap::Parser)]
+#[command(name = "leadpipe", version, max_term_width = 100, after_help = exit::HELP)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// Write one JSON document to stdout in place of text; its form is stable
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say nothing on stderr but errors
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// Log more to stderr; twice for even more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+    /// Log to stderr as JSON lines
+    #[arg(long, global = true)]
+    pub(super) log_json: bool,
+    /// Shifts the clock, for tests of a later day
+    #[arg(
+        long,
+        hide = true,
+        global = true,
+        env = "LEADPIPE_CLOCK_OFFSET",
+        value_parser = duration,
+        default_value = "0s"
+    )]
+    pub(super) clock_offset: TimeDelta,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Bring the lake of a job up to date
+    ///
+    /// Reads what was never read and what may have changed, as far as the quota goes, and commits
+    /// it. Run it every night; stopped at any moment, the next run goes on.
+    #[command(after_help = SYNC_HELP)]
+    Sync(RunArguments),
+    /// Read what is not covered in a range of creation dates
+    ///
+    /// The request is kept in the lake until it is done, over as many days as the quota needs: the
+    /// same command goes on with it.
+    #[command(after_help = backfill::HELP)]
+    Backfill(backfill::BackfillArguments),
+    /// Show what a run would read, and what it would cost
+    ///
+    /// Writes nothing. Where the profiles of a master key are not known yet, they are asked for,
+    /// which counts like any request.
+    #[command(after_help = plan::HELP)]
+    Plan(plan::PlanArguments),
+    /// Prove settings and credentials, with one or two requests a source
+    #[command(after_help = CHECK_HELP)]
+    Check(SourceArguments),
+    /// List the files a loader should read, one path a line
+    #[command(after_help = files::HELP)]
+    Files(files::FilesArguments),
+    /// Map the archive again, without a request
+    ///
+    /// Maps the newest archived record of every lead the lake holds, and every reject. A run does
+    /// this by itself where the mapping has changed.
+    #[command(after_help = REPLAY_HELP)]
+    Replay(ReplayArguments),
+    /// Print the JSON Schema of a contract: a lead, a job file, a commit
+    #[command(after_help = schema::HELP)]
+    Schema(schema::SchemaArguments),
+    /// Serve a lead platform on this machine, with invented leads
+    ///
+    /// Listens on 127.0.0.1 until Ctrl-C, and prints a job file that reads from it.
+    #[command(after_help = sandbox::HELP)]
+    Sandbox(sandbox::SandboxArguments),
+    /// Show it all: a first sync, a day later a nightly, without credentials
+    #[command(after_help = demo::HELP)]
+    Demo(demo::DemoArguments),
+}
+
+/// A job and which sources of it.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SourceArguments {
+    /// The job file
+    #[arg(value_name = "JOB")]
+    pub(super) job: PathBuf,
+    /// Only these sources: a comma between names, or the flag again
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(super) source: Vec<SourceName>,
+}
+
+/// How a run that reads behaves.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
+    /// Send at most so many requests, all sources together
+    #[arg(long, value_name = "N")]
+    pub(super) max_requests: Option<u64>,
+    /// Stop, and commit, after this time, e.g. 45m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) max_duration: Option<TimeDelta>,
+    /// Wait so long for another run that holds the lake, e.g. 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) lock_wait: Option<TimeDelta>,
+    /// Let deletes of these sources through that the guard would hold back
+    #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
+    pub(super) accept_deletes: Vec<SourceName>,
+    /// Where the quota is spent, wait for the next day and go on
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Only show what would be read, as `leadpipe plan` does
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+/// What `replay` takes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ReplayArguments {
+    #[command(flatten)]
+    pub(super) sources: SourceArguments,
+    /// Wait so long for another run that holds the lake, e.g. 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) lock_wait: Option<TimeDelta>,
+}
+
+const SYNC_HELP: &str = "\
+Examples:
+  leadpipe sync jobs/nightly.toml
+  leadpipe sync jobs/nightly.toml --source agency --max-duration 45m
+  leadpipe sync jobs/nightly.toml --json --quiet > summary.json
+
+JSON: the summary of the run: run, job, command, started_at, ended_at, commit, snapshot, endings,
+resume_at, and sources by name with state, requests, walks, pages, leads, rows and what needs a look.
+
+Exit codes: 0 all done, 1 failed, 2 bad usage or job file, 3 a source failed, 8 quota spent,
+10 --max-duration reached, 11 another run holds the lake, 12 credentials refused for every source,
+13 needs a look, 130 / 143 interrupted. Except with 1, 2 and 11, what there is, is committed.";
+
+const CHECK_HELP: &str = "\
+Example:
+  leadpipe check jobs/nightly.toml
+
+JSON: an array with, by source: source, state (complete, failed, refused), found, hint, requests.
+
+Exit codes: 0 all well, 2 bad usage or job file, 3 some sources failed, 12 credentials refused for
+every source.";
+
+const REPLAY_HELP: &str = "\
+Example:
+  leadpipe replay jobs/nightly.toml
+
+JSON: the summary of the run, as of `sync`.
+
+Exit codes: as of `sync`.";
+
+/// Reads a duration such as `45m` or `1h 30m`.
+pub(super) fn duration(text: &str) -> Result<TimeDelta, String> {
+    let duration: Duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write e.g. `45m` or `1h 30m`"))?;
+    TimeDelta::from_std(duration).map_err(|error| error.to_string())
+}
+
+/// Reads a date (its midnight in UTC) or an instant of RFC 3339.
+pub(super) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(date) = text.parse::<NaiveDate>() {
+        return Ok(date.and_time(NaiveTime::MIN).and_utc());
+    }
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.to_utc())
+        .map_err(|_| "write a date such as `2026-01-31`, or `2026-01-31T18:00:00Z`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_date_is_its_midnight_in_utc() {
+        let midnight = instant("2026-01-31").unwrap();
+        assert_eq!(midnight, instant("2026-01-31T01:00:00+01:00").unwrap());
+        assert!(instant("31.01.2026").unwrap_err().contains("2026-01-31"));
+        assert!(instant("2026-02-30").is_err());
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("1h 30m"), Ok(TimeDelta::minutes(90)));
+        assert!(duration("90").unwrap_err().contains("45m"));
+    }
+}

@@ -1,0 +1,118 @@
+//! The terminal's side: arguments, one file a command, exit codes.
+//!
+//! Data goes to stdout, everything else to stderr. What a command finds out is turned into text by
+//! `report`, which knows no terminal; what it does is done by `run`, which knows none either.
+
+mod arguments;
+mod backfill;
+mod check;
+mod demo;
+pub mod exit;
+mod files;
+mod plan;
+mod progress;
+mod replay;
+mod sandbox;
+mod schema;
+mod signals;
+mod sync;
+mod terminal;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::DateTime;
+use chrono::FixedOffset;
+use chrono::Local;
+use chrono::Offset;
+use chrono::Utc;
+use tracing_subscriber::EnvFilter;
+
+pub use arguments::Arguments;
+
+use crate::clock::SharedClock;
+use crate::clock::SystemClock;
+use crate::run::Observer;
+use crate::run::Unobserved;
+use arguments::Command;
+use arguments::Global;
+use progress::Progress;
+
+/// Runs the command that was typed and returns its exit code.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    start_log(&arguments.global);
+    let clock: SharedClock = Arc::new(SystemClock::with_offset(arguments.global.clock_offset));
+    let Global { json, quiet, .. } = arguments.global;
+    let context = Context { clock, json, quiet };
+    let ended = match arguments.command {
+        Command::Sync(arguments) => sync::run(&context, arguments).await,
+        Command::Backfill(arguments) => backfill::run(&context, arguments).await,
+        Command::Plan(arguments) => plan::run(&context, arguments).await,
+        Command::Check(arguments) => check::run(&context, arguments).await,
+        Command::Files(arguments) => files::run(&context, arguments),
+        Command::Replay(arguments) => replay::run(&context, arguments).await,
+        Command::Schema(arguments) => schema::run(arguments),
+        Command::Sandbox(arguments) => sandbox::run(&context, arguments).await,
+        Command::Demo(arguments) => demo::run(&context, arguments).await,
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            terminal::tell(&error);
+            ExitCode::from(exit::of_error(&error))
+        }
+    }
+}
+
+/// Tells that the operating system gave no threads, and returns the exit code of that.
+pub fn no_runtime(error: io::Error) -> ExitCode {
+    terminal::tell(&anyhow::Error::new(error).context("failed to start"));
+    ExitCode::from(exit::FAILED)
+}
+
+/// What every command has at hand.
+#[derive(Debug)]
+struct Context {
+    clock: SharedClock,
+    json: bool,
+    quiet: bool,
+}
+
+impl Context {
+    /// Returns who tells how a run is getting on: nobody with `--quiet` or `--json`.
+    fn observer(&self) -> Arc<dyn Observer> {
+        if self.quiet || self.json {
+            return Arc::new(Unobserved);
+        }
+        Arc::new(Progress::new(self.clock.clone()))
+    }
+
+    /// Says something beside the data, unless asked to be quiet.
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            terminal::say(line);
+        }
+    }
+}
+
+/// Returns this machine's offset to UTC at an instant.
+fn local_offset(at: DateTime<Utc>) -> FixedOffset {
+    at.with_timezone(&Local).offset().fix()
+}
+
+fn start_log(global: &Global) {
+    let filter = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "warn,leadpipe=info",
+        (_, 2) => "info,leadpipe=debug",
+        _ => "debug,leadpipe=trace",
+    };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    // A log that was set up before stays as it is.
+    let _ = if global.log_json { log.json().try_init() } else { log.try_init() };
+}

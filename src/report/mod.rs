@@ -1,0 +1,19 @@
+//! What a run did, would do and left behind, as text for people.
+//!
+//! Everything here is a pure function of values: it reads no clock, no disk and no terminal. What
+//! providers or users wrote is made harmless first, see [`harmless`].
+
+mod check;
+mod plan;
+mod summary;
+mod table;
+mod text;
+
+pub use check::check_text;
+pub use plan::plan_text;
+pub use summary::summary_text;
+pub use table::Table;
+pub use text::harmless;
+pub use text::instant;
+pub use text::list;
+pub use text::number;

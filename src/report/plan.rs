@@ -1,0 +1,152 @@
+//! What a run would read, as text.
+
+use std::collections::BTreeMap;
+
+use super::Table;
+use super::harmless;
+use super::number;
+use crate::plan::PlannedWalk;
+use crate::plan::Requests;
+use crate::run::PreviewedSource;
+use crate::window::Window;
+
+/// So many walks of a source are listed one by one; more are counted by what they are for.
+const LISTED: usize = 20;
+
+/// Returns the walks of each source and what they cost; `all` lists them however many there are.
+pub fn plan_text(previewed: &[PreviewedSource], all: bool) -> String {
+    let texts: Vec<String> = previewed.iter().map(|source| source_text(source, all)).collect();
+    let mut text = texts.join("\n");
+    if previewed.len() > 1 {
+        let total = previewed.iter().map(total).fold(Requests::Known(0), Requests::plus);
+        text.push_str(&format!("\nall sources: {}\n", price(total)));
+    }
+    text
+}
+
+fn source_text(source: &PreviewedSource, all: bool) -> String {
+    let name = &source.source;
+    if let Some(error) = &source.error {
+        return format!("{name}: cannot be planned: {}\n", harmless(error));
+    }
+    let walks = &source.plan.walks;
+    let mut text = match walks.len() {
+        0 => format!("{name}: nothing to read\n"),
+        1 => format!("{name}: 1 walk, {}\n", price(total(source))),
+        count => format!("{name}: {} walks, {}\n", number(count as u64), price(total(source))),
+    };
+    let table = if all || walks.len() <= LISTED { listed(walks) } else { grouped(walks) };
+    if !table.is_empty() {
+        for line in table.to_string().lines() {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    if !all && walks.len() > LISTED {
+        text.push_str("  (--all lists every walk)\n");
+    }
+    for dropped in &source.plan.dropped {
+        let scope = dropped.walk.walk.scope.key();
+        let why = dropped.why;
+        text.push_str(&format!("  not gone on with: {}: {why}\n", harmless(&scope.0)));
+    }
+    text.push_str(&format!("  permits left today: {}\n", permits(source)));
+    text
+}
+
+fn permits(source: &PreviewedSource) -> String {
+    let Some(left) = source.permits_left else { return "no limit".to_owned() };
+    let needed = total(source).count();
+    let short = needed.saturating_sub(left.into());
+    match short {
+        0 => number(left.into()),
+        short => format!("{}, {} short: more than a day", number(left.into()), number(short)),
+    }
+}
+
+fn total(source: &PreviewedSource) -> Requests {
+    let walks = source.plan.walks.iter().map(|walk| walk.requests);
+    walks.fold(Requests::Known(source.listing_requests), Requests::plus)
+}
+
+fn price(requests: Requests) -> String {
+    match requests {
+        Requests::Known(1) => "1 request".to_owned(),
+        Requests::Known(count) => format!("{} requests", number(count)),
+        Requests::AtLeast(1) => "at least 1 request".to_owned(),
+        Requests::AtLeast(count) => format!("at least {} requests", number(count)),
+    }
+}
+
+fn count(requests: Requests) -> String {
+    match requests {
+        Requests::Known(count) => number(count),
+        Requests::AtLeast(count) => format!("at least {}", number(count)),
+    }
+}
+
+fn listed(walks: &[PlannedWalk]) -> Table {
+    let mut table = Table::new(&["scope", "window (UTC)", "reason", "requests", "pages held"], 3);
+    for walk in walks {
+        let held = walk.resume.as_ref().map(|open| number(open.loaded_pages));
+        table.row([
+            harmless(&walk.scope.key().0),
+            walk.window.map_or("all".to_owned(), |window| span(&window)),
+            walk.reason.describe().to_owned(),
+            count(walk.requests),
+            held.unwrap_or_default(),
+        ]);
+    }
+    table
+}
+
+/// Counts walks by what they read and why; profiles differ only in their number.
+fn grouped(walks: &[PlannedWalk]) -> Table {
+    let mut groups: BTreeMap<(String, &str), Group> = BTreeMap::new();
+    for walk in walks {
+        let key = walk.scope.key().0;
+        let reason = walk.reason.describe();
+        let group = groups.entry((kind_of(&key), reason)).or_insert_with(|| Group {
+            walks: 0,
+            window: walk.window,
+            requests: Requests::Known(0),
+        });
+        group.walks += 1;
+        group.requests = group.requests.plus(walk.requests);
+        group.window = group.window.zip(walk.window).and_then(|(left, right)| {
+            Window::new(left.start().min(right.start()), left.end().max(right.end()))
+        });
+    }
+    let mut table = Table::new(&["scopes", "window (UTC)", "reason", "walks", "requests"], 3);
+    for ((scopes, reason), group) in groups {
+        table.row([
+            harmless(&scopes),
+            group.window.map_or("all".to_owned(), |window| span(&window)),
+            reason.to_owned(),
+            number(group.walks),
+            count(group.requests),
+        ]);
+    }
+    table
+}
+
+struct Group {
+    walks: u64,
+    window: Option<Window>,
+    requests: Requests,
+}
+
+/// Returns a scope's name without the number of its profile: `leads/profile:*?spam=true`.
+fn kind_of(key: &str) -> String {
+    let Some((kind, rest)) = key.split_once(':') else { return key.to_owned() };
+    let query = rest.find('?').map_or("", |at| &rest[at..]);
+    format!("{kind}:*{query}")
+}
+
+/// Returns a window to the minute, to the day where it begins and ends with one.
+fn span(window: &Window) -> String {
+    let short = |at: chrono::DateTime<chrono::Utc>| match at.time() {
+        chrono::NaiveTime::MIN => at.format("%F").to_string(),
+        _ => at.format("%F %R").to_string(),
+    };
+    format!("{} to {}", short(window.start()), short(window.end()))
+}

@@ -1,0 +1,201 @@
+//! What a run did, as text.
+
+use std::cmp::Reverse;
+use std::path::Path;
+
+use chrono::FixedOffset;
+
+use super::Table;
+use super::harmless;
+use super::instant;
+use super::list;
+use super::number;
+use crate::ids::SourceName;
+use crate::run::Ending;
+use crate::run::Requests;
+use crate::run::SourceSummary;
+use crate::run::State;
+use crate::run::Summary;
+
+/// So many names of a list are shown.
+const SHOWN: usize = 5;
+
+/// Returns a table of the sources, what there is to say about each, and as last line how the run
+/// ended. `lake` is where the snapshot's path begins, `zone` that of the times.
+pub fn summary_text(summary: &Summary, lake: &Path, zone: FixedOffset) -> String {
+    let mut text = table(summary).to_string();
+    for (name, source) in &summary.sources {
+        text.push_str(&format!("\n{name}\n"));
+        for note in notes(name, source, zone) {
+            text.push_str(&format!("  {}\n", harmless(&note)));
+        }
+    }
+    text.push_str(&format!("\n{}\n", last_line(summary, lake, zone)));
+    text
+}
+
+fn table(summary: &Summary) -> Table {
+    let headings =
+        ["source", "state", "rows", "new", "changed", "moved", "gone", "requests", "pages"];
+    let mut table = Table::new(&headings, 2);
+    for (name, source) in &summary.sources {
+        let leads = &source.leads;
+        let numbers = [
+            source.rows,
+            leads.new,
+            leads.changed,
+            leads.moved,
+            leads.gone,
+            source.requests.sent,
+            source.pages,
+        ];
+        let words = [name.to_string(), word(source.state).to_owned()];
+        table.row(words.into_iter().chain(numbers.map(number)));
+    }
+    table
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Complete => "complete",
+        State::Partial => "partial",
+        State::Failed => "failed",
+        State::Refused => "refused",
+    }
+}
+
+/// Returns what there is to say about a source, one line each.
+fn notes(name: &SourceName, source: &SourceSummary, zone: FixedOffset) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(source.why.iter().map(|why| format!("why: {why}")));
+    let hints = source.hint.iter().flat_map(|hint| hint.lines());
+    notes.extend(hints.map(|hint| format!("hint: {hint}")));
+    notes.extend(source.resume_at.map(|at| format!("can go on: {}", instant(at, zone))));
+    notes.push(walks(source));
+    notes.extend(special(&source.requests));
+    notes.extend(received(source));
+    notes.extend(needs_look(name, source));
+    notes
+}
+
+fn walks(source: &SourceSummary) -> String {
+    let mut text = format!("walks: {} done", number(source.walks));
+    let parts = [
+        (source.resumed, "begun by an earlier run"),
+        (source.reconciled, "agree with the provider's total"),
+        (source.walks_left, "left"),
+    ];
+    for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {} {what}", number(count)));
+    }
+    text
+}
+
+fn special(requests: &Requests) -> Option<String> {
+    let parts = [
+        (requests.retries, "sent again after a failure"),
+        (requests.probes, "to find where rows had shifted"),
+        (requests.rereads, "for pages whose rows had shifted"),
+        (requests.lookups, "for single leads"),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", number(count)))
+        .collect();
+    (!parts.is_empty()).then(|| format!("of the requests: {}", parts.join(", ")))
+}
+
+/// Returns what is worth knowing, and asks nobody to act.
+fn received(source: &SourceSummary) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut counted = |count: u64, text: &str| {
+        if count > 0 {
+            notes.push(format!("{text}: {}", number(count)));
+        }
+    };
+    counted(source.pages_from_archive, "pages of earlier runs loaded from the archive");
+    counted(source.guarded_cells, "CSV cells guarded against being run as formulas");
+    counted(source.outside, "rows created outside the window they were asked for");
+    counted(source.absent, "leads not listed any more that wait for proof");
+    if !source.warnings.is_empty() {
+        let mut warnings: Vec<(&String, &u64)> = source.warnings.iter().collect();
+        warnings.sort_by_key(|(column, count)| (Reverse(**count), *column));
+        let warnings =
+            warnings.iter().map(|(column, count)| format!("{column} {}", number(**count)));
+        let text = list(warnings, SHOWN);
+        notes.push(format!("values that did not fit their column, kept in `extra`: {text}"));
+    }
+    if !source.new_fields.is_empty() {
+        notes.push(format!("fields never seen before: {}", list(&source.new_fields, SHOWN)));
+    }
+    if !source.retired.is_empty() {
+        let text = list(&source.retired, SHOWN);
+        notes.push(format!("no longer listed or named, rows stay: {text}"));
+    }
+    notes
+}
+
+/// Returns what somebody should look at.
+fn needs_look(name: &SourceName, source: &SourceSummary) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !source.differences.is_empty() {
+        let scopes = source.differences.iter().map(|(scope, rows)| format!("{scope} {rows:+}"));
+        notes.push(format!("stated totals differ from the leads seen: {}", list(scopes, SHOWN)));
+    }
+    if !source.unproven.is_empty() {
+        let text = list(&source.unproven, SHOWN);
+        notes.push(format!("pages could not be told apart or rows kept shifting: {text}"));
+    }
+    if source.holes > 0 {
+        let holes = number(source.holes);
+        notes.push(format!("holes: {holes} rows of the listing never came right"));
+    }
+    if source.deletes_held_back > 0 {
+        let held = number(source.deletes_held_back);
+        notes.push(format!(
+            "deletes held back: {held} leads are no longer listed; if that is right, run again \
+             with --accept-deletes {name}"
+        ));
+    }
+    if !source.emptied_columns.is_empty() {
+        let text = list(&source.emptied_columns, SHOWN);
+        notes.push(format!("columns filled before and empty in all that was received: {text}"));
+    }
+    if source.rejects > 0 {
+        let rejects = number(source.rejects);
+        notes.push(format!("rejects: {rejects} records could not be mapped; see `rejects/`"));
+    }
+    notes
+}
+
+fn last_line(summary: &Summary, lake: &Path, zone: FixedOffset) -> String {
+    let endings: Vec<&str> = summary.endings.iter().map(|ending| describe(*ending)).collect();
+    let mut line = match endings.as_slice() {
+        [] => "done".to_owned(),
+        endings => format!("{} (exit code {})", endings.join(", "), summary.exit_code()),
+    };
+    match summary.commit {
+        Some(seq) => line.push_str(&format!("; committed {seq}")),
+        None => line.push_str("; nothing committed"),
+    }
+    if let Some(snapshot) = &summary.snapshot {
+        line.push_str(&format!("; snapshot {}", harmless(&lake.join(snapshot).to_string_lossy())));
+    }
+    if let Some(at) = summary.resume_at {
+        line.push_str(&format!("; run again after {}", instant(at, zone)));
+    }
+    line
+}
+
+fn describe(ending: Ending) -> &'static str {
+    match ending {
+        Ending::QuotaSpent => "quota spent",
+        Ending::DurationReached => "--max-duration reached",
+        Ending::CredentialsRefused => "credentials refused for every source",
+        Ending::SourceFailed => "a source failed",
+        Ending::NeedsLook => "needs a look",
+        Ending::Interrupted => "interrupted",
+        Ending::Terminated => "terminated",
+    }
+}
