@@ -55,7 +55,7 @@ async fn a_first_sync_over_many_days_goes_on_every_day_and_asks_no_page_twice() 
             assert_eq!(summary.exit_code(), 8, "{allowance}: {summary:#?}");
             assert!(summary.resume_at.unwrap() > summary.ended_at, "{allowance}: {summary:#?}");
             let before = std::mem::replace(&mut left, unread(&world, first_day));
-            assert!(left < before, "{allowance}: day {days} bought nothing");
+            assert!(left < before, "{allowance}: day {days} bought nothing: {summary:#?}");
             assert!(days < 20, "{allowance}: it never ends");
             world.pass(summary.resume_at.unwrap() - summary.ended_at);
         }
