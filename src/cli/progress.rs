@@ -97,9 +97,6 @@ fn line(event: &Event) -> Option<String> {
             };
             format!("{source}: {} walks planned, {requests}", number(*walks as u64))
         }
-        Event::Waiting { source, until } => {
-            format!("{source}: waiting for permits until {} UTC", until.format("%F %T"))
-        }
         Event::Committed { seq, rows, changes } => {
             format!("commit {seq}: {} rows, {} changes", number(*rows), number(*changes))
         }
