@@ -84,7 +84,7 @@ fn line(event: &Event) -> Option<String> {
     let line = match event {
         Event::CleanedUp { run } => format!("cleaned up after run {run}, which ended early"),
         Event::Replaying { source } => {
-            format!("{source}: its mapping has changed; mapping its archive again first")
+            format!("{source}: mapping its archive again")
         }
         Event::Listed { source, partitions, selected } => {
             format!("{source}: {partitions} profiles listed, {selected} to be read")
