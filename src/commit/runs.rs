@@ -1,7 +1,7 @@
 //! A record of each run, written at its start and at its end.
 //!
 //! A run that began and did not end, and does not hold the lake, has died: the next run cleans up
-//! after it (see [`discard`](crate::commit::discard)) and buries it. Records are history, not
+//! after it (see [`discard`](crate::commit::discard())) and buries it. Records are history, not
 //! truth: one that cannot be read is passed over with a warning.
 
 use chrono::DateTime;

@@ -81,8 +81,8 @@ impl Op {
 /// The change file of a commit being written; costs one row group of memory.
 ///
 /// Columns: `_seq`, `_op`, `_reason`, then the lead's without its own `_seq`, which for an upsert is
-/// the same. There is a file for every commit, if need be without rows. [`super::publish`] appends
-/// what it did to a source once it has done all of it.
+/// the same. There is a file for every commit, if need be without rows. [`super::publish()`]
+/// appends what it did to a source once it has done all of it.
 pub struct ChangeWriter {
     file: ParquetFile,
     schema: SchemaRef,
@@ -114,8 +114,8 @@ impl ChangeWriter {
 
     /// Appends rows of leads, each with its reason.
     ///
-    /// For callers that change leads without [`super::publish`], e.g. a rename; one operation a key
-    /// is their duty.
+    /// For callers that change leads without [`super::publish()`], e.g. a rename; one operation a
+    /// key is their duty.
     pub fn write(&mut self, leads: &RecordBatch, reasons: &[Reason]) -> Result<()> {
         let marked = mark(leads, reasons, self.seq, &self.schema)?;
         self.append(&marked)

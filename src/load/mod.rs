@@ -1,7 +1,7 @@
 //! Leads in columns become parts, change files and CSV.
 //!
 //! [`Staging`] takes batches of one source as they come and keeps them as sorted runs on a scratch
-//! disk. [`publish`] merges the runs with the source's living parts, compares by `lead_id` and
+//! disk. [`publish()`] merges the runs with the source's living parts, compares by `lead_id` and
 //! `_content_hash`, and writes new immutable parts where something changed; what it did goes row by
 //! row to the [`ChangeWriter`] of the commit. Nothing here makes anything visible: files appear
 //! under names that carry the run, and a commit names them, or nobody does.

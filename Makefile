@@ -1,0 +1,85 @@
+# What one does with this repository, each under a short name. `make` alone lists them.
+#
+# Everything but `bench` uses one build: the dev profile with the test dependencies in it. A plain
+# `cargo build` gives some dependencies other features, and would compile most of them twice.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LEADPIPE := $(TARGET)/debug/leadpipe
+VENV := $(TARGET)/interop-venv
+NEXTEST := $(shell command -v cargo-nextest)
+DENY := $(shell command -v cargo-deny)
+
+export CARGO_TERM_QUIET ?= true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test kills check lint audit schemas fmt review interop bench ci clean build
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## a first sync, a nightly sync and their changes, from invented leads
+	@$(LEADPIPE) demo
+
+test: ## run all tests
+ifdef NEXTEST
+	@cargo nextest run
+else
+	@cargo test
+endif
+
+kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
+	@LEADPIPE_KILLS=50 cargo test --test it -- kill --nocapture
+
+check: lint ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
+	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+ifdef DENY
+	@cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
+else
+	@echo "check: cargo-deny is not installed; dependencies are not checked" >&2
+endif
+	@$(MAKE) --no-print-directory build
+	@rm -rf $(TARGET)/schemas && $(LEADPIPE) schema --write $(TARGET)/schemas
+	@diff -r schemas $(TARGET)/schemas || { echo "check: run \`make schemas\`" >&2; exit 1; }
+
+lint:
+	@cargo fmt --check
+	@cargo clippy --all-targets -- -D warnings
+
+audit: ## all of cargo-deny, known vulnerabilities too (needs cargo-deny and the network)
+	@cargo deny --log-level error check
+
+schemas: build ## write schemas/ anew, from the types
+	@$(LEADPIPE) schema --write schemas
+
+fmt: ## format the code
+	@cargo fmt
+
+review: ## show snapshots of tests that differ, and those changed since the last commit
+	@find src tests -name '*.snap.new' | while read -r new; do \
+		old="$${new%.new}"; [ -e "$$old" ] || old=/dev/null; \
+		diff -u "$$old" "$$new" || true; \
+	done
+	@git --no-pager diff -- '*.snap'
+	@echo "To accept one: move NAME.snap.new over NAME.snap (\`cargo insta review\` does it by asking)."
+
+interop: build $(VENV)/ready ## read a snapshot with DuckDB, pyarrow and pandas (needs python3)
+	@$(VENV)/bin/python tests/interop/interop.py --binary $(LEADPIPE)
+
+bench: ## first syncs of 100,000 and 500,000 leads: time and memory (release build, python3)
+	@cargo build --release
+	@python3 tests/bench/sync.py --binary $(TARGET)/release/leadpipe $(LEADS)
+
+ci: check test ## what CI runs before `make interop`
+
+clean: ## remove what was built
+	@cargo clean
+
+build:
+	@[ -x $(LEADPIPE) ] || echo "Building leadpipe; the first time this takes some minutes." >&2
+	@cargo test --no-run
+
+$(VENV)/ready: tests/interop/requirements.txt
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
