@@ -16,6 +16,7 @@ use super::files;
 use super::plan;
 use super::sandbox;
 use super::schema;
+use super::status;
 use crate::ids::SourceName;
 
 /// Brings every lead of your lead platforms into Parquet or CSV that you own
@@ -82,6 +83,9 @@ pub(super) enum Command {
     /// Prove settings and credentials, with one or two requests a source
     #[command(after_help = CHECK_HELP)]
     Check(SourceArguments),
+    /// Show what a lake holds: coverage, freshness, quota, last runs
+    #[command(after_help = status::HELP)]
+    Status(status::StatusArguments),
     /// List the files a loader should read, one path a line
     #[command(after_help = files::HELP)]
     Files(files::FilesArguments),

@@ -15,6 +15,7 @@ mod replay;
 mod sandbox;
 mod schema;
 mod signals;
+mod status;
 mod sync;
 mod terminal;
 
@@ -50,6 +51,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Backfill(arguments) => backfill::run(&context, arguments).await,
         Command::Plan(arguments) => plan::run(&context, arguments).await,
         Command::Check(arguments) => check::run(&context, arguments).await,
+        Command::Status(arguments) => status::run(&context, arguments),
         Command::Files(arguments) => files::run(&context, arguments),
         Command::Replay(arguments) => replay::run(&context, arguments).await,
         Command::Schema(arguments) => schema::run(arguments),

@@ -84,7 +84,7 @@ fn line(event: &Event) -> Option<String> {
     let line = match event {
         Event::CleanedUp { run } => format!("cleaned up after run {run}, which ended early"),
         Event::Replaying { source } => {
-            format!("{source}: its mapping has changed; mapping its archive again first")
+            format!("{source}: mapping its archive again")
         }
         Event::Listed { source, partitions, selected } => {
             format!("{source}: {partitions} profiles listed, {selected} to be read")
@@ -96,9 +96,6 @@ fn line(event: &Event) -> Option<String> {
                 Requests::AtLeast(count) => format!("at least {} requests", number(*count)),
             };
             format!("{source}: {} walks planned, {requests}", number(*walks as u64))
-        }
-        Event::Waiting { source, until } => {
-            format!("{source}: waiting for permits until {} UTC", until.format("%F %T"))
         }
         Event::Committed { seq, rows, changes } => {
             format!("commit {seq}: {} rows, {} changes", number(*rows), number(*changes))

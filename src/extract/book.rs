@@ -325,7 +325,8 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_cuts_its_pages_in_silence_is_found_out_by_a_short_page_that_is_not_the_last() {
+    fn a_provider_that_cuts_its_pages_in_silence_is_found_out_by_a_short_page_that_is_not_the_last()
+    {
         let mut book = Book::new(&walk(50));
         let mut first = page(0..30, 70, 30);
         first.size = Some(50);

@@ -57,7 +57,7 @@ impl Quotas {
         Self { ledgers: Store::open(folder), clock, options, groups: Mutex::default() }
     }
 
-    fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
+    pub(super) fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
         let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
         let group = match &source.quota.group {
             Some(group) => group.clone(),

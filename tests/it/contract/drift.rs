@@ -49,7 +49,11 @@ async fn a_lead_on_which_the_provider_breaks_costs_only_itself() {
         // The first of all, one in the middle, two side by side.
         let middle = ids.len() / 2;
         let poison = vec![ids[0].1, ids[middle].1];
-        world.sandbox.behave(Behaviour { poison: poison.clone(), poison_as, ..Behaviour::default() });
+        world.sandbox.behave(Behaviour {
+            poison: poison.clone(),
+            poison_as,
+            ..Behaviour::default()
+        });
         let summary = world.sync().await;
         assert_eq!(summary.exit_code(), 13, "{poison_as:?}: {summary:#?}");
         assert_eq!(acme(&summary).holes, 2, "{poison_as:?}");
