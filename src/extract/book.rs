@@ -193,6 +193,14 @@ impl Book {
         None
     }
 
+    /// Tells whether the first page has as many rows as were asked for.
+    pub(super) fn first_page_is_full(&self) -> bool {
+        self.entries
+            .values()
+            .next()
+            .is_some_and(|first| first.ids.len() as u64 + first.rejects >= u64::from(first.size))
+    }
+
     /// Tells whether rows are known to be on no page: some are on two, and fewer were shown than the
     /// total, which stood still, says.
     pub(super) fn hides_rows(&self) -> bool {

@@ -371,6 +371,9 @@ impl Reader<'_> {
     /// whether the page number is ignored. Where it cannot be told, the walk is not proven.
     async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         let Some(mut offset) = book.repeats() else { return Ok(()) };
+        if book.total_pages.is_none() && self.is_end(walk, offset, book).await? {
+            return Ok(());
+        }
         loop {
             book.probes += 1;
             self.reread(walk, offset, book).await?;
@@ -382,19 +385,35 @@ impl Reader<'_> {
             }
         }
         book.proven = false;
-        let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
-        let half = book.size / 2;
-        if half == 0 || first.len() < book.size as usize {
-            return Ok(());
+        self.refuse_ignored_numbers(walk, book).await?;
+        Ok(())
+    }
+
+    /// Without a total, a page like the one before it is the end, unless it is page 2 and full.
+    async fn is_end(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
+        let page = book.entries.get(&offset).map_or(0, |entry| entry.page);
+        if page == 2 && book.first_page_is_full() {
+            return self.refuse_ignored_numbers(walk, book).await;
         }
+        Ok(true)
+    }
+
+    /// Asks for page 2 at half the size: where it is the first half of page 1, the number is
+    /// ignored. Returns whether it could be told that it is not.
+    async fn refuse_ignored_numbers(&self, walk: &Walk, book: &mut Book) -> Result<bool> {
+        let half = book.size / 2;
+        if half == 0 || !book.first_page_is_full() {
+            return Ok(false);
+        }
+        let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
         book.probes += 1;
         let (_, facts) = self.read_page(walk, 2, half, 0).await?;
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
-        if ids.as_slice() == &first[..half as usize] {
+        if first.get(..half as usize) == Some(ids.as_slice()) {
             let provider = self.source.provider();
             return Err(Error::PageIgnored { provider, asked: 2, got: 1 });
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Rows on two pages under a total that stood still say that as many were on none: rows with

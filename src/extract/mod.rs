@@ -51,8 +51,14 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// Asks once for a page of a walk. `page` counts from 1 in pages of `size` rows.
     async fn fetch_page(&self, walk: &Walk, page: u32, size: u32) -> Result<Answer>;
 
-    /// Asks once for one record by its id; `None` where the provider says that there is none.
-    async fn fetch_record(&self, walk: &Walk, native_id: &str) -> Result<Option<Answer>>;
+    /// Asks once for one record by its id, anywhere in the account or, `in_scope`, as the walk's
+    /// partition shows it; `None` where the provider says that there is none.
+    async fn fetch_record(
+        &self,
+        walk: &Walk,
+        native_id: &str,
+        in_scope: bool,
+    ) -> Result<Option<Found>>;
 
     /// Asks for as little as proves the credentials, each request through `caller`, and returns
     /// which kind of key it is. Fails where the job says another kind.
@@ -64,6 +70,16 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// Reads from a body what paging needs, in one light pass.
     fn read_page(&self, body: &[u8]) -> Result<PageFacts>;
+}
+
+/// A record that was asked for by its id.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The answer, a page of one row.
+    pub answer: Answer,
+    /// Whether it shows all that a page of the listing would: only then may it take the place of
+    /// what is held.
+    pub is_whole: bool,
 }
 
 /// What a page tells of itself and of its rows.

@@ -171,16 +171,26 @@ impl Hint for Error {
             Self::Renamed { to, from } => {
                 Some(format!("name the source `{from}` again instead of `{to}`"))
             }
-            Self::Store(error) => space_hint(&error.source),
             _ => None,
         }
+        .or_else(|| disk_hint(self))
     }
 }
 
-fn space_hint(error: &std::io::Error) -> Option<String> {
-    let text = match error.kind() {
-        std::io::ErrorKind::StorageFull => "make room and run the same again: nothing was lost",
-        std::io::ErrorKind::PermissionDenied => "the lake must be writable by the user of the run",
+/// Returns what to do where the disk is at the root of an error, whichever stage met it.
+fn disk_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let kind = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?.kind();
+    let text = match kind {
+        std::io::ErrorKind::StorageFull => {
+            "make room on the disk of the lake and run the same again: what is held stays held"
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            "the lake must be writable by the user of the run"
+        }
+        std::io::ErrorKind::NotADirectory | std::io::ErrorKind::AlreadyExists => {
+            "something that is no folder lies in the way; move it, or set another `lake`"
+        }
         _ => return None,
     };
     Some(text.to_owned())

@@ -42,6 +42,7 @@ use crate::config::SourceSettings;
 use crate::config::WhatConvertsSettings;
 use crate::error::Hint;
 use crate::extract;
+use crate::extract::Found;
 use crate::extract::Outcome;
 use crate::extract::PageSink;
 use crate::extract::Reader;
@@ -387,14 +388,13 @@ impl SourceTask {
             }
             let Some(walk) = &walk else { continue };
             let native = candidate.lead_id.splitn(3, ':').nth(2).unwrap_or(&candidate.lead_id);
-            summary.requests.lookups += 1;
-            let source = &self.client.source;
-            let asked = self.client.caller.attempt(|| source.fetch_record(walk, native)).await;
-            match asked {
+            match self.ask_for(walk, native, summary).await {
                 Ok(None) => drop(lookups.unknown.insert(candidate.lead_id.clone())),
-                Ok(Some(answer)) => {
-                    pages += 1;
-                    self.hold_found(walk, answer, pages).await?;
+                Ok(Some(found)) => {
+                    if found.is_whole {
+                        pages += 1;
+                        self.hold_found(walk, found.answer, pages).await?;
+                    }
                     lookups.found.insert(candidate.lead_id.clone());
                 }
                 Err(error) => {
@@ -405,6 +405,25 @@ impl SourceTask {
         }
         self.close_lookup(walk).await?;
         Ok(lookups)
+    }
+
+    /// Asks for a lead, and once more where the answer does not show all of it.
+    async fn ask_for(
+        &self,
+        walk: &Walk,
+        native: &str,
+        summary: &mut SourceSummary,
+    ) -> extract::Result<Option<Found>> {
+        let Client { source, caller, .. } = &self.client;
+        summary.requests.lookups += 1;
+        let found = caller.attempt(|| source.fetch_record(walk, native, false)).await?;
+        let Some(partial) = found else { return Ok(None) };
+        if partial.is_whole {
+            return Ok(Some(partial));
+        }
+        summary.requests.lookups += 1;
+        let whole = caller.attempt(|| source.fetch_record(walk, native, true)).await?;
+        Ok(Some(whole.unwrap_or(partial)))
     }
 
     async fn hold_found(&self, walk: &Arc<Walk>, answer: extract::Answer, page: u32) -> Result<()> {

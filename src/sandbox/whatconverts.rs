@@ -339,9 +339,10 @@ fn write_totals(json: &mut Json<'_>, totals: Totals, pages: Option<u64>, total: 
 }
 
 fn single_lead(world: &World, behaviour: &Behaviour, request: &Request<'_>, id: &str) -> Answer {
+    // Custom fields come with a profile's key, or where a profile is named.
     let profile = match request.key {
         KeyKind::Profile { profile_id } => Some(profile_id),
-        _ => None,
+        _ => parameter(request, "profile_id").and_then(|id| id.parse().ok()),
     };
     let mine = |row: &&Row| {
         let owner = world.profiles[usize::from(row.profile)].id;

@@ -21,6 +21,7 @@ use crate::clock::SharedClock;
 use crate::extract::Answer;
 use crate::extract::Caller;
 use crate::extract::Error;
+use crate::extract::Found;
 use crate::extract::HttpClient;
 use crate::extract::HttpSettings;
 use crate::extract::PageFacts;
@@ -83,7 +84,7 @@ impl WhatConverts {
 
     fn leads_query(&self, walk: &Walk, page: u32, size: u32) -> Vec<(&str, String)> {
         let mut query = Vec::with_capacity(8);
-        if let Some(id) = walk.scope.partition.strip_prefix("profile:") {
+        if let Some(id) = profile_of(walk) {
             query.push(("profile_id", id.to_owned()));
         }
         if let Some(window) = walk.window {
@@ -112,15 +113,28 @@ impl Source for WhatConverts {
         self.get("api/v1/leads", &query).await
     }
 
-    async fn fetch_record(&self, _walk: &Walk, native_id: &str) -> Result<Option<Answer>> {
+    async fn fetch_record(
+        &self,
+        walk: &Walk,
+        native_id: &str,
+        in_scope: bool,
+    ) -> Result<Option<Found>> {
         let path = format!("api/v1/leads/{native_id}");
-        let answer = match self.get(&path, &[]).await {
+        // A master key is shown custom fields only where a profile is named; but a lead that has
+        // moved to another profile may then be "unknown".
+        let profile = profile_of(walk).filter(|_| in_scope).map(|id| ("profile_id", id.to_owned()));
+        let query: Vec<(&str, String)> = profile.into_iter().collect();
+        let answer = match self.get(&path, &query).await {
             Ok(answer) => answer,
             Err(error) if page::says_unknown_lead(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         match page::read_single(&answer.body) {
-            Ok(found) => Ok(found.then_some(answer)),
+            Ok(page::Single::None) => Ok(None),
+            Ok(page::Single::Lead { has_custom_fields }) => {
+                let is_whole = !self.is_master || has_custom_fields;
+                Ok(Some(Found { answer, is_whole }))
+            }
             Err(error) if page::says_unknown_lead(&error) => Ok(None),
             Err(error) => Err(error),
         }
@@ -204,6 +218,10 @@ impl WhatConverts {
             number += 1;
         }
     }
+}
+
+fn profile_of(walk: &Walk) -> Option<&str> {
+    walk.scope.partition.strip_prefix("profile:")
 }
 
 fn wire_time(instant: DateTime<Utc>) -> String {

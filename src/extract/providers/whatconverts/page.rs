@@ -110,7 +110,7 @@ pub(super) fn says_unknown_lead(error: &Error) -> bool {
 /// Reads a page of the listing.
 pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
     let envelope = parse::<Envelope<'_>>(body)?;
-    if let Some(error) = envelope.error() {
+    if let Some(error) = error_in(envelope.error_message.as_deref()) {
         return Err(error);
     }
     let total = number(envelope.total_leads);
@@ -131,17 +131,47 @@ pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
     })
 }
 
-/// Reads the answer for one lead: the listing's envelope with one row, or the lead itself. Tells
-/// whether there is a lead in it.
-pub(super) fn read_single(body: &[u8]) -> Result<bool> {
-    let envelope = parse::<Envelope<'_>>(body)?;
-    if let Some(error) = envelope.error() {
+/// What the answer for one lead holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Single {
+    /// No lead.
+    None,
+    /// A lead.
+    Lead {
+        /// Whether it has `custom_fields` or `field_mappings`, which a master key is not always
+        /// shown.
+        has_custom_fields: bool,
+    },
+}
+
+/// Reads the answer for one lead: the listing's envelope with one row, or the lead itself.
+pub(super) fn read_single(body: &[u8]) -> Result<Single> {
+    #[derive(Deserialize)]
+    struct Lead<'a> {
+        #[serde(borrow, default)]
+        lead_id: Option<&'a RawValue>,
+        custom_fields: Option<IgnoredAny>,
+        field_mappings: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow, default)]
+        error_message: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        leads: Option<Vec<Lead<'a>>>,
+    }
+    let envelope = parse::<Body<'_>>(body)?;
+    if let Some(error) = error_in(envelope.error_message.as_deref()) {
         return Err(error);
     }
-    match envelope.leads {
-        Some(rows) => Ok(rows.iter().any(|row| row.0.id.is_some())),
-        None => Ok(parse::<Row>(body)?.0.id.is_some()),
-    }
+    let lead = match envelope.leads {
+        Some(leads) => leads.into_iter().next(),
+        None => Some(parse::<Lead<'_>>(body)?),
+    };
+    let lead = lead.filter(|lead| lead.lead_id.is_some_and(|id| native_id(id.get()).is_some()));
+    Ok(lead.map_or(Single::None, |lead| Single::Lead {
+        has_custom_fields: lead.custom_fields.is_some() || lead.field_mappings.is_some(),
+    }))
 }
 
 /// A page of accounts.
@@ -252,19 +282,18 @@ struct Envelope<'a> {
     leads: Option<Vec<Row>>,
 }
 
-impl Envelope<'_> {
-    fn error(&self) -> Option<Error> {
-        let text = self.error_message.as_deref().filter(|text| !text.trim().is_empty())?;
-        let answer = Answer {
-            status: 200,
-            request: "the page".to_owned(),
-            retry_after: None,
-            media_type: "application/json".to_owned(),
-            body: bytes::Bytes::new(),
-            received_at: DateTime::UNIX_EPOCH,
-        };
-        Some(refusal(&answer, Some(&one_line(text))))
-    }
+/// Returns the refusal that a body with status 200 may carry.
+fn error_in(error_message: Option<&str>) -> Option<Error> {
+    let text = error_message.filter(|text| !text.trim().is_empty())?;
+    let answer = Answer {
+        status: 200,
+        request: "the page".to_owned(),
+        retry_after: None,
+        media_type: "application/json".to_owned(),
+        body: bytes::Bytes::new(),
+        received_at: DateTime::UNIX_EPOCH,
+    };
+    Some(refusal(&answer, Some(&one_line(text))))
 }
 
 /// Reads a number that may come as text.
@@ -457,8 +486,10 @@ mod tests {
         assert!(says_unknown_lead(
             &read_single(br#"{"error_message":"Invalid lead ID."}"#).unwrap_err()
         ));
-        assert!(!read_single(br#"{"leads":[]}"#).unwrap());
-        assert!(read_single(br#"{"leads":[{"lead_id":5}]}"#).unwrap());
-        assert!(read_single(br#"{"lead_id":5}"#).unwrap());
+        assert_eq!(read_single(br#"{"leads":[]}"#).unwrap(), Single::None);
+        let bare = Single::Lead { has_custom_fields: false };
+        assert_eq!(read_single(br#"{"leads":[{"lead_id":5}]}"#).unwrap(), bare);
+        let whole = br#"{"lead_id":5,"custom_fields":[]}"#;
+        assert_eq!(read_single(whole).unwrap(), Single::Lead { has_custom_fields: true });
     }
 }
