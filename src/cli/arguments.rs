@@ -37,22 +37,22 @@ pub struct Arguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
     /// Write one JSON document to stdout in place of text; its form is stable
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(super) json: bool,
     /// Say nothing on stderr but errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = COMMON)]
     pub(super) quiet: bool,
     /// Log more to stderr; twice for even more
-    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(long, short, global = true, help_heading = COMMON, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
     /// Log to stderr as JSON lines
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(super) log_json: bool,
     /// Shifts the clock, for tests of a later day
     #[arg(
         long,
         hide = true,
-        global = true,
+        global = true, help_heading = COMMON,
         env = "LEADPIPE_CLOCK_OFFSET",
         value_parser = duration,
         default_value = "0s"
@@ -153,6 +153,9 @@ pub(super) struct ReplayArguments {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) lock_wait: Option<TimeDelta>,
 }
+
+/// Where options stand that every command has.
+const COMMON: &str = "Common options";
 
 const SYNC_HELP: &str = "\
 Examples:

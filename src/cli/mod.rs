@@ -34,6 +34,9 @@ pub use arguments::Arguments;
 
 use crate::clock::SharedClock;
 use crate::clock::SystemClock;
+use crate::config::Job;
+use crate::ids::SourceName;
+use crate::run;
 use crate::run::Observer;
 use crate::run::Unobserved;
 use arguments::Command;
@@ -96,6 +99,14 @@ impl Context {
             terminal::say(line);
         }
     }
+}
+
+/// Returns an error that names the sources of a job where one of `names` is not among them.
+fn refuse_unknown(job: &Job, names: &[SourceName]) -> run::Result<()> {
+    let is_unknown = |name: &&SourceName| job.sources.iter().all(|source| source.name != **name);
+    let Some(name) = names.iter().find(is_unknown) else { return Ok(()) };
+    let known: Vec<String> = job.sources.iter().map(|one| format!("`{}`", one.name)).collect();
+    Err(run::Error::NoSource { name: name.to_string(), known: known.join(", ") })
 }
 
 /// Returns this machine's offset to UTC at an instant.

@@ -9,6 +9,7 @@ use super::arguments::SourceArguments;
 use super::arguments::duration;
 use super::exit;
 use super::local_offset;
+use super::refuse_unknown;
 use super::terminal;
 use crate::checkpoint::SourceProgress;
 use crate::commit;
@@ -51,11 +52,7 @@ const RUNS: usize = 5;
 pub(super) fn run(context: &Context, arguments: StatusArguments) -> anyhow::Result<u8> {
     let mut job = Job::load(&arguments.sources.job)?;
     let named = &arguments.sources.source;
-    if let Some(unknown) = named.iter().find(|name| job.sources.iter().all(|s| s.name != **name)) {
-        let known: Vec<_> = job.sources.iter().map(|source| format!("`{}`", source.name)).collect();
-        let (name, known) = (unknown.to_string(), known.join(", "));
-        return Err(run::Error::NoSource { name, known }.into());
-    }
+    refuse_unknown(&job, named)?;
     job.sources.retain(|source| named.is_empty() || named.contains(&source.name));
     let status = look(context, &job, arguments.max_age)?;
     if context.json {

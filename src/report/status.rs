@@ -246,7 +246,7 @@ pub fn status_text(status: &Status, zone: FixedOffset) -> String {
         has_calendar |= source.start.is_some();
     }
     if has_calendar {
-        text.push_str("\n  · never asked  ▒ partial  █ complete  ! rows that never came right\n");
+        text.push_str("\n  · never asked  ▒ partial  █ complete as of the oldest reading  ! rows that never came right\n");
     }
     text.push_str(&backfills_text(&status.backfills));
     text.push_str(&runs_text(&status.runs, zone));
@@ -370,5 +370,91 @@ fn age(length: TimeDelta) -> String {
         (0, _, _) => format!("{hours} h {minutes} min"),
         (_, 0, _) => format!("{days} d"),
         _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        midnight(text.parse().unwrap())
+    }
+
+    fn span(start: &str, end: &str, holes: u64) -> Covered {
+        let window = Window::new(at(start), at(end)).unwrap();
+        Covered { window, as_of: at("2026-10-30"), rows: None, reconciled: true, holes }
+    }
+
+    fn scope(name: &str, spans: Vec<Covered>) -> ScopeStatus {
+        ScopeStatus { scope: name.to_owned(), spans, difference: None }
+    }
+
+    fn source() -> SourceStatus {
+        let one = vec![span("2024-11-15", "2025-09-01", 0), span("2025-10-01", "2025-11-01", 2)];
+        let both = vec![span("2026-01-01", "2026-10-20", 0)];
+        SourceStatus {
+            state: Some(SourceState::Partial),
+            why: Some("no permit is left".to_owned()),
+            rows: 20_031,
+            start: Some(at("2024-11-15")),
+            as_of: None,
+            stalest: Some(at("2026-10-30")),
+            reconciled: Some(0.999),
+            quota: Some(QuotaLeft {
+                per_day: Some(8_000),
+                used: 8_000,
+                reserved: 2_000,
+                left: Some(0),
+                next_free: Some(at("2026-11-02")),
+            }),
+            scopes: vec![scope("one", [one, both.clone()].concat()), scope("two", both)],
+            ..SourceStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_month_counts_as_far_as_it_lies_within_the_history() {
+        let calendar = source().calendar(at("2026-11-01"));
+        let year =
+            |year| -> String { calendar[&year].iter().map(|(_, known)| known.sign()).collect() };
+        assert_eq!(year(2024), "▒▒");
+        assert_eq!(year(2025), "▒▒▒▒▒▒▒▒·!··");
+        // Nothing is known beyond the newest reading, and nothing is missing there.
+        assert_eq!(year(2026), "██████████");
+    }
+
+    #[test]
+    fn a_status_reads_well() {
+        let now = at("2026-11-01");
+        let run = RunLine {
+            run: RunId::new(now),
+            command: "sync".to_owned(),
+            job: "nightly".to_owned(),
+            started_at: at("2026-10-31"),
+            ended_at: Some(at("2026-10-31") + TimeDelta::minutes(61)),
+            state: RunState::Ended,
+            exit_code: Some(8),
+        };
+        let range = Window::new(at("2020-01-01"), at("2021-01-01")).unwrap();
+        let sources = vec!["agency".parse().unwrap()];
+        let status = Status {
+            job: "nightly".to_owned(),
+            lake: "/data/lake".into(),
+            now,
+            commit: Some(Seq(41)),
+            committed_at: Some(at("2026-10-31")),
+            as_of: None,
+            is_stale: true,
+            holder: None,
+            sources: [
+                ("agency".parse().unwrap(), source()),
+                ("dentist".parse().unwrap(), SourceStatus::default()),
+            ]
+            .into(),
+            backfills: vec![Backfill { sources, range, asked_at: now, again: true }],
+            runs: vec![run],
+        };
+        insta::assert_snapshot!(status_text(&status, FixedOffset::east_opt(3600).unwrap()));
     }
 }
