@@ -7,7 +7,6 @@ use leadpipe::sandbox::Times;
 
 use crate::support::World;
 use crate::support::acme;
-use crate::support::assert_same;
 use crate::support::key;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +53,7 @@ async fn a_lead_asked_for_by_id_may_come_bare_or_in_a_list() {
         // Once to know whether it is there, once more for its custom fields.
         assert_eq!(world.lookups().len(), 2);
         assert_eq!(world.rows().len(), before.len());
-        assert_same(&world.rows(), &world.truth().await);
+        world.assert_whole().await;
     }
 }
 
