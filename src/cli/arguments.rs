@@ -16,6 +16,7 @@ use super::files;
 use super::plan;
 use super::sandbox;
 use super::schema;
+use super::status;
 use crate::ids::SourceName;
 
 /// Brings every lead of your lead platforms into Parquet or CSV that you own
@@ -36,22 +37,22 @@ pub struct Arguments {
 #[derive(Debug, clap::Args)]
 pub(super) struct Global {
     /// Write one JSON document to stdout in place of text; its form is stable
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(super) json: bool,
     /// Say nothing on stderr but errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = COMMON)]
     pub(super) quiet: bool,
     /// Log more to stderr; twice for even more
-    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(long, short, global = true, help_heading = COMMON, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
-    /// Log to stderr as JSON lines
-    #[arg(long, global = true)]
+    /// Log to stderr as JSON lines, with all that happens in a run
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(super) log_json: bool,
     /// Shifts the clock, for tests of a later day
     #[arg(
         long,
         hide = true,
-        global = true,
+        global = true, help_heading = COMMON,
         env = "LEADPIPE_CLOCK_OFFSET",
         value_parser = duration,
         default_value = "0s"
@@ -82,6 +83,9 @@ pub(super) enum Command {
     /// Prove settings and credentials, with one or two requests a source
     #[command(after_help = CHECK_HELP)]
     Check(SourceArguments),
+    /// Show what a lake holds: coverage, freshness, quota, last runs
+    #[command(after_help = status::HELP)]
+    Status(status::StatusArguments),
     /// List the files a loader should read, one path a line
     #[command(after_help = files::HELP)]
     Files(files::FilesArguments),
@@ -149,6 +153,9 @@ pub(super) struct ReplayArguments {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) lock_wait: Option<TimeDelta>,
 }
+
+/// Where options stand that every command has.
+const COMMON: &str = "Common options";
 
 const SYNC_HELP: &str = "\
 Examples:

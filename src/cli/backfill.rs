@@ -7,7 +7,11 @@ use super::Context;
 use super::arguments::RunArguments;
 use super::arguments::instant;
 use super::sync;
+use crate::commit;
+use crate::config::Job;
+use crate::ids::SourceName;
 use crate::run::Range;
+use crate::store::Store;
 
 /// What `backfill` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +38,28 @@ Examples:
 JSON and exit codes: as of `leadpipe sync`.";
 
 pub(super) async fn run(context: &Context, arguments: BackfillArguments) -> anyhow::Result<u8> {
-    let to = arguments.to.unwrap_or_else(|| context.clock.now());
+    let to = match arguments.to {
+        Some(to) => to,
+        None => end_under_way(&arguments)?.unwrap_or_else(|| context.clock.now()),
+    };
     let range = Range { from: arguments.from, to, again: arguments.again };
     sync::read(context, arguments.run, Some(range)).await
+}
+
+/// Returns the end of the request that these arguments began earlier. Each "now" is another, and
+/// what is asked for anew each time would never be done.
+fn end_under_way(arguments: &BackfillArguments) -> anyhow::Result<Option<DateTime<Utc>>> {
+    let job = Job::load(&arguments.run.sources.job)?;
+    let named = &arguments.run.sources.source;
+    let sources = job.sources.iter().map(|source| source.name.clone());
+    let sources: Vec<SourceName> =
+        sources.filter(|name| named.is_empty() || named.contains(name)).collect();
+    let head = commit::latest(&Store::open(&job.lake))?;
+    let under_way = head.iter().flat_map(|head| head.checkpoint.backfills.values());
+    let ours = under_way.filter(|backfill| {
+        backfill.range.start() == arguments.from
+            && backfill.again == arguments.again
+            && backfill.sources == sources
+    });
+    Ok(ours.map(|backfill| backfill.range.end()).max())
 }

@@ -134,7 +134,9 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
     }
     let store = Store::create(folder)?;
     for name in LAKE {
-        store.remove_all(name).with_context(|| format!("failed to clear `{place}`"))?;
+        let is_folder = store.path(name).symlink_metadata().is_ok_and(|found| found.is_dir());
+        let removed = if is_folder { store.remove_all(name) } else { store.remove(name) };
+        removed.with_context(|| format!("failed to clear `{place}`"))?;
     }
     store.write(MARKER, b"`leadpipe demo` made this folder and may replace it.\n")?;
     Ok(())

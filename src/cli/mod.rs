@@ -15,6 +15,7 @@ mod replay;
 mod sandbox;
 mod schema;
 mod signals;
+mod status;
 mod sync;
 mod terminal;
 
@@ -33,23 +34,28 @@ pub use arguments::Arguments;
 
 use crate::clock::SharedClock;
 use crate::clock::SystemClock;
+use crate::config::Job;
+use crate::ids::SourceName;
+use crate::run;
 use crate::run::Observer;
 use crate::run::Unobserved;
 use arguments::Command;
 use arguments::Global;
+use progress::Logged;
 use progress::Progress;
 
 /// Runs the command that was typed and returns its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
     start_log(&arguments.global);
     let clock: SharedClock = Arc::new(SystemClock::with_offset(arguments.global.clock_offset));
-    let Global { json, quiet, .. } = arguments.global;
-    let context = Context { clock, json, quiet };
+    let Global { json, quiet, log_json, .. } = arguments.global;
+    let context = Context { clock, json, quiet, log_json };
     let ended = match arguments.command {
         Command::Sync(arguments) => sync::run(&context, arguments).await,
         Command::Backfill(arguments) => backfill::run(&context, arguments).await,
         Command::Plan(arguments) => plan::run(&context, arguments).await,
         Command::Check(arguments) => check::run(&context, arguments).await,
+        Command::Status(arguments) => status::run(&context, arguments),
         Command::Files(arguments) => files::run(&context, arguments),
         Command::Replay(arguments) => replay::run(&context, arguments).await,
         Command::Schema(arguments) => schema::run(arguments),
@@ -77,11 +83,16 @@ struct Context {
     clock: SharedClock,
     json: bool,
     quiet: bool,
+    log_json: bool,
 }
 
 impl Context {
-    /// Returns who tells how a run is getting on: nobody with `--quiet` or `--json`.
+    /// Returns who tells how a run is getting on: the log with `--log-json`, else nobody with
+    /// `--quiet` or `--json`.
     fn observer(&self) -> Arc<dyn Observer> {
+        if self.log_json {
+            return Arc::new(Logged);
+        }
         if self.quiet || self.json {
             return Arc::new(Unobserved);
         }
@@ -96,6 +107,14 @@ impl Context {
     }
 }
 
+/// Returns an error that names the sources of a job where one of `names` is not among them.
+fn refuse_unknown(job: &Job, names: &[SourceName]) -> run::Result<()> {
+    let is_unknown = |name: &&SourceName| job.sources.iter().all(|source| source.name != **name);
+    let Some(name) = names.iter().find(is_unknown) else { return Ok(()) };
+    let known: Vec<String> = job.sources.iter().map(|one| format!("`{}`", one.name)).collect();
+    Err(run::Error::NoSource { name: name.to_string(), known: known.join(", ") })
+}
+
 /// Returns this machine's offset to UTC at an instant.
 fn local_offset(at: DateTime<Utc>) -> FixedOffset {
     at.with_timezone(&Local).offset().fix()
@@ -104,6 +123,7 @@ fn local_offset(at: DateTime<Utc>) -> FixedOffset {
 fn start_log(global: &Global) {
     let filter = match (global.quiet, global.verbose) {
         (true, _) => "error",
+        (_, 0) if global.log_json => "warn,leadpipe=info",
         (_, 0) => "warn",
         (_, 1) => "warn,leadpipe=info",
         (_, 2) => "info,leadpipe=debug",

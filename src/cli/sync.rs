@@ -5,6 +5,7 @@ use super::arguments::RunArguments;
 use super::exit;
 use super::local_offset;
 use super::plan;
+use super::refuse_unknown;
 use super::signals;
 use super::terminal;
 use crate::config::Job;
@@ -27,6 +28,7 @@ pub(super) async fn read(
     range: Option<Range>,
 ) -> anyhow::Result<u8> {
     let job = Job::load(&arguments.sources.job)?;
+    refuse_unknown(&job, &arguments.accept_deletes)?;
     let mut options = options(&arguments);
     if arguments.dry_run {
         return plan::show(context, job, range, options, false).await;

@@ -5,12 +5,20 @@
 
 mod check;
 mod plan;
+mod status;
 mod summary;
 mod table;
 mod text;
 
 pub use check::check_text;
 pub use plan::plan_text;
+pub use status::Month;
+pub use status::QuotaLeft;
+pub use status::RunLine;
+pub use status::ScopeStatus;
+pub use status::SourceStatus;
+pub use status::Status;
+pub use status::status_text;
 pub use summary::summary_text;
 pub use table::Table;
 pub use text::harmless;

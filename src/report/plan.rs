@@ -150,3 +150,62 @@ fn span(window: &Window) -> String {
     };
     format!("{} to {}", short(window.start()), short(window.end()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::SourcePlan;
+    use crate::record::Reason;
+    use crate::record::Scope;
+    use chrono::DateTime;
+    use chrono::Utc;
+
+    fn walk(profile: u32, query: &str, requests: Requests) -> PlannedWalk {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        PlannedWalk {
+            scope: Scope {
+                source: "agency".parse().unwrap(),
+                stream: "leads".to_owned(),
+                partition: format!("profile:{profile}"),
+                query: query.to_owned(),
+            },
+            window: Window::new(at("2026-01-01T00:00:00Z"), at("2026-11-01T02:10:00Z")),
+            page_size: 2_500,
+            reason: Reason::NewTime,
+            resume: None,
+            requests,
+        }
+    }
+
+    fn previewed(walks: Vec<PlannedWalk>, permits_left: Option<u32>) -> PreviewedSource {
+        PreviewedSource {
+            source: "agency".parse().unwrap(),
+            plan: SourcePlan { walks, dropped: Vec::new() },
+            listing_requests: 1,
+            listed_as_of: None,
+            permits_left,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn few_walks_are_listed() {
+        let walks =
+            vec![walk(123, "", Requests::Known(3)), walk(124, "spam=true", Requests::AtLeast(1))];
+        insta::assert_snapshot!(plan_text(&[previewed(walks, Some(8_000))], false));
+    }
+
+    #[test]
+    fn many_walks_are_counted_by_what_they_are_for() {
+        let walk = |profile| {
+            let query = if profile % 2 == 0 { "" } else { "spam=true" };
+            walk(profile, query, Requests::Known(3))
+        };
+        let sources = [
+            previewed((0..200).map(walk).collect(), Some(500)),
+            PreviewedSource { error: Some("no key".to_owned()), ..previewed(Vec::new(), None) },
+        ];
+        insta::assert_snapshot!(plan_text(&sources, false));
+        assert_eq!(plan_text(&sources, true).lines().count(), 207);
+    }
+}

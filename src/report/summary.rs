@@ -199,3 +199,82 @@ fn describe(ending: Ending) -> &'static str {
         Ending::Terminated => "terminated",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::RunId;
+    use crate::ids::Seq;
+    use crate::run::Leads;
+
+    fn summary(endings: Vec<Ending>, sources: Vec<(&str, SourceSummary)>) -> Summary {
+        let at = "2026-11-02T01:10:00Z".parse().unwrap();
+        let sources = sources.into_iter();
+        Summary {
+            run: RunId::new(at),
+            job: "nightly".to_owned(),
+            command: "sync".to_owned(),
+            started_at: at,
+            ended_at: at,
+            commit: Some(Seq(41)),
+            snapshot: Some("snapshots/000000041".to_owned()),
+            resume_at: endings.contains(&Ending::QuotaSpent).then_some(at),
+            endings,
+            sources: sources.map(|(name, source)| (name.parse().unwrap(), source)).collect(),
+        }
+    }
+
+    fn text(summary: &Summary) -> String {
+        let zone = FixedOffset::east_opt(3600).unwrap();
+        summary_text(summary, Path::new("/data/lake"), zone)
+    }
+
+    #[test]
+    fn a_run_without_trouble_is_short() {
+        let source = SourceSummary {
+            state: State::Complete,
+            rows: 20_031,
+            leads: Leads { new: 31, changed: 12, moved: 0, gone: 2, unchanged: 412 },
+            requests: Requests { sent: 11, ..Requests::default() },
+            pages: 10,
+            walks: 9,
+            reconciled: 9,
+            ..SourceSummary::default()
+        };
+        insta::assert_snapshot!(text(&summary(Vec::new(), vec![("agency", source)])));
+    }
+
+    #[test]
+    fn all_that_needs_a_look_is_told() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let source = SourceSummary {
+            why: Some("no permit is left".to_owned()),
+            hint: Some("wait\nor ask for less".to_owned()),
+            resume_at: "2026-11-02T01:10:00Z".parse().ok(),
+            requests: Requests { sent: 1_200, retries: 3, probes: 2, rereads: 1, lookups: 4 },
+            walks: 9,
+            resumed: 2,
+            walks_left: 12,
+            reconciled: 8,
+            pages: 1_180,
+            pages_from_archive: 5,
+            rejects: 2,
+            warnings: [("email", 3), ("phone", 40)].map(|(k, n)| (k.to_owned(), n)).into(),
+            guarded_cells: 6,
+            differences: [("leads/profile:123".to_owned(), -2)].into(),
+            unproven: names(&["leads/profile:124"]),
+            holes: 1,
+            outside: 2,
+            deletes_held_back: 120,
+            absent: 3,
+            new_fields: names(&["a", "b", "c", "d", "e", "f\u{1b}[2J"]),
+            emptied_columns: names(&["email"]),
+            retired: names(&["leads/profile:9"]),
+            ..SourceSummary::default()
+        };
+        let refused = SourceSummary { state: State::Refused, ..SourceSummary::default() };
+        let endings = vec![Ending::QuotaSpent, Ending::SourceFailed, Ending::NeedsLook];
+        let sources = vec![("agency", source), ("dentist", refused)];
+        insta::assert_snapshot!(text(&summary(endings, sources)));
+    }
+}

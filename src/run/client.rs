@@ -57,7 +57,7 @@ impl Quotas {
         Self { ledgers: Store::open(folder), clock, options, groups: Mutex::default() }
     }
 
-    fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
+    pub(super) fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
         let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
         let group = match &source.quota.group {
             Some(group) => group.clone(),
@@ -82,6 +82,30 @@ impl Quotas {
 fn fingerprint(token: &SecretString) -> String {
     let hash = blake3::derive_key("leadpipe quota group", token.expose_secret().as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns where the credentials of a source come from, for one whose credentials are refused.
+pub(super) fn secrets_hint(source: &SourceSettings) -> String {
+    let from = match &source.provider {
+        ProviderSettings::WhatConverts(settings) => {
+            let (token, secret) = (settings.token.describe(), settings.secret.describe());
+            format!(
+                "`token` and `secret` of source `{}` come from {token} and {secret}",
+                source.name
+            )
+        }
+        ProviderSettings::Whautomate(settings) => {
+            format!(
+                "`api_key` of source `{}` comes from {}",
+                source.name,
+                settings.api_key.describe()
+            )
+        }
+        ProviderSettings::Convertalk(settings) => {
+            format!("`token` of source `{}` comes from {}", source.name, settings.token.describe())
+        }
+    };
+    format!("{from}; `leadpipe check` tries them")
 }
 
 /// Reads the secrets of a source and makes its client.

@@ -82,7 +82,9 @@ fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
 /// The modules that a line of code names by `crate::`.
 fn named(line: &str) -> Vec<&str> {
     let after = line.split("crate::").skip(1);
-    after.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap()).collect()
+    after
+        .map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap())
+        .collect()
 }
 
 fn layer(module: &str) -> Option<u8> {
@@ -115,7 +117,8 @@ fn a_module_imports_only_from_layers_below_it() {
             continue;
         }
         for (at, line) in code(&source) {
-            for other in named(line).into_iter().filter(|other| !may_import(&source.module, other)) {
+            for other in named(line).into_iter().filter(|other| !may_import(&source.module, other))
+            {
                 wrong.push(format!("{}:{at} imports {other}", source.path.display()));
             }
         }

@@ -1,7 +1,11 @@
 //! Integration tests: whole runs against the sandbox, on a manual clock.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod architecture;
+mod cli;
 mod contract;
+mod crash;
 mod disk;
 mod nightly;
 mod quota;

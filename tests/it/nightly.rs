@@ -36,9 +36,7 @@ fn parameter<'a>(request: &'a LoggedRequest, name: &str) -> Option<String> {
 }
 
 /// Requests by profile and bounds.
-fn by_window(
-    world: &World,
-) -> BTreeMap<(u64, DateTime<Utc>, DateTime<Utc>), Vec<LoggedRequest>> {
+fn by_window(world: &World) -> BTreeMap<(u64, DateTime<Utc>, DateTime<Utc>), Vec<LoggedRequest>> {
     let mut walks: BTreeMap<_, Vec<LoggedRequest>> = BTreeMap::new();
     for request in world.listings() {
         let get = |name: &str| parameter(&request, name).unwrap();
@@ -69,8 +67,7 @@ fn assert_price(world: &World, page_size: u64) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_sync_brings_every_lead_once_for_a_request_a_page_and_the_second_changes_nothing() {
-    let settings =
-        Settings { leads: 3_000, still: true, behaviour: zulu(), ..Settings::default() };
+    let settings = Settings { leads: 3_000, still: true, behaviour: zulu(), ..Settings::default() };
     let mut world = World::new(settings).await;
     world.job = format!("{}page_size = 200\n", world.job);
     let horizon = (world.sandbox.now() - TimeDelta::minutes(2)).trunc_subsecs(0);
@@ -83,7 +80,8 @@ async fn a_first_sync_brings_every_lead_once_for_a_request_a_page_and_the_second
     let all = world.sandbox.requests().len();
     assert_eq!(all, listings + 1, "and one for the accounts");
     assert_eq!(acme(&summary).requests.sent as usize, all);
-    let windows: BTreeSet<_> = by_window(&world).into_keys().map(|(_, from, to)| (from, to)).collect();
+    let windows: BTreeSet<_> =
+        by_window(&world).into_keys().map(|(_, from, to)| (from, to)).collect();
     let start: DateTime<Utc> = "2021-01-01T00:00:00Z".parse().unwrap();
     let second = TimeDelta::seconds(1);
     assert_eq!(windows.first().unwrap().0, start - second);
@@ -212,9 +210,13 @@ async fn a_lead_that_turns_to_spam_stays_and_says_so() {
 async fn a_lead_that_turns_to_spam_where_spam_is_not_listed_is_found_by_its_id_and_stays() {
     let world = World::still(Behaviour { spam_by_default: false, ..zulu() }).await;
     assert_eq!(world.sync().await.exit_code(), 0);
-    let (_, lead) = *world.sandbox.lead_ids().iter().rev().find(|(_, id)| {
-        world.rows().contains_key(&key(*id))
-    }).unwrap();
+    let (_, lead) = *world
+        .sandbox
+        .lead_ids()
+        .iter()
+        .rev()
+        .find(|(_, id)| world.rows().contains_key(&key(*id)))
+        .unwrap();
     world.sandbox.edit(lead, Edit::Spam(true)).unwrap();
     for day in 0..3 {
         world.pass(TimeDelta::days(1));

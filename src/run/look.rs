@@ -1,0 +1,36 @@
+//! Looks at what a job may ask and would read, without asking.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::Result;
+use super::client::Quotas;
+use super::source;
+use crate::checkpoint::SourceProgress;
+use crate::clock::SharedClock;
+use crate::config::Job;
+use crate::config::ProviderSettings;
+use crate::config::SourceSettings;
+use crate::ids::SourceName;
+use crate::quota::Budget;
+use crate::record::ScopeKey;
+
+/// Returns what is left of each source's quota; an error where its secret, by which the ledger is
+/// found, cannot be read.
+pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Budget>> {
+    let quotas = Quotas::new(job, None, clock.clone());
+    let budget = |source: &SourceSettings| {
+        let ProviderSettings::WhatConverts(provider) = &source.provider else {
+            return Err(Error::NotYet(source.provider_id()));
+        };
+        let token = provider.token.read()?;
+        Ok(quotas.of(source, &token)?.budget()?)
+    };
+    job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect()
+}
+
+/// Returns the scopes of a source that a run would read, as far as `progress` knows them.
+pub fn scopes(source: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeKey> {
+    let partitions = progress.partitions.as_ref().map(|known| known.listed.as_slice());
+    source::scopes(source, partitions).iter().map(crate::record::Scope::key).collect()
+}

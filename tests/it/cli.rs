@@ -1,0 +1,308 @@
+//! The binary as a user meets it: help, exit codes, what goes to stdout and what to stderr.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Stdio;
+
+use assert_cmd::Command;
+use leadpipe::clock::Clock;
+use leadpipe::clock::SystemClock;
+use leadpipe::commit;
+use leadpipe::config;
+use leadpipe::sandbox::Behaviour;
+use leadpipe::sandbox::Sandbox;
+use leadpipe::sandbox::Settings;
+use leadpipe::schema::lead;
+use serde_json::Value;
+
+/// What a command printed and how it ended.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A sandbox and a folder with a job file that reads from it.
+struct Desk {
+    sandbox: Sandbox,
+    folder: tempfile::TempDir,
+}
+
+impl Desk {
+    async fn new(settings: Settings) -> Self {
+        let clock = SystemClock::default();
+        let settings = Settings { now: clock.now(), leads: 300, years: 1, ..settings };
+        let sandbox = Sandbox::start(settings, 0, std::sync::Arc::new(clock)).await.unwrap();
+        let desk = Self { sandbox, folder: tempfile::tempdir().unwrap() };
+        desk.write_job("");
+        desk
+    }
+
+    /// Writes the job file, with `more` at its end.
+    fn write_job(&self, more: &str) {
+        let url = self.sandbox.url();
+        let text = format!(
+            r#"
+            name = "test"
+            lake = "lake"
+            [[sources]]
+            name = "acme"
+            provider = "whatconverts"
+            base_url = "{url}"
+            token = {{ env = "TEST_TOKEN" }}
+            secret = {{ env = "TEST_SECRET" }}
+            plan = "master"
+            start = 2020-01-01
+            currency = "USD"
+            default_region = "US"
+            {more}
+            "#
+        );
+        fs::write(self.folder.path().join("job.toml"), text).unwrap();
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        let (token, secret) = self.sandbox.master_key();
+        self.run_with_key(arguments, &token, &secret).await
+    }
+
+    async fn run_with_key(&self, arguments: &[&str], token: &str, secret: &str) -> Ended {
+        let mut command = leadpipe(self.folder.path(), arguments);
+        command.env("TEST_TOKEN", token).env("TEST_SECRET", secret);
+        tokio::task::spawn_blocking(move || end(command)).await.unwrap()
+    }
+}
+
+fn leadpipe(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leadpipe"));
+    command.args(arguments).current_dir(folder).env("TZ", "UTC");
+    command
+}
+
+fn end(mut command: Command) -> Ended {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn alone(arguments: &[&str]) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    end(leadpipe(folder.path(), arguments))
+}
+
+fn document(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+#[test]
+fn help_reads_well() {
+    let commands = [
+        "sync", "backfill", "plan", "check", "status", "files", "replay", "schema", "sandbox",
+        "demo",
+    ];
+    insta::assert_snapshot!("help", alone(&["--help"]).stdout);
+    for command in commands {
+        insta::assert_snapshot!(format!("help-{command}"), alone(&[command, "--help"]).stdout);
+    }
+}
+
+#[test]
+fn bad_usage_and_bad_job_files_end_with_2() {
+    let usages: [&[&str]; 5] = [
+        &[],
+        &["sink"],
+        &["sync"],
+        &["sync", "job.toml", "--max-duration", "soon"],
+        &["backfill", "job.toml", "--from", "yesterday"],
+    ];
+    for usage in usages {
+        let ended = alone(usage);
+        assert_eq!(ended.code, Some(2), "{usage:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+    }
+    let ended = alone(&["sync", "job.toml"]);
+    assert_eq!(ended.code, Some(2));
+    insta::assert_snapshot!(ended.stderr, @r"
+    error: failed to read job file `job.toml`
+      caused by: No such file or directory (os error 2)
+
+    hint: a job file is TOML in UTF-8; a relative path is taken from the folder the command runs in
+    ");
+}
+
+#[test]
+fn the_schemas_on_disk_are_those_of_the_types() {
+    let schemas = [
+        ("lead", lead::json_schema()),
+        ("job", config::job_schema()),
+        ("commit", commit::commit_schema()),
+    ];
+    for (name, schema) in schemas {
+        let path = format!("{}/schemas/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        let held = fs::read_to_string(path).unwrap();
+        let made = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        assert_eq!(held, made, "schemas/{name}.v1.json is not of the types; see `leadpipe schema`");
+        assert_eq!(alone(&["schema", name]).stdout, made);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_puts_its_summary_on_stdout_and_progress_on_stderr() {
+    let desk = Desk::new(Settings::default()).await;
+    let ended = desk.run(&["sync", "job.toml"]).await;
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.starts_with("source  state"));
+    assert!(ended.stdout.lines().last().unwrap().starts_with("done; committed 000000001"));
+    assert!(ended.stderr.contains("acme: 9 profiles listed, 9 to be read\n"));
+    let quiet = desk.run(&["sync", "job.toml", "--quiet"]).await;
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_writes_one_json_document() {
+    let desk = Desk::new(Settings::default()).await;
+    let commands: [&[&str]; 8] = [
+        &["check", "job.toml"],
+        &["plan", "job.toml"],
+        &["sync", "job.toml"],
+        &["backfill", "job.toml", "--from", "2019-01-01", "--to", "2020-01-01"],
+        &["replay", "job.toml"],
+        &["status", "job.toml"],
+        &["files", "job.toml"],
+        &["sync", "job.toml", "--dry-run"],
+    ];
+    for command in commands {
+        let ended = desk.run(&[command, &["--json"]].concat()).await;
+        assert_eq!(ended.code, Some(0), "{command:?}: {}", ended.stderr);
+        assert_eq!(ended.stderr, "", "{command:?}");
+        document(&ended);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_spent_end_with_8_and_the_next_run_goes_on() {
+    let desk = Desk::new(Settings::default()).await;
+    let ended = desk.run(&["sync", "job.toml", "--max-requests", "5", "--json"]).await;
+    assert_eq!(ended.code, Some(8), "{}", ended.stderr);
+    assert_eq!(document(&ended)["endings"][0], "quota_spent");
+    let ended = desk.run(&["sync", "job.toml"]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_ends_with_12_and_says_what_to_do() {
+    let desk = Desk::new(Settings::default()).await;
+    for command in ["check", "sync"] {
+        let ended = desk.run_with_key(&[command, "job.toml"], "1000-no", "no").await;
+        assert_eq!(ended.code, Some(12), "{command}: {}", ended.stderr);
+        assert!(ended.stdout.contains("  hint: "), "{}", ended.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_lake_ends_with_13_where_an_age_is_asked_for() {
+    let desk = Desk::new(Settings::default()).await;
+    let status = ["status", "job.toml", "--max-age", "26h"];
+    assert_eq!(desk.run(&status).await.code, Some(13));
+    assert_eq!(desk.run(&["sync", "job.toml"]).await.code, Some(0));
+    assert_eq!(desk.run(&status).await.code, Some(0));
+    let mut command = leadpipe(desk.folder.path(), &status);
+    command.env("LEADPIPE_CLOCK_OFFSET", "2days");
+    let ended = tokio::task::spawn_blocking(move || end(command)).await.unwrap();
+    assert_eq!(ended.code, Some(13));
+    // The token was not in the environment, and only the quota goes without it.
+    assert!(ended.stdout.contains("quota: not known: environment variable `TEST_TOKEN`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_absolute_paths_that_are_there() {
+    let desk = Desk::new(Settings::default()).await;
+    assert_eq!(desk.run(&["sync", "job.toml"]).await.code, Some(0));
+    for arguments in [&["files", "job.toml"][..], &["files", "job.toml", "--since", "0"]] {
+        let ended = desk.run(arguments).await;
+        assert_eq!(ended.code, Some(0));
+        assert!(!ended.stdout.is_empty());
+        for path in ended.stdout.lines().map(Path::new) {
+            assert!(path.is_absolute() && path.is_file(), "{}", path.display());
+        }
+    }
+    assert_eq!(desk.run(&["files", "job.toml", "--since", "9"]).await.code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_without_an_end_goes_on_as_the_same_request() {
+    let desk = Desk::new(Settings::default()).await;
+    let backfill = ["backfill", "job.toml", "--from", "2020-01-01"];
+    let spent = [&backfill[..], &["--max-requests", "4"]].concat();
+    for _ in 0..2 {
+        assert_eq!(desk.run(&spent).await.code, Some(8));
+        let status = document(&desk.run(&["status", "job.toml", "--json"]).await);
+        assert_eq!(status["backfills"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(desk.run(&backfill).await.code, Some(0));
+    let status = document(&desk.run(&["status", "job.toml", "--json"]).await);
+    assert_eq!(status["backfills"].as_array().unwrap().len(), 0);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_sync_commits_and_ends_with_130() {
+    let behaviour = Behaviour { delay_ms: 400, ..Behaviour::default() };
+    let desk = Desk::new(Settings { behaviour, ..Settings::default() }).await;
+    desk.write_job("page_size = 5\nquota = { at_once = 1 }");
+    let (token, secret) = desk.sandbox.master_key();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadpipe"));
+    command.args(["sync", "job.toml"]).current_dir(desk.folder.path());
+    command.env("TEST_TOKEN", token).env("TEST_SECRET", secret);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    while desk.sandbox.requests().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    interrupt(child.id());
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await;
+    let output = output.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted (exit code 130); committed 000000001"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sandbox_says_where_it_is_and_serves_until_interrupted() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadpipe"));
+    command.args(["sandbox", "--port", "0", "--leads", "50", "--quiet"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("sandbox at http://127.0.0.1:"), "{first}");
+    assert!(lines.any(|line| line.unwrap().contains("leadpipe sync sandbox.toml")));
+    interrupt(child.id());
+    assert!(child.wait().unwrap().success());
+}
+
+#[cfg(unix)]
+fn interrupt(process: u32) {
+    let killed = std::process::Command::new("kill").args(["-INT", &process.to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+#[test]
+fn a_demo_replaces_an_earlier_one_and_leaves_other_folders_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let ended = end(leadpipe(folder.path(), &["demo", "--quiet"]));
+        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains("What that night changed:"));
+        // No personal data is shown.
+        assert!(!ended.stdout.contains('@'), "{}", ended.stdout);
+    }
+    assert!(folder.path().join("leadpipe-demo/latest/leads").is_dir());
+    fs::create_dir(folder.path().join("mine")).unwrap();
+    fs::write(folder.path().join("mine/letter.txt"), "dear").unwrap();
+    let ended = end(leadpipe(folder.path(), &["demo", "--keep", "mine"]));
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("is not empty"));
+    assert_eq!(fs::read_dir(folder.path().join("mine")).unwrap().count(), 1);
+}
