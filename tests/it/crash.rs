@@ -86,6 +86,7 @@ fn asked(sandbox: &Sandbox) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_held() {
+    #[expect(clippy::disallowed_methods, reason = "the number of kills is asked for in this way")]
     let kills: u64 = std::env::var("LEADPIPE_KILLS").map_or(6, |kills| kills.parse().unwrap());
     let (mut done, mut wasted, mut syncs, mut draw) = (0, 0, 0, Draw(7));
     while done < kills {
@@ -139,6 +140,7 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
                     child.0.wait().unwrap();
                     break None;
                 }
+                #[expect(clippy::disallowed_methods, reason = "another process runs in real time")]
                 tokio::time::sleep(Duration::from_millis(1)).await;
             };
             match status {
@@ -170,7 +172,10 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
         assert_same(&world.replayed_changes(), &world.rows());
         syncs += 1;
     }
-    println!("{done} kills in {syncs} syncs, {wasted} requests wasted");
+    #[expect(clippy::print_stdout, reason = "the figures of a long run")]
+    {
+        println!("{done} kills in {syncs} syncs, {wasted} requests wasted");
+    }
     // Those in flight when a run died are all that may be asked for again.
     assert!(wasted as u64 <= done * 20, "{wasted} requests wasted by {done} kills");
 }

@@ -30,7 +30,7 @@ fn zulu() -> Behaviour {
     Behaviour { times: Times::Zulu, ..Behaviour::default() }
 }
 
-fn parameter<'a>(request: &'a LoggedRequest, name: &str) -> Option<String> {
+fn parameter(request: &LoggedRequest, name: &str) -> Option<String> {
     let mut pairs = url::form_urlencoded::parse(request.query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
