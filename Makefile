@@ -29,7 +29,7 @@ else
 endif
 
 kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
-	@LEADPIPE_KILLS=50 cargo test --test it -- kill --nocapture
+	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
 
 check: lint ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

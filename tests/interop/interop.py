@@ -80,8 +80,11 @@ class Sandbox:
 
     def __init__(self, binary, leads):
         # The leads stand still, so that their list is the same before and after a sync; what
-        # changes is what is edited here.
+        # changes is what is edited here. None is younger than a day: a sync leaves out the last
+        # two minutes.
+        yesterday = (datetime.now(timezone.utc) - timedelta(days=1)).date().isoformat()
         command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still"]
+        command += ["--now", yesterday]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -236,12 +239,15 @@ def keyed(records, from_csv):
     return rows
 
 
-def by_duckdb(scan, sample, from_csv):
+def query(text):
+    """Returns the rows of a DuckDB query."""
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    count, keys = connection.execute(
-        f"SELECT count(*), count(DISTINCT (source, lead_id)) FROM {scan}"
-    ).fetchone()
+    return connection.execute(text).fetchall()
+
+
+def by_duckdb(scan, sample, from_csv):
+    [(count, keys)] = query(f"SELECT count(*), count(DISTINCT (source, lead_id)) FROM {scan}")
     ids = ", ".join(f"'{native_id}'" for native_id in sample)
     # Times as text: what becomes of a time zone on the way to Python differs by version.
     columns = ", ".join(
@@ -249,8 +255,8 @@ def by_duckdb(scan, sample, from_csv):
         if column in TIMES and not from_csv else column
         for column in COLUMNS
     )
-    answer = connection.execute(f"SELECT {columns} FROM {scan} WHERE native_id IN ({ids})")
-    records = [dict(zip(COLUMNS, record)) for record in answer.fetchall()]
+    answer = query(f"SELECT {columns} FROM {scan} WHERE native_id IN ({ids})")
+    records = [dict(zip(COLUMNS, record)) for record in answer]
     return count, keys, keyed(records, from_csv)
 
 
@@ -356,7 +362,7 @@ def compare_snapshot(report, title, lake, leads, edited):
 
 def compare_keys(report, lake, leads):
     scan = f"read_parquet('{lake.path}/latest/leads/**/*.parquet')"
-    held = {row[0] for row in duckdb.sql(f"SELECT native_id FROM {scan}").fetchall()}
+    held = {native_id for (native_id,) in query(f"SELECT native_id FROM {scan}")}
     problems = [f"lead {lead} is missing" for lead in sorted(leads.keys() - held)]
     problems += [f"lead {lead} should not be there" for lead in sorted(held - leads.keys())]
     report.line("every key", len(held), len(held), problems)
@@ -370,9 +376,9 @@ def compare_files(report, lake, leads):
         paths = [str(lake.path / file["path"]) for file in listed]
         read = "read_parquet" if form == "parquet" else "read_csv"
         options = "" if form == "parquet" else ", all_varchar = true"
-        rows, keys = duckdb.sql(
+        [(rows, keys)] = query(
             f"SELECT count(*), count(DISTINCT lead_id) FROM {read}({paths!r}{options})"
-        ).fetchone()
+        )
         said = sum(file["rows"] for file in listed)
         problems = [] if rows == keys == said == len(leads) else [f"{said} rows listed"]
         report.line(f"leadpipe files, {form}", rows, keys, problems, f"{len(listed)} files")
@@ -394,10 +400,8 @@ def compare_changes(report, lake):
                 held.pop(key, None)
             else:
                 held[key] = record
-    reasons = duckdb.sql(
-        "SELECT _reason, count(*) FROM read_parquet("
-        f"{[str(lake.path / file['path']) for file in files]!r}) GROUP BY 1 ORDER BY 1"
-    ).fetchall()
+    paths = [str(lake.path / file["path"]) for file in files]
+    reasons = query(f"SELECT _reason, count(*) FROM read_parquet({paths!r}) GROUP BY 1 ORDER BY 1")
     snapshot = pandas.read_parquet(lake.path / "latest" / "leads")
     # A row that only its place in the provider's listing changed is rewritten and is no change.
     columns = [name for name in snapshot.columns if not name.startswith(("part_", "_scope"))]

@@ -1,6 +1,13 @@
 //! Integration tests: whole runs against the sandbox, on a manual clock.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod architecture;
 mod cli;
 mod contract;
+mod disk;
 mod nightly;
+mod quota;
+mod replay;
+mod shifts;
 mod support;
