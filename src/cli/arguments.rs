@@ -45,7 +45,7 @@ pub(super) struct Global {
     /// Log more to stderr; twice for even more
     #[arg(long, short, global = true, help_heading = COMMON, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
-    /// Log to stderr as JSON lines
+    /// Log to stderr as JSON lines, with all that happens in a run
     #[arg(long, global = true, help_heading = COMMON)]
     pub(super) log_json: bool,
     /// Shifts the clock, for tests of a later day

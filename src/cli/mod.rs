@@ -41,14 +41,15 @@ use crate::run::Observer;
 use crate::run::Unobserved;
 use arguments::Command;
 use arguments::Global;
+use progress::Logged;
 use progress::Progress;
 
 /// Runs the command that was typed and returns its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
     start_log(&arguments.global);
     let clock: SharedClock = Arc::new(SystemClock::with_offset(arguments.global.clock_offset));
-    let Global { json, quiet, .. } = arguments.global;
-    let context = Context { clock, json, quiet };
+    let Global { json, quiet, log_json, .. } = arguments.global;
+    let context = Context { clock, json, quiet, log_json };
     let ended = match arguments.command {
         Command::Sync(arguments) => sync::run(&context, arguments).await,
         Command::Backfill(arguments) => backfill::run(&context, arguments).await,
@@ -82,11 +83,16 @@ struct Context {
     clock: SharedClock,
     json: bool,
     quiet: bool,
+    log_json: bool,
 }
 
 impl Context {
-    /// Returns who tells how a run is getting on: nobody with `--quiet` or `--json`.
+    /// Returns who tells how a run is getting on: the log with `--log-json`, else nobody with
+    /// `--quiet` or `--json`.
     fn observer(&self) -> Arc<dyn Observer> {
+        if self.log_json {
+            return Arc::new(Logged);
+        }
         if self.quiet || self.json {
             return Arc::new(Unobserved);
         }
@@ -117,6 +123,7 @@ fn local_offset(at: DateTime<Utc>) -> FixedOffset {
 fn start_log(global: &Global) {
     let filter = match (global.quiet, global.verbose) {
         (true, _) => "error",
+        (_, 0) if global.log_json => "warn,leadpipe=info",
         (_, 0) => "warn",
         (_, 1) => "warn,leadpipe=info",
         (_, 2) => "info,leadpipe=debug",

@@ -1,4 +1,4 @@
-//! Tells on stderr, in plain lines and not too many, how a run is getting on.
+//! Tells on stderr how a run is getting on: in plain lines and not too many, or in a log.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,6 +7,8 @@ use std::sync::PoisonError;
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
+use tracing::debug;
+use tracing::info;
 
 use super::terminal;
 use crate::clock::SharedClock;
@@ -16,6 +18,20 @@ use crate::report::harmless;
 use crate::report::number;
 use crate::run::Event;
 use crate::run::Observer;
+
+/// Logs every fact of a run, each as JSON in the field `event`.
+#[derive(Debug)]
+pub(super) struct Logged;
+
+impl Observer for Logged {
+    fn observe(&self, event: &Event) {
+        let Ok(text) = serde_json::to_string(event) else { return };
+        match event {
+            Event::PageHeld { .. } => debug!(event = text, "page held"),
+            _ => info!(event = text, "run"),
+        }
+    }
+}
 
 /// How often pages and walks are counted aloud.
 const EVERY: TimeDelta = TimeDelta::seconds(3);
@@ -100,7 +116,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Committed { seq, rows, changes } => {
             format!("commit {seq}: {} rows, {} changes", number(*rows), number(*changes))
         }
-        Event::SourceStopped { source, why } => format!("{source}: stopped: {why}"),
+        Event::SourceStopped { source, why } => format!("{source}: ended early: {why}"),
         _ => return None,
     };
     Some(line)

@@ -3,6 +3,7 @@
 use std::io;
 use std::io::Write;
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::exit::Usage;
@@ -13,12 +14,12 @@ use crate::report::harmless;
 use crate::run;
 
 /// Writes a text to stdout. A reader that has gone away is no error.
-pub(super) fn data(text: &str) -> io::Result<()> {
+pub(super) fn data(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        written => written.context("failed to write to stdout"),
     }
 }
 
@@ -26,7 +27,7 @@ pub(super) fn data(text: &str) -> io::Result<()> {
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    Ok(data(&text)?)
+    data(&text)
 }
 
 /// Writes a line to stderr. That nobody can read it is no reason to stop a run.
@@ -75,7 +76,6 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::Context;
 
     #[test]
     fn an_error_shows_its_causes_and_what_to_do() {

@@ -25,6 +25,14 @@ pub(super) struct Book {
     pub(super) holes: BTreeMap<u64, u32>,
     pub(super) first_total: Option<(DateTime<Utc>, u64)>,
     pub(super) last_total: Option<(DateTime<Utc>, u64)>,
+    /// The total of the page added last.
+    latest_total: Option<u64>,
+    /// How often a page came with another total than the page added before it.
+    pub(super) moves: u32,
+    /// The number of the page that showed the last such move.
+    moved_at: u64,
+    /// Pages added so far.
+    added: u64,
     pub(super) total_pages: Option<u32>,
     pub(super) shown: Vec<u64>,
     pub(super) proven: bool,
@@ -41,6 +49,8 @@ pub(super) struct Entry {
     pub(super) size: u32,
     pub(super) round: u32,
     pub(super) total: Option<u64>,
+    /// How many pages had been added when it was read, or found unchanged.
+    added: u64,
     pub(super) ids: Vec<u64>,
     pub(super) rejects: u64,
 }
@@ -53,6 +63,10 @@ impl Book {
             holes: BTreeMap::new(),
             first_total: None,
             last_total: None,
+            latest_total: None,
+            moves: 0,
+            moved_at: 0,
+            added: 0,
             total_pages: None,
             shown: Vec::new(),
             proven: true,
@@ -76,16 +90,22 @@ impl Book {
         self.note_dates(facts);
         let offset = u64::from(header.page - 1) * u64::from(size);
         let rejects = (facts.rows.len() - ids.len()) as u64;
-        let (page, round, total) = (header.page, header.round, facts.total);
+        let (page, round, total, added) = (header.page, header.round, facts.total, self.added);
         let held = self.entries.get(&offset).filter(|held| held.size == size);
         if held.is_none_or(|held| held.round <= round) {
-            self.entries.insert(offset, Entry { page, size, round, total, ids, rejects });
+            self.entries.insert(offset, Entry { page, size, round, total, added, ids, rejects });
         }
     }
 
     pub(super) fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
         let at = header.received_at;
+        self.added += 1;
         if let Some(total) = facts.total {
+            if self.latest_total.is_some_and(|latest| latest != total) {
+                self.moves += 1;
+                self.moved_at = self.added;
+            }
+            self.latest_total = Some(total);
             if self.first_total.is_none_or(|(first, _)| at < first) {
                 self.first_total = Some((at, total));
             }
@@ -154,10 +174,13 @@ impl Book {
         })
     }
 
-    /// Returns the places whose page was read under another total than the last.
+    /// Returns the places whose page was read before the total last moved: also where the total is
+    /// the same again, rows may have come and gone in between.
     pub(super) fn stale(&self) -> Vec<u64> {
         let Some((_, last)) = self.last_total else { return Vec::new() };
-        let other = |entry: &Entry| entry.total.is_some_and(|total| total != last);
+        let other = |entry: &Entry| {
+            entry.total.is_some_and(|total| total != last || entry.added < self.moved_at)
+        };
         self.entries.iter().filter(|(_, entry)| other(entry)).map(|(offset, _)| *offset).collect()
     }
 
@@ -167,8 +190,18 @@ impl Book {
         for offset in offsets {
             if let Some(entry) = self.entries.get_mut(offset) {
                 entry.total = last;
+                entry.added = self.added;
             }
         }
+    }
+
+    /// Tells whether the pages as last read show other rows than the last total says.
+    pub(super) fn disagrees(&self) -> bool {
+        let Some((_, last)) = self.last_total else { return false };
+        let inside = self.entries.iter().filter(|(offset, _)| **offset < last.max(1));
+        let rejects: u64 = inside.map(|(_, entry)| entry.rejects).sum();
+        let holes: u64 = self.holes.values().map(|rows| u64::from(*rows)).sum();
+        self.distinct() as u64 + rejects + holes != last
     }
 
     pub(super) fn round_of(&self, page: u32) -> u32 {

@@ -318,20 +318,47 @@ impl Reader<'_> {
     }
 
     /// Finds by bisecting which pages rows have shifted on, and reads those again, at most
-    /// `reread_limit` times.
+    /// `reread_limit` times. Bisecting takes it that all rows behind one point have shifted: where
+    /// the total moved more than once, or the rows do not add up afterwards, all pages that were
+    /// read before are read again.
     async fn settle_shifts(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        let mut settled_moves = 0;
+        let mut unsure = Vec::new();
         for _ in 0..self.options.reread_limit {
-            let stale = book.stale();
+            let mut stale = book.stale();
+            if stale.is_empty() && book.disagrees() {
+                stale = std::mem::take(&mut unsure);
+            }
             if stale.is_empty() {
                 break;
             }
-            self.reread_shifted(walk, &stale, book).await?;
+            let moved_once = book.moves == settled_moves + 1;
+            settled_moves = book.moves;
+            if moved_once {
+                unsure = self.reread_shifted(walk, &stale, book).await?;
+            } else {
+                self.reread_all(walk, &stale, book).await?;
+            }
             self.read_missing(walk, book).await?;
         }
         Ok(())
     }
 
-    async fn reread_shifted(&self, walk: &Walk, stale: &[u64], book: &mut Book) -> Result<()> {
+    async fn reread_all(&self, walk: &Walk, places: &[u64], book: &mut Book) -> Result<()> {
+        for offset in places {
+            book.rereads += 1;
+            self.reread(walk, *offset, book).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the places that were taken for unchanged without being read again.
+    async fn reread_shifted(
+        &self,
+        walk: &Walk,
+        stale: &[u64],
+        book: &mut Book,
+    ) -> Result<Vec<u64>> {
         let mut read = Vec::new();
         let (mut low, mut high) = (0, stale.len());
         while low < high {
@@ -345,13 +372,12 @@ impl Reader<'_> {
             }
         }
         book.trust(&stale[..low]);
-        for offset in &stale[low..] {
-            if !read.contains(offset) {
-                book.rereads += 1;
-                self.reread(walk, *offset, book).await?;
-            }
-        }
-        Ok(())
+        let mut shifted = stale[low..].to_vec();
+        shifted.retain(|offset| !read.contains(offset));
+        self.reread_all(walk, &shifted, book).await?;
+        let mut trusted = stale[..low].to_vec();
+        trusted.retain(|offset| !read.contains(offset));
+        Ok(trusted)
     }
 
     /// Reads a held place again; tells whether its rows are others now.
@@ -424,10 +450,7 @@ impl Reader<'_> {
             if !book.proven || !book.hides_rows() {
                 return Ok(());
             }
-            for offset in book.doubled() {
-                book.rereads += 1;
-                self.reread(walk, offset, book).await?;
-            }
+            self.reread_all(walk, &book.doubled(), book).await?;
         }
         book.proven &= !book.hides_rows();
         Ok(())

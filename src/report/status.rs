@@ -177,21 +177,26 @@ impl Month {
 }
 
 impl SourceStatus {
-    /// Returns what is known of each month from the start of the history to the newest reading, by
-    /// year; the first and the last month count as far as they lie within.
+    /// Returns what is known of each month from the start of the history to `now`, by year. The
+    /// first month counts as far as it lies within, the last as far as it was read.
     pub fn calendar(&self, now: DateTime<Utc>) -> BTreeMap<i32, Vec<(u32, Month)>> {
-        let ends = self.scopes.iter().filter_map(|scope| Some(scope.spans.last()?.window.end()));
-        let end = ends.max().unwrap_or(now);
         let mut years: BTreeMap<i32, Vec<(u32, Month)>> = BTreeMap::new();
-        let Some(whole) = self.start.and_then(|start| Window::new(start, end)) else {
+        let Some(whole) = self.start.and_then(|start| Window::new(start, now)) else {
             return years;
         };
+        let ends = self.scopes.iter().filter_map(|scope| Some(scope.spans.last()?.window.end()));
+        let newest = ends.max();
         let mut first = whole.start().date_naive().with_day(1);
         while let Some(month) = first {
             let next = month.checked_add_months(Months::new(1));
             let window = next.and_then(|next| Window::new(midnight(month), midnight(next)));
             let Some(window) = window.and_then(|window| window.intersect(&whole)) else { break };
-            let known = self.month(&window);
+            let is_last = window.end() == now;
+            let read = newest.filter(|_| is_last).and_then(|end| {
+                // What came after the newest reading is not missing yet.
+                Window::new(window.start(), end.min(now))
+            });
+            let known = self.month(&read.unwrap_or(window));
             years.entry(month.year()).or_default().push((month.month(), known));
             first = next;
         }
@@ -420,8 +425,11 @@ mod tests {
             |year| -> String { calendar[&year].iter().map(|(_, known)| known.sign()).collect() };
         assert_eq!(year(2024), "▒▒");
         assert_eq!(year(2025), "▒▒▒▒▒▒▒▒·!··");
-        // Nothing is known beyond the newest reading, and nothing is missing there.
+        // Of the last month nothing is missing yet beyond the newest reading.
         assert_eq!(year(2026), "██████████");
+        let later = source().calendar(at("2026-12-24"));
+        let later: String = later[&2026].iter().map(|(_, known)| known.sign()).collect();
+        assert_eq!(later, "█████████▒··");
     }
 
     #[test]

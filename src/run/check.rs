@@ -47,11 +47,13 @@ pub async fn check(job: Job, options: Options, clock: SharedClock) -> Result<Vec
                     match answer {
                         Ok(kind) => (State::Complete, kind.to_owned(), None, client.quota.spent()),
                         Err(error) => {
-                            let state = match error {
-                                extract::Error::Unauthorized { .. } => State::Refused,
-                                _ => State::Failed,
+                            let (state, hint) = match error {
+                                extract::Error::Unauthorized { .. } => {
+                                    (State::Refused, Some(client::secrets_hint(source)))
+                                }
+                                _ => (State::Failed, error.hint()),
                             };
-                            (state, chain(&error), error.hint(), client.quota.spent())
+                            (state, chain(&error), hint, client.quota.spent())
                         }
                     }
                 }

@@ -84,6 +84,30 @@ fn fingerprint(token: &SecretString) -> String {
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Returns where the credentials of a source come from, for one whose credentials are refused.
+pub(super) fn secrets_hint(source: &SourceSettings) -> String {
+    let from = match &source.provider {
+        ProviderSettings::WhatConverts(settings) => {
+            let (token, secret) = (settings.token.describe(), settings.secret.describe());
+            format!(
+                "`token` and `secret` of source `{}` come from {token} and {secret}",
+                source.name
+            )
+        }
+        ProviderSettings::Whautomate(settings) => {
+            format!(
+                "`api_key` of source `{}` comes from {}",
+                source.name,
+                settings.api_key.describe()
+            )
+        }
+        ProviderSettings::Convertalk(settings) => {
+            format!("`token` of source `{}` comes from {}", source.name, settings.token.describe())
+        }
+    };
+    format!("{from}; `leadpipe check` tries them")
+}
+
 /// Reads the secrets of a source and makes its client.
 pub(super) fn connect(
     job: &Job,

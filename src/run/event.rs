@@ -17,7 +17,7 @@ pub enum Event {
         /// The run.
         run: String,
     },
-    /// The mapping's settings have changed: the archive is mapped again first.
+    /// The archive is mapped again: asked for, or since the mapping's settings have changed.
     Replaying {
         /// The source.
         source: SourceName,

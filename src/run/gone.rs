@@ -115,11 +115,11 @@ pub(super) fn decide(
     let by_id: BTreeMap<&str, &Absent> =
         known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
     let mut decision = Decision::default();
-    let mut waiting = Vec::new();
+    let (mut waiting, mut confirmed) = (Vec::new(), Vec::new());
     for candidate in &absences.candidates {
         let before = by_id.get(candidate.lead_id.as_str()).copied();
         if lookups.unknown.contains(&candidate.lead_id) {
-            decision.gone.insert(candidate.lead_id.clone());
+            confirmed.push(candidate);
         } else if lookups.found.contains(&candidate.lead_id) {
             decision.absent.push(remember(candidate, before, Some(now)));
         } else if is_trusted(before, now) {
@@ -128,7 +128,16 @@ pub(super) fn decide(
             waiting.push((candidate, before));
         }
     }
-    settle_waiting(absences, waiting, guard, &mut decision);
+    let guarded = guarded_scopes(absences, &waiting, guard);
+    for candidate in confirmed {
+        // Where too much is absent, the provider has a bad night and knows no lead by its id either.
+        if guarded.contains(candidate.scope.as_str()) {
+            decision.held_back += 1;
+        } else {
+            decision.gone.insert(candidate.lead_id.clone());
+        }
+    }
+    settle_waiting(absences, waiting, guard, &guarded, &mut decision);
     keep_unread(absences, known, &mut decision);
     decision.absent.truncate(REMEMBERED);
     decision
@@ -139,9 +148,9 @@ fn settle_waiting(
     absences: &Absences,
     waiting: Vec<(&Candidate, Option<&Absent>)>,
     guard: Guard,
+    guarded: &BTreeSet<String>,
     decision: &mut Decision,
 ) {
-    let guarded = guarded_scopes(absences, &waiting, guard);
     for (candidate, before) in waiting {
         let since = before.map_or(candidate.missed_at, |before| before.since);
         let twice = before.is_some_and(|before| before.since < candidate.missed_at);
@@ -158,26 +167,27 @@ fn settle_waiting(
 }
 
 /// Returns the scopes of which too much is absent: all of them, where it is too much of the source.
-fn guarded_scopes<'a>(
-    absences: &'a Absences,
-    waiting: &[(&'a Candidate, Option<&Absent>)],
+/// Absences that an answer by id has confirmed do not count.
+fn guarded_scopes(
+    absences: &Absences,
+    waiting: &[(&Candidate, Option<&Absent>)],
     guard: Guard,
-) -> BTreeSet<&'a str> {
+) -> BTreeSet<String> {
     if guard.accepted {
         return BTreeSet::new();
+    }
+    let held_in_all: u64 = absences.held.values().sum();
+    if is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
+        return absences.candidates.iter().map(|candidate| candidate.scope.clone()).collect();
     }
     let mut absent: BTreeMap<&str, u64> = BTreeMap::new();
     for (candidate, _) in waiting {
         *absent.entry(candidate.scope.as_str()).or_default() += 1;
     }
     let held_in = |scope: &str| absences.held.get(scope).copied().unwrap_or(0);
-    let held_in_all: u64 = absences.held.values().sum();
-    if is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
-        return absent.into_keys().collect();
-    }
     let too_much =
         |(scope, count): &(&str, u64)| is_too_much(*count, held_in(scope), guard.max_ratio);
-    absent.into_iter().filter(too_much).map(|(scope, _)| scope).collect()
+    absent.into_iter().filter(too_much).map(|(scope, _)| scope.to_owned()).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no exact number")]
@@ -281,6 +291,13 @@ mod tests {
         let accepted = Guard { accepted: true, ..GUARD };
         let let_through = decide(&absences(30, 100, 5), &none, &[], accepted, at(5));
         assert_eq!((let_through.gone.len(), let_through.held_back), (30, 0));
+    }
+
+    #[test]
+    fn where_too_much_is_absent_an_answer_by_id_proves_nothing_either() {
+        let lookups = unknown(&["lead-0", "lead-1"]);
+        let held = decide(&read_since(9, absences(40, 100, 5)), &lookups, &[], GUARD, at(5));
+        assert_eq!((held.gone.len(), held.held_back), (0, 40));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Error;
 use super::Result;
+use super::client;
 use super::client::Client;
 use super::event::Event;
 use super::event::Observer;
@@ -133,7 +134,7 @@ impl SourceTask {
         let mut summary = SourceSummary { state: State::Complete, ..SourceSummary::default() };
         let read = self.read(&mut summary).await;
         if let Err(error) = read {
-            note_end(&mut summary, error)?;
+            note_end(&mut summary, error, &self.settings)?;
         } else if summary.walks_left > 0 {
             summary.state = State::Partial;
         }
@@ -474,7 +475,7 @@ fn a_day_shorter(window: &Window) -> Option<TimeDelta> {
 
 /// Turns the error that ended a source's reading into what the run says of it; errors of the run
 /// itself go on.
-fn note_end(summary: &mut SourceSummary, error: Error) -> Result<()> {
+fn note_end(summary: &mut SourceSummary, error: Error, settings: &SourceSettings) -> Result<()> {
     let Error::Extract(error) = error else { return Err(error) };
     summary.hint = error.hint();
     summary.state = match &error {
@@ -483,7 +484,10 @@ fn note_end(summary: &mut SourceSummary, error: Error) -> Result<()> {
             State::Partial
         }
         extract::Error::Stopped => State::Partial,
-        extract::Error::Unauthorized { .. } => State::Refused,
+        extract::Error::Unauthorized { .. } => {
+            summary.hint = Some(client::secrets_hint(settings));
+            State::Refused
+        }
         // A page that cannot be kept is the disk's fault: no source can go on.
         extract::Error::Keep(_) | extract::Error::Ledger(_) => return Err(error.into()),
         _ => State::Failed,

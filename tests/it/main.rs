@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod architecture;
 mod cli;
 mod contract;
+mod disk;
 mod nightly;
+mod quota;
+mod replay;
+mod shifts;
 mod support;

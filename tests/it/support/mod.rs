@@ -28,7 +28,6 @@ use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::LoggedRequest;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
-use leadpipe::schema::lead;
 use leadpipe::store::Store;
 use leadpipe::transform;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -143,10 +142,6 @@ impl World {
         commit::latest(&self.store()).unwrap().unwrap()
     }
 
-    pub(crate) fn has_commit(&self) -> bool {
-        commit::latest(&self.store()).is_ok_and(|head| head.is_some())
-    }
-
     /// The rows of the snapshot: content hash by lead.
     pub(crate) fn rows(&self) -> Rows {
         let mut rows = Rows::new();
@@ -164,6 +159,17 @@ impl World {
             column.insert(text(batch, "lead_id", row), maybe_text(batch, name, row));
         });
         column
+    }
+
+    /// The partition that a lead lies in.
+    pub(crate) fn partition_of(&self, lead: u64) -> String {
+        let head = self.head();
+        let parts = head.sources.values().flat_map(|source| &source.parts);
+        let holds = |batch: &RecordBatch| {
+            (0..batch.num_rows()).any(|row| text(batch, "lead_id", row) == key(lead))
+        };
+        let mut found = parts.filter(|part| self.batches(&part.file.path).iter().any(holds));
+        found.next().unwrap().partition.clone()
     }
 
     fn each_row(&self, mut take: impl FnMut(&RecordBatch, usize)) {
@@ -328,11 +334,6 @@ fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
 fn maybe_text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
     let column = batch.column_by_name(column).unwrap();
     (!column.is_null(row)).then(|| column.as_string::<i32>().value(row).to_owned())
-}
-
-/// The names of the columns of a snapshot, for tests that look at one.
-pub(crate) fn columns() -> Vec<&'static str> {
-    lead::COLUMNS.iter().map(|column| column.name).collect()
 }
 
 /// Moves the clock with every page, as real requests do.

@@ -1,0 +1,137 @@
+//! A small allowance: every day buys lasting progress, and no day costs more than it has.
+
+use std::collections::BTreeSet;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use leadpipe::run::Options;
+use leadpipe::sandbox::Behaviour;
+
+use crate::support::World;
+use crate::support::acme;
+
+/// The most requests in any 24 hours.
+fn most_a_day(world: &World) -> usize {
+    let times: Vec<DateTime<Utc>> = world.sandbox.requests().iter().map(|r| r.at).collect();
+    let within = |from: &DateTime<Utc>| {
+        times.iter().filter(|at| *at >= from && **at < *from + TimeDelta::hours(24)).count()
+    };
+    times.iter().map(within).max().unwrap_or(0)
+}
+
+/// Seconds that are read, over all scopes, and a second more for each page of an open walk.
+fn progress(world: &World) -> i64 {
+    let head = world.head();
+    let source = head.checkpoint.sources.values().next().unwrap();
+    let spans = source.scopes.values().flat_map(|scope| scope.coverage.spans());
+    let loaded: u64 = source.open_walks.iter().map(|open| open.loaded_pages).sum();
+    spans.map(|span| span.window.length().num_seconds()).sum::<i64>() + loaded as i64
+}
+
+fn per_day(requests: u32) -> String {
+    format!("[sources.quota]\nper_day = {requests}\nreserve = 0")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_over_many_days_goes_on_every_day_and_asks_no_page_twice() {
+    for allowance in [6, 9] {
+        let world = World::still(Behaviour::default()).await.with(&per_day(allowance));
+        let mut done = 0;
+        let mut days = 0;
+        loop {
+            let summary = world.sync().await;
+            days += 1;
+            if summary.exit_code() == 0 {
+                break;
+            }
+            assert_eq!(summary.exit_code(), 8, "{allowance}: {summary:#?}");
+            assert!(summary.resume_at.unwrap() > summary.ended_at, "{allowance}: {summary:#?}");
+            let before = std::mem::replace(&mut done, progress(&world));
+            assert!(done > before, "{allowance}: day {days} bought nothing: {summary:#?}");
+            assert!(days < 30, "{allowance}: it never ends");
+            world.pass(summary.resume_at.unwrap() - summary.ended_at);
+        }
+        world.assert_whole().await;
+        assert!(days > 2);
+        assert!(most_a_day(&world) <= allowance as usize, "{allowance}: {}", most_a_day(&world));
+        let mut seen = std::collections::BTreeMap::<String, Vec<_>>::new();
+        for r in world.listings() {
+            seen.entry(r.query).or_default().push((r.at, r.status));
+        }
+        for (q, at) in seen {
+            if at.len() > 1 {
+                println!("DUP {q} {at:?}");
+            }
+        }
+        let queries: Vec<String> = world.listings().into_iter().map(|r| r.query).collect();
+        let distinct: BTreeSet<&String> = queries.iter().collect();
+        assert_eq!(distinct.len(), queries.len(), "{allowance}: a page was asked for twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_permits_asks_nothing_and_keeps_what_there_is() {
+    let world = World::still(Behaviour::default()).await.with(&per_day(6));
+    let summary = world.sync().await;
+    assert_eq!((summary.exit_code(), acme(&summary).requests.sent), (8, 6));
+    let (rows, sent) = (world.rows(), world.sandbox.requests().len());
+    assert_eq!(sent, 6);
+    for _ in 0..3 {
+        world.pass(TimeDelta::minutes(7));
+        let again = world.sync().await;
+        assert_eq!((again.exit_code(), acme(&again).requests.sent), (8, 0), "{again:#?}");
+        assert!(again.resume_at.unwrap() - again.ended_at > TimeDelta::hours(20));
+        assert_eq!(world.sandbox.requests().len(), sent);
+        assert_eq!(world.rows(), rows);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn max_requests_is_a_limit_and_the_next_run_goes_on() {
+    let world = World::still(Behaviour::default()).await;
+    let mut runs = 0;
+    loop {
+        let before = world.sandbox.requests().len();
+        let options = Options { max_requests: Some(5), ..Options::default() };
+        let summary = world.sync_with(options).await;
+        let sent = world.sandbox.requests().len() - before;
+        assert!(sent <= 5);
+        assert_eq!(acme(&summary).requests.sent as usize, sent, "{summary:#?}");
+        if summary.exit_code() == 0 {
+            break;
+        }
+        assert_eq!(summary.exit_code(), 8, "{summary:#?}");
+        world.pass(TimeDelta::minutes(1));
+        runs += 1;
+        assert!(runs < 60, "it never ends: {summary:#?}");
+    }
+    world.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sources_of_one_key_share_what_it_may() {
+    let mut world = World::still(Behaviour::default()).await;
+    let profiles = world.sandbox.profile_ids();
+    let first = format!("include_profiles = [{}]\n{}", profiles[0], per_day(7));
+    let world_job = crate::support::small_job(&first);
+    let rest = world_job.split("[[sources]]").nth(1).unwrap().replace("\"acme\"", "\"beta\"");
+    let rest = rest.replace(
+        &format!("include_profiles = [{}]", profiles[0]),
+        &format!("exclude_profiles = [{}]", profiles[0]),
+    );
+    world.job = format!("{world_job}\n[[sources]]{rest}");
+    for _ in 0..10 {
+        let summary = world.sync().await;
+        assert!(most_a_day(&world) <= 7, "{}", most_a_day(&world));
+        if summary.exit_code() == 0 {
+            break;
+        }
+        world.pass(TimeDelta::hours(25));
+    }
+    let truth = world.truth().await;
+    assert_eq!(world.rows().len(), truth.len());
+    let ledgers = world.store().list("state/ledger").unwrap();
+    let groups = ledgers.iter().filter(|path| path.ends_with(".json"));
+    assert_eq!(groups.count(), 1, "{ledgers:?}");
+}
