@@ -200,20 +200,26 @@ impl SourceTask {
         Ok(plan)
     }
 
-    /// Reads all walks, some at once. After an error no new one is begun.
+    /// Reads all walks, some at once. After an error no new one is begun. Those that go on are
+    /// finished first: the last permits of a day must not go to others while they grow too old.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
-        let mut waiting = plan.walks.into_iter();
+        let mut waiting = plan.walks.into_iter().peekable();
         let mut walking = FuturesUnordered::new();
+        let mut going_on = 0;
         let mut failed = None;
         loop {
             while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
-                let Some(planned) = waiting.next() else { break };
-                walking.push(self.walk(planned));
+                let may_begin = |next: &PlannedWalk| next.resume.is_some() || going_on == 0;
+                let Some(planned) = waiting.next_if(may_begin) else { break };
+                let goes_on = planned.resume.is_some();
+                going_on += usize::from(goes_on);
+                walking.push(async move { (goes_on, self.walk(planned).await) });
             }
-            match walking.next().await {
-                None => break,
-                Some(Ok(())) => summary.walks_left -= 1,
-                Some(Err(error)) => failed = Some(first_or_longest(failed, error)),
+            let Some((goes_on, walked)) = walking.next().await else { break };
+            going_on -= usize::from(goes_on);
+            match walked {
+                Ok(()) => summary.walks_left -= 1,
+                Err(error) => failed = Some(first_or_longest(failed, error)),
             }
         }
         failed.map_or(Ok(()), Err)

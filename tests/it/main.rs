@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod contract;
+mod crash;
 mod disk;
 mod nightly;
 mod quota;

@@ -81,6 +81,12 @@ impl World {
         Self { sandbox, clock, folder: tempfile::tempdir().unwrap(), job: MASTER.to_owned() }
     }
 
+    /// A world around what another process has read, whose clock stands where the sandbox's does.
+    pub(crate) fn around(sandbox: Sandbox, folder: tempfile::TempDir) -> Self {
+        let clock = Arc::new(ManualClock::new(sandbox.now()));
+        Self { sandbox, clock, folder, job: MASTER.to_owned() }
+    }
+
     /// A small world in which nothing happens by itself.
     pub(crate) async fn still(behaviour: Behaviour) -> Self {
         let mut world = Self::new(Settings { still: true, behaviour, ..small() }).await;
