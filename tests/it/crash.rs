@@ -32,7 +32,8 @@ struct Draw(u64);
 
 impl Draw {
     fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % end
     }
 }
@@ -119,11 +120,21 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
             let mut child = start(&job, offset, &keys);
             let last = kill == KILLS_A_SYNC;
             let after = seen + 1 + draw.below(22) as usize;
+            // Most die among requests; some once a commit is being written, or has been.
+            let written = match draw.below(5) {
+                0 => Some(lake.join("parts")),
+                1 => Some(lake.join("commits")),
+                _ => None,
+            };
             let status = loop {
                 if let Some(status) = child.0.try_wait().unwrap() {
                     break Some(status);
                 }
-                if !last && sandbox.requests().len() >= after {
+                let is_time = match &written {
+                    Some(folder) => sandbox.requests().len() > seen && folder.exists(),
+                    None => sandbox.requests().len() >= after,
+                };
+                if !last && is_time {
                     child.0.kill().unwrap();
                     child.0.wait().unwrap();
                     break None;
@@ -136,7 +147,7 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
             }
             // No page that was held before this run was asked for in it. Walks of this sync keep
             // their bounds, so that equal requests are the same page.
-            let this_run: Vec<String> = asked(&sandbox).into_iter().collect();
+            let this_run = asked(&sandbox);
             for request in this_run.iter().skip(expected_total.values().sum()) {
                 assert!(!held_before.contains(request), "asked for again: {request}");
             }
