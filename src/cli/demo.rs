@@ -34,6 +34,7 @@ use crate::run::Options;
 use crate::run::Summary;
 use crate::sandbox::Sandbox;
 use crate::sandbox::Settings;
+use crate::schema::PartFile;
 use crate::store::Store;
 
 /// What `demo` takes.
@@ -203,7 +204,7 @@ fn compare(
     let parts = || before.sources.values().flat_map(|source| &source.parts);
     for (example, now) in examples.iter_mut().filter(|(example, _)| example.reason == "changed") {
         let id = example.lead_id.as_str();
-        let may_hold = |part: &&crate::schema::PartFile| {
+        let may_hold = |part: &&PartFile| {
             part.first_lead_id.as_str() <= id && id <= part.last_lead_id.as_str()
         };
         for part in parts().filter(may_hold) {

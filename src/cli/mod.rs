@@ -132,6 +132,8 @@ fn start_log(global: &Global) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
+        // Telling of a stderr that nobody reads any more would panic, and end the run.
+        .log_internal_errors(false)
         .with_ansi(false);
     // A log that was set up before stays as it is.
     let _ = if global.log_json { log.json().try_init() } else { log.try_init() };

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use chrono::DateTime;
+use chrono::TimeDelta;
 use chrono::Utc;
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::Context;
 use super::arguments::instant;
 use super::exit;
 use super::exit::Usage;
-use super::signals;
+use super::signals::Signals;
 use super::terminal;
 use crate::sandbox::Behaviour;
 use crate::sandbox::Sandbox;
@@ -81,9 +82,12 @@ struct Key {
 
 pub(super) async fn run(context: &Context, arguments: SandboxArguments) -> anyhow::Result<u8> {
     let settings = settings(context, &arguments)?;
-    let start = settings.now - chrono::TimeDelta::days(366 * i64::from(settings.years));
+    let start = settings.now.checked_sub_signed(TimeDelta::days(366 * i64::from(settings.years)));
+    let start = start.unwrap_or(DateTime::UNIX_EPOCH);
     let sandbox = Sandbox::start(settings, arguments.port, context.clock.clone());
     let sandbox = sandbox.await.context("failed to start the sandbox")?;
+    // Whoever reads the text may send a signal at once.
+    let mut signals = Signals::listen()?;
     let opened = open(&sandbox)?;
     if context.json {
         terminal::json(&opened)?;
@@ -91,7 +95,7 @@ pub(super) async fn run(context: &Context, arguments: SandboxArguments) -> anyho
         terminal::data(&text(&opened, start))?;
     }
     context.say("listening; Ctrl-C ends it");
-    signals::next().await;
+    signals.next().await;
     sandbox.stop().await;
     Ok(exit::DONE)
 }

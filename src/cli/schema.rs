@@ -18,7 +18,7 @@ pub(super) struct SchemaArguments {
     /// The contract
     #[arg(value_name = "CONTRACT", default_value = "lead")]
     contract: Contract,
-    /// Write all of them into this folder instead, as <CONTRACT>.v1.json
+    /// Write all of them into this folder instead, as CONTRACT.v1.json
     #[arg(long, value_name = "DIR", conflicts_with = "contract")]
     write: Option<PathBuf>,
 }

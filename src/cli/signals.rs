@@ -1,53 +1,72 @@
 //! Signals ask a run to stop; a second one ends it at once.
 
+use std::io;
+
 use super::exit;
 use super::terminal;
 use crate::run::Ending;
 use crate::run::Stop;
 
 /// Makes SIGINT and SIGTERM ask for `stop` from now on.
-pub(super) fn watch(stop: Stop) {
+pub(super) fn watch(stop: Stop) -> io::Result<()> {
+    let mut signals = Signals::listen()?;
     tokio::spawn(async move {
-        stop.request(next().await);
+        stop.request(signals.next().await);
         terminal::say(
             "stopping: what is under way is finished and committed; again to end at once",
         );
-        let code = match next().await {
+        let code = match signals.next().await {
             Ending::Terminated => exit::TERMINATED,
             _ => exit::INTERRUPTED,
         };
         std::process::exit(code.into());
     });
+    Ok(())
 }
 
-/// Waits for a signal that ends programs.
+/// The signals that end programs, heard from [`Signals::listen`] on.
 #[cfg(unix)]
-pub(super) async fn next() -> Ending {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
 
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+#[cfg(unix)]
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::SignalKind;
+        use tokio::signal::unix::signal;
+
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one.
+    pub(super) async fn next(&mut self) -> Ending {
+        tokio::select! {
+            _ = self.interrupt.recv() => Ending::Interrupted,
+            _ = self.terminate.recv() => Ending::Terminated,
         }
-    };
-    tokio::select! {
-        () = interrupt() => Ending::Interrupted,
-        _ = terminated => Ending::Terminated,
     }
 }
 
-/// Waits for a signal that ends programs.
-#[cfg(not(unix))]
-pub(super) async fn next() -> Ending {
-    interrupt().await;
-    Ending::Interrupted
+/// The signals that end programs, heard from [`Signals::listen`] on.
+#[cfg(windows)]
+#[derive(Debug)]
+pub(super) struct Signals {
+    interrupt: tokio::signal::windows::CtrlC,
 }
 
-async fn interrupt() {
-    // Where signals cannot be heard, the operating system ends the program.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+#[cfg(windows)]
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
+    }
+
+    /// Waits for one.
+    pub(super) async fn next(&mut self) -> Ending {
+        let _ = self.interrupt.recv().await;
+        Ending::Interrupted
     }
 }

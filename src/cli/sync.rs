@@ -33,7 +33,7 @@ pub(super) async fn read(
     if arguments.dry_run {
         return plan::show(context, job, range, options, false).await;
     }
-    signals::watch(options.stop.clone());
+    signals::watch(options.stop.clone())?;
     let deadline = options.max_duration.map(|duration| context.clock.now() + duration);
     loop {
         let summary = read_once(context, &job, &options, range.clone()).await?;

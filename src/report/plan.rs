@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chrono::DateTime;
+use chrono::NaiveTime;
+use chrono::Utc;
+
 use super::Table;
 use super::harmless;
 use super::number;
@@ -144,8 +148,8 @@ fn kind_of(key: &str) -> String {
 
 /// Returns a window to the minute, to the day where it begins and ends with one.
 fn span(window: &Window) -> String {
-    let short = |at: chrono::DateTime<chrono::Utc>| match at.time() {
-        chrono::NaiveTime::MIN => at.format("%F").to_string(),
+    let short = |at: DateTime<Utc>| match at.time() {
+        NaiveTime::MIN => at.format("%F").to_string(),
         _ => at.format("%F %R").to_string(),
     };
     format!("{} to {}", short(window.start()), short(window.end()))
@@ -157,8 +161,6 @@ mod tests {
     use crate::plan::SourcePlan;
     use crate::record::Reason;
     use crate::record::Scope;
-    use chrono::DateTime;
-    use chrono::Utc;
 
     fn walk(profile: u32, query: &str, requests: Requests) -> PlannedWalk {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();

@@ -248,7 +248,7 @@ pub fn status_text(status: &Status, zone: FixedOffset) -> String {
     let mut has_calendar = false;
     for (name, source) in &status.sources {
         text.push_str(&source_text(name, source, status.now, zone));
-        has_calendar |= source.start.is_some();
+        has_calendar |= source.start.is_some() && !source.scopes.is_empty();
     }
     if has_calendar {
         text.push_str("\n  · never asked  ▒ partial  █ complete as of the oldest reading  ! rows that never came right\n");
@@ -282,7 +282,7 @@ fn source_text(
     lines.extend(differences(source));
     lines.push(quota(source, zone));
     let calendar = source.calendar(now);
-    if !calendar.is_empty() {
+    if !calendar.is_empty() && !source.scopes.is_empty() {
         let scopes = number(source.scopes.len() as u64);
         lines.push(format!("coverage over {scopes} scopes  JFMAMJJASOND"));
         let indent = " ".repeat(scopes.len() + "coverage over  scopes".len() - 4);

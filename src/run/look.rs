@@ -13,6 +13,7 @@ use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::ids::SourceName;
 use crate::quota::Budget;
+use crate::record::Scope;
 use crate::record::ScopeKey;
 
 /// Returns what is left of each source's quota; an error where its secret, by which the ledger is
@@ -32,5 +33,5 @@ pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Bu
 /// Returns the scopes of a source that a run would read, as far as `progress` knows them.
 pub fn scopes(source: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeKey> {
     let partitions = progress.partitions.as_ref().map(|known| known.listed.as_slice());
-    source::scopes(source, partitions).iter().map(crate::record::Scope::key).collect()
+    source::scopes(source, partitions).iter().map(Scope::key).collect()
 }

@@ -24,6 +24,7 @@ from pathlib import Path
 import duckdb
 import pandas
 import pyarrow
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
 

@@ -269,6 +269,24 @@ async fn an_interrupted_sync_commits_and_ends_with_130() {
 }
 
 #[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_does_not_stop_a_sync() {
+    let desk = Desk::new(Settings::default()).await;
+    let (token, secret) = desk.sandbox.master_key();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadpipe"));
+    command.args(["sync", "job.toml", "--log-json"]).current_dir(desk.folder.path());
+    command.env("TEST_TOKEN", token).env("TEST_SECRET", secret);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(serde_json::from_str::<Value>(&line).unwrap()["fields"]["event"].is_string());
+    drop(log);
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await;
+    assert_eq!(output.unwrap().status.code(), Some(0));
+}
+
+#[cfg(unix)]
 #[test]
 fn a_sandbox_says_where_it_is_and_serves_until_interrupted() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leadpipe"));
