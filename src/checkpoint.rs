@@ -26,6 +26,15 @@ pub struct Checkpoint {
     pub backfills: BTreeMap<String, Backfill>,
 }
 
+impl Checkpoint {
+    /// Takes in walks that a run which died has left, so that they are gone on with.
+    pub fn adopt(&mut self, walks: BTreeMap<SourceName, Vec<OpenWalk>>) {
+        for (source, walks) in walks {
+            self.sources.entry(source).or_default().open_walks.extend(walks);
+        }
+    }
+}
+
 /// What was read of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceProgress {
@@ -53,6 +62,10 @@ pub struct ScopeProgress {
     /// The longest window the provider takes, in days, where it refused the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_days: Option<u32>,
+    /// Distinct leads of the last reading whose pages could not be told apart: the same number
+    /// twice is taken for the listing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven_rows: Option<u64>,
     /// The last difference between the provider's total and what was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,

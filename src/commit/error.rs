@@ -148,12 +148,12 @@ impl Hint for Error {
                 "a newer leadpipe wrote this lake; use that version or a later one".to_owned()
             }
             Self::Damaged { path, .. } | Self::Misnamed { path, .. } => format!(
-                "restore `{path}` from a backup of the lake; `leadpipe verify` tells what else is \
-                 unsound"
+                "restore `{path}` from a backup of the lake; nothing was changed, and no run goes on \
+                 before that"
             ),
             Self::MissingFile { path, .. } => format!(
-                "restore `{path}` from a backup of the lake; without one, `leadpipe verify` tells \
-                 what is lost"
+                "restore `{path}` from a backup of the lake; without one, a sync of the same job into \
+                 a new lake reads everything again"
             ),
             Self::Taken { .. } => {
                 "nothing is lost; run the command again, or let runs wait with --lock-wait"

@@ -105,7 +105,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// No permit comes free within what is left of the run's patience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no request may be sent: {cause}")]
+#[error("{cause}")]
 pub struct Exhausted {
     /// When the next request may be sent; `None` where time does not help.
     pub resume_at: Option<DateTime<Utc>>,

@@ -1,6 +1,8 @@
 //! Opens a lake for a run that writes: takes it, cleans up after runs that died, and reads where
 //! the last commit left off.
 
+use std::collections::BTreeMap;
+
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
@@ -71,9 +73,21 @@ impl Lake {
         self.head.as_ref().map_or(Seq(0), |head| head.seq)
     }
 
-    /// Returns the walks of a source that were opened since the last commit: a run that died left
-    /// them, and no commit lists them.
-    pub(super) fn orphans(&self, source: &SourceName) -> Result<Vec<OpenWalk>> {
+    /// Returns the walks of all sources, other jobs' too, that were opened since the last commit: a
+    /// run that died left them, and no commit lists them. The next commit must.
+    pub(super) fn orphans(&self) -> Result<BTreeMap<SourceName, Vec<OpenWalk>>> {
+        let mut orphans = BTreeMap::new();
+        for name in self.store.list("archive")? {
+            let Ok(source) = name.parse::<SourceName>() else { continue };
+            let walks = self.orphans_of(&source)?;
+            if !walks.is_empty() {
+                orphans.insert(source, walks);
+            }
+        }
+        Ok(orphans)
+    }
+
+    fn orphans_of(&self, source: &SourceName) -> Result<Vec<OpenWalk>> {
         let mut orphans: Vec<OpenWalk> = Vec::new();
         for segment in archive::segments(&self.store, source)? {
             let is_new = segment.walk.opened_under() == Some(self.seq());

@@ -19,7 +19,6 @@ mod source;
 mod stop;
 mod summary;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -48,7 +47,6 @@ pub use summary::Summary;
 
 use crate::archive;
 use crate::checkpoint::Backfill;
-use crate::checkpoint::OpenWalk;
 use crate::clock::SharedClock;
 use crate::commit;
 use crate::config;
@@ -364,22 +362,13 @@ impl Run {
     }
 
     fn loader(&self) -> Result<Loader> {
-        let mut orphans: BTreeMap<SourceName, Vec<OpenWalk>> = BTreeMap::new();
-        let held = self.lake.head.iter().flat_map(|head| head.sources.keys());
-        let named = self.job.sources.iter().map(|source| &source.name);
-        for source in held.chain(named) {
-            if !orphans.contains_key(source) {
-                orphans.insert(source.clone(), self.lake.orphans(source)?);
-            }
-        }
-        orphans.retain(|_, orphans| !orphans.is_empty());
         let start = loader::Start {
             store: self.lake.store.clone(),
             run: self.lake.holder.run.clone(),
             command: self.lake.holder.command.clone(),
             head: self.lake.head.clone(),
             key: self.lake.key.clone(),
-            orphans,
+            orphans: self.lake.orphans()?,
             staging_bytes: STAGING_BYTES,
         };
         Loader::new(start, Arc::clone(&self.job), self.clock.clone(), Arc::clone(&self.observer))
@@ -511,10 +500,10 @@ impl Run {
 const QUEUE: usize = 64;
 
 /// Bytes of staged leads kept in memory.
-const STAGING_BYTES: usize = 32 << 20;
+const STAGING_BYTES: usize = 24 << 20;
 
 /// Bytes of pages as received that may be in memory.
-const PAGE_BYTES: usize = 48 << 20;
+const PAGE_BYTES: usize = 32 << 20;
 
 /// A WhatConverts lead is about 1.9 KB of JSON.
 const RECORD_BYTES: usize = 2_000;

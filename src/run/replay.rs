@@ -71,7 +71,8 @@ impl Run {
     }
 
     async fn replay_sources(&mut self, sources: Vec<SourceName>) -> Result<Replayed> {
-        let Some(head) = self.lake.head.clone() else { return Ok((None, BTreeMap::new())) };
+        let Some(mut head) = self.lake.head.clone() else { return Ok((None, BTreeMap::new())) };
+        head.checkpoint.adopt(self.lake.orphans()?);
         for source in &sources {
             self.observer.observe(&Event::Replaying { source: source.clone() });
         }

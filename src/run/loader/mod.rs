@@ -13,6 +13,7 @@ mod publish;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::Difference;
 use crate::checkpoint::OpenWalk;
+use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::commit::Commit;
@@ -99,10 +100,7 @@ impl Loader {
     ) -> Result<Self> {
         let mut checkpoint =
             start.head.as_ref().map(|head| head.checkpoint.clone()).unwrap_or_default();
-        for (source, orphans) in start.orphans {
-            let progress = checkpoint.sources.entry(source).or_default();
-            progress.open_walks.extend(orphans);
-        }
+        checkpoint.adopt(start.orphans);
         let last_commit_at = clock.now();
         let mut loader = Self {
             store: start.store,
@@ -322,11 +320,19 @@ impl Loader {
     }
 
     /// Records what a closed walk covers, and what is new about its totals.
+    ///
+    /// A reading whose pages could not be told apart covers nothing, so that the next run reads the
+    /// same again; once it shows the same number of leads twice, it is taken for the listing.
     fn cover(&mut self, walk: &Walk, outcome: &Outcome) -> Note {
         let progress = self.progress_mut(&walk.scope.source);
         progress.open_walks.retain(|open| open.walk.id != walk.id);
         let Some(window) = walk.window else { return Note::Fine };
         let scope = progress.scopes.entry(walk.scope.key()).or_default();
+        let unproven = (!outcome.proven).then_some(outcome.distinct);
+        let before = std::mem::replace(&mut scope.unproven_rows, unproven);
+        if unproven.is_some() && before != unproven {
+            return Note::Unproven;
+        }
         scope.coverage.insert(Covered {
             window,
             as_of: walk.opened_at,
@@ -335,21 +341,7 @@ impl Loader {
             holes: outcome.holes,
         });
         scope.coverage.coalesce(TimeDelta::days(7), TimeDelta::days(400));
-        if !outcome.proven {
-            return Note::Unproven;
-        }
-        match outcome.difference().filter(|rows| *rows != 0) {
-            None => {
-                scope.difference = None;
-                Note::Fine
-            }
-            Some(rows) => {
-                let before = scope.difference.filter(|before| before.rows == rows);
-                let seen = before.map_or(0, |before| before.seen) + 1;
-                scope.difference = Some(Difference { rows, seen });
-                if seen == 1 { Note::Difference(rows) } else { Note::Fine }
-            }
-        }
+        note_difference(scope, outcome)
     }
 
     /// Joins what the source's task counted with what was counted here.
@@ -380,6 +372,18 @@ enum Note {
     Fine,
     Difference(i64),
     Unproven,
+}
+
+/// A difference to the total is news once: seen twice the same, it is the provider's habit.
+fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
+    let Some(rows) = outcome.difference().filter(|rows| *rows != 0 && outcome.proven) else {
+        scope.difference = None;
+        return Note::Fine;
+    };
+    let before = scope.difference.filter(|before| before.rows == rows);
+    let seen = before.map_or(0, |before| before.seen) + 1;
+    scope.difference = Some(Difference { rows, seen });
+    if seen == 1 { Note::Difference(rows) } else { Note::Fine }
 }
 
 fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {

@@ -110,6 +110,7 @@ impl Loader {
         let held = self.held(name).cloned();
         let output = settings::output(&self.job);
         let as_of = self.as_of(name).or_else(|| held.as_ref()?.as_of);
+        let has_gaps = self.read_since(name).is_none();
         let now = self.clock.now();
         let partitioning = held.as_ref().map_or(self.job.load.partition, |held| held.partition);
         let Some(loading) = self.sources.get_mut(name) else {
@@ -147,7 +148,7 @@ impl Loader {
             rows: published.rows,
             parts: published.parts,
             as_of,
-            state: commit_state(loading.summary.state),
+            state: commit_state(loading.summary.state, has_gaps),
             why: loading.summary.why.clone(),
             was: held.map(|held| held.was).unwrap_or_default(),
         })
@@ -194,10 +195,11 @@ fn parts_of(sources: &BTreeMap<SourceName, SourceCommit>) -> Vec<(&SourceName, &
     parts.collect()
 }
 
-fn commit_state(state: State) -> SourceState {
+/// A run can do all that it planned and leave time unread: a backfill of a part of the history.
+fn commit_state(state: State, has_gaps: bool) -> SourceState {
     match state {
-        State::Complete => SourceState::Complete,
-        State::Partial => SourceState::Partial,
+        State::Complete if !has_gaps => SourceState::Complete,
+        State::Complete | State::Partial => SourceState::Partial,
         State::Failed | State::Refused => SourceState::Failed,
     }
 }
