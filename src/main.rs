@@ -7,6 +7,7 @@ use leadpipe::cli;
 use leadpipe::cli::Arguments;
 
 fn main() -> ExitCode {
+    give_large_buffers_back();
     // Usage errors, `--help` and `--version` end here, with 2 or 0.
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -15,3 +16,18 @@ fn main() -> ExitCode {
     };
     runtime.block_on(cli::run(arguments))
 }
+
+/// Pages and columns of some megabytes are made on one thread and freed on another. glibc takes the
+/// first ones freed as a sign to keep such sizes in its heaps, where they leave holes: a long run
+/// then held half as much again as a short one. With a fixed threshold they go back at once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_large_buffers_back() {
+    #[expect(unsafe_code, reason = "glibc has no other way to set this")]
+    // SAFETY: `mallopt` takes two integers and is called before there is a second thread.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 << 10);
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_large_buffers_back() {}

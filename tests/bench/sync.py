@@ -37,7 +37,7 @@ default_region = "US"
 def start_sandbox(binary, leads):
     # No lead is younger than a day: a sync leaves out the last two minutes.
     yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
-    command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still"]
+    command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still", "--profiles", "2", "--accounts", "1"]
     command += ["--now", yesterday]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
