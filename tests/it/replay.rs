@@ -103,3 +103,57 @@ async fn a_mapping_that_changes_in_the_middle_of_a_first_sync_gives_one_mapping(
     assert_eq!(summary.exit_code(), 0, "{summary:#?}");
     world.assert_whole().await;
 }
+
+/// As if the last run had died after all its pages were held and before its commit was written.
+fn lose_the_last_commit(world: &World) {
+    let head = world.head();
+    world.store().remove(&format!("commits/{}.json", head.seq)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_held_by_a_run_that_died_are_not_asked_for_again() {
+    let world = World::still(Behaviour::default()).await;
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    world.sync().await;
+    let before = world.rows();
+    lose_the_last_commit(&world);
+    world.sandbox.clear_requests();
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    assert_eq!(world.listings().len(), 0);
+    assert_same(&world.rows(), &before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_does_not_lose_sight_of_walks_that_a_dead_run_has_left() {
+    let mut world = World::still(Behaviour::default()).await;
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    world.sync().await;
+    lose_the_last_commit(&world);
+    world.sandbox.clear_requests();
+    world.job = abroad(&world.job);
+    replay(&world).await;
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    assert_eq!(world.listings().len(), 0, "held pages were asked for again");
+    world.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_another_job_does_not_lose_sight_of_them_either() {
+    let mut world = World::still(Behaviour::default()).await;
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    world.sync().await;
+    lose_the_last_commit(&world);
+    let own = world.job.clone();
+    world.job = own.replace("name = \"test\"", "name = \"other\"").replace("\"acme\"", "\"bcme\"");
+    world.sync().await;
+    world.sandbox.clear_requests();
+    world.job = own;
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    assert_eq!(world.listings().len(), 0, "held pages were asked for again");
+}
