@@ -226,6 +226,9 @@ impl Hint for Error {
             Self::Connect { .. } => {
                 "look at the network and at `base_url`, then run the same again"
             }
+            Self::Broken { .. } => {
+                "look at `base_url`, or run the same again later: nothing is lost"
+            }
             Self::Unavailable { .. } => "run the same again later; what is held is not asked again",
             _ => return None,
         };

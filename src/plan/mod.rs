@@ -222,12 +222,15 @@ fn spans(
         Task::Sync => {
             let Some(whole) = Window::new(settings.start, horizon) else { return Vec::new() };
             let Some(covered_to) = coverage.end() else {
-                return first_reading(not_open(vec![whole]), horizon, settings);
+                let mut spans = not_open(vec![whole]);
+                spans.retain(|span| !is_sliver(span, &open));
+                return first_reading(spans, horizon, settings);
             };
             let again = settings.every_run.map_or(settings.start, |back| horizon - back);
             let from = again.min(covered_to).max(settings.start);
             let fresh = not_open(Window::new(from, horizon).into_iter().collect());
-            let fresh = fresh.into_iter().map(|window| (window, Reason::NewTime));
+            let fresh = fresh.into_iter().filter(|window| !is_sliver(window, &open));
+            let fresh = fresh.map(|window| (window, Reason::NewTime));
             let before = Window::new(settings.start, from);
             let gaps = before.map(|before| coverage.gaps(&before)).unwrap_or_default();
             let gaps = not_open(gaps).into_iter().rev().map(|gap| (gap, Reason::History));
@@ -245,6 +248,12 @@ fn spans(
             gaps.into_iter().rev().map(|gap| (gap, Reason::Backfill)).collect()
         }
     }
+}
+
+/// The minutes since an open walk's horizon are left to the next run: a request a scope is too much
+/// for them when a run goes on soon after it was stopped.
+fn is_sliver(span: &Window, open: &[Window]) -> bool {
+    span.length() < TimeDelta::hours(1) && open.iter().any(|open| open.end() == span.start())
 }
 
 /// Where nothing was read yet, the newest window is new time and all before it is history.
@@ -395,6 +404,23 @@ mod tests {
 
         let later = plan_at(502, &progress, Task::Sync);
         assert_eq!((later.dropped.len(), later.walks[0].reason), (1, Reason::NewTime));
+    }
+
+    #[test]
+    fn a_run_that_goes_on_soon_leaves_the_minutes_between_to_the_next() {
+        let mut progress = progress(&[]);
+        let walk = Walk {
+            id: WalkId::new(Seq(1)),
+            scope: scope(),
+            window: Window::new(day(100), day(500) - TimeDelta::minutes(20)),
+            page_size: 100,
+            opened_at: day(500) - TimeDelta::minutes(18),
+            reason: Reason::NewTime,
+        };
+        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
+        let reasons: Vec<_> =
+            plan_at(500, &progress, Task::Sync).walks.iter().map(|walk| walk.reason).collect();
+        assert_eq!(reasons, [Reason::Resume, Reason::History]);
     }
 
     #[test]
