@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::record::ScopeKey;
 use crate::record::Walk;
@@ -62,10 +63,9 @@ pub struct ScopeProgress {
     /// The longest window the provider takes, in days, where it refused the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_days: Option<u32>,
-    /// Distinct leads of the last reading whose pages could not be told apart: the same number
-    /// twice is taken for the listing.
+    /// The last reading whose pages could not be told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unproven_rows: Option<u64>,
+    pub unproven: Option<Unproven>,
     /// The last difference between the provider's total and what was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
@@ -79,6 +79,16 @@ pub struct Difference {
     /// In how many readings one after the other it was the same. From 2 on it is the provider's own
     /// habit.
     pub seen: u32,
+}
+
+/// A reading whose pages could not be told apart, or kept shifting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unproven {
+    /// Stated total minus distinct leads seen; 0 where no total was stated. The same in two runs is
+    /// taken for the provider's own habit.
+    pub missing: i64,
+    /// The commit under which the walk was opened, which tells runs apart.
+    pub under: Seq,
 }
 
 /// The partitions a provider listed.

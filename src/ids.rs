@@ -193,7 +193,7 @@ pub struct WalkId(String);
 impl WalkId {
     /// Returns a new id for a walk opened under commit `seq`.
     pub fn new(seq: Seq) -> Self {
-        let random = uuid::Uuid::now_v7().simple().to_string();
+        let random = uuid::Uuid::new_v4().simple().to_string();
         Self(format!("{seq}-{}", &random[20..]))
     }
 

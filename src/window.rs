@@ -172,12 +172,23 @@ impl Coverage {
     }
 
     /// Joins neighbours that were read within `tolerance` of each other, as long as the joined span
-    /// is no longer than `longest`, so that nightly slivers do not add up for ever.
-    pub fn coalesce(&mut self, tolerance: TimeDelta, longest: TimeDelta) {
+    /// is no longer than `longest`, so that nightly slivers do not add up for ever. What was read
+    /// before `fence` is not joined with what was read since.
+    pub fn coalesce(
+        &mut self,
+        tolerance: TimeDelta,
+        longest: TimeDelta,
+        fence: Option<DateTime<Utc>>,
+    ) {
         let mut joined: Vec<Covered> = Vec::with_capacity(self.spans.len());
         for span in self.spans.drain(..) {
             match joined.last_mut() {
-                Some(last) if can_join(last, &span, tolerance, longest) => join(last, &span),
+                Some(last)
+                    if can_join(last, &span, tolerance, longest)
+                        && fence.is_none_or(|at| (last.as_of < at) == (span.as_of < at)) =>
+                {
+                    join(last, &span);
+                }
                 _ => joined.push(span),
             }
         }
@@ -236,7 +247,10 @@ mod tests {
         coverage.insert(covered(0, 24, 100));
         coverage.insert(covered(24, 48, 124));
         coverage.insert(covered(48, 72, 1000));
-        coverage.coalesce(TimeDelta::hours(24), TimeDelta::days(400));
+        let mut fenced = coverage.clone();
+        fenced.coalesce(TimeDelta::hours(24), TimeDelta::days(400), Some(at(110)));
+        assert_eq!(fenced.spans().len(), 3);
+        coverage.coalesce(TimeDelta::hours(24), TimeDelta::days(400), None);
         assert_eq!(coverage.spans().len(), 2);
         assert_eq!(coverage.spans()[0].as_of, at(100));
         assert_eq!(coverage.spans()[0].rows, Some(2));

@@ -188,7 +188,11 @@ impl Segments {
         let segment = self.open.get_mut(walk).ok_or(Error::Closed)?;
         encode(line, &mut self.frame)
             .map_err(|source| Error::Read { path: segment.path.clone(), source })?;
-        segment.file.write(&self.frame)?;
+        if let Err(error) = segment.file.write(&self.frame) {
+            // Behind a torn frame nothing can be read: this segment takes no more.
+            self.open.remove(walk);
+            return Err(error.into());
+        }
         Ok(segment.path.clone())
     }
 }

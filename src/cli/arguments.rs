@@ -191,7 +191,12 @@ Exit codes: as of `sync`.";
 pub(super) fn duration(text: &str) -> Result<TimeDelta, String> {
     let duration: Duration = humantime::parse_duration(text)
         .map_err(|error| format!("{error}; write e.g. `45m` or `1h 30m`"))?;
-    TimeDelta::from_std(duration).map_err(|error| error.to_string())
+    let duration = TimeDelta::from_std(duration).map_err(|error| error.to_string())?;
+    // Beyond a lifetime, instants run out of the calendar.
+    match duration > TimeDelta::days(36_500) {
+        true => Err("that is more than a hundred years".to_owned()),
+        false => Ok(duration),
+    }
 }
 
 /// Reads a date (its midnight in UTC) or an instant of RFC 3339.

@@ -77,6 +77,7 @@ fn of_run_error(error: &run::Error) -> Option<u8> {
         | run::Error::Renamed { .. }
         | run::Error::NoSource { .. }
         | run::Error::NotYet(_)
+        | run::Error::Unsupported(_)
         | run::Error::EmptyRange { .. }
         | run::Error::Id(_) => Some(USAGE),
         _ => None,

@@ -573,6 +573,10 @@ impl Resolver<'_> {
     fn duration(&mut self, place: &str, text: &str) -> Option<TimeDelta> {
         let parsed = humantime::parse_duration(text).ok();
         match parsed.and_then(|duration| TimeDelta::from_std(duration).ok()) {
+            // Beyond a lifetime, instants run out of the calendar.
+            Some(duration) if duration > TimeDelta::days(36_500) => {
+                self.fail(place, format!("`{text}` is more than a hundred years"))
+            }
             Some(duration) => Some(duration),
             None => {
                 self.fail(place, format!("`{text}` is not a time, such as `30m`, `48h` or `90d`"))

@@ -113,12 +113,11 @@ impl Book {
                 self.last_total = Some((at, total));
             }
         }
-        // Pieces of a page are counted in pages of another size.
-        if size == self.size {
-            let by_total = facts.total.map(|total| total.div_ceil(u64::from(size)));
-            let by_total = by_total.and_then(|pages| u32::try_from(pages).ok());
-            self.total_pages = facts.total_pages.or(by_total).or(self.total_pages);
-        }
+        // Pieces of a page state pages of another size; their total tells the number all the same.
+        let stated = facts.total_pages.filter(|_| size == self.size);
+        let by_total = facts.total.map(|total| total.div_ceil(u64::from(self.size)).max(1));
+        let by_total = by_total.and_then(|pages| u32::try_from(pages).ok());
+        self.total_pages = stated.or(by_total).or(self.total_pages);
     }
 
     pub(super) fn note_dates(&mut self, facts: &PageFacts) {
@@ -150,6 +149,12 @@ impl Book {
         let holes: u64 =
             self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
         held + holes >= size
+    }
+
+    /// Tells whether `size` rows from `offset` are held, or known as holes, in one piece.
+    pub(super) fn has_piece(&self, offset: u64, size: u32) -> bool {
+        let held = self.entries.get(&offset).is_some_and(|entry| entry.size == size);
+        held || self.holes.get(&offset) == Some(&size)
     }
 
     pub(super) fn last_page(&self) -> u32 {

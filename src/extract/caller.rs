@@ -94,6 +94,15 @@ impl Caller {
         self.attempt_with(self.policy.retries, send).await
     }
 
+    /// Sends a request once, and takes a refusal for what it says: it is no sign of a spent quota.
+    pub async fn attempt_once<T, F>(&self, send: impl Fn() -> F + Sync) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+        T: Send,
+    {
+        self.once(&send).await
+    }
+
     /// As [`Caller::attempt`], with at most `retries` further attempts.
     pub async fn attempt_with<T, F>(&self, retries: usize, send: impl Fn() -> F + Sync) -> Result<T>
     where

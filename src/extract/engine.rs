@@ -36,6 +36,15 @@ pub trait PageSink: Send + Sync {
     async fn hole(&self, walk: &Walk, offset: u64, rows: u32, why: &Error) -> Result<()>;
 }
 
+/// What is held of a walk from earlier runs.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    /// Its pages, in the order they were received.
+    pub pages: Vec<(PageHeader, PageFacts)>,
+    /// Rows that never came right: how many, by the place of the first, from 0.
+    pub holes: Vec<(u64, u32)>,
+}
+
 /// Limits of reading a walk.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -104,18 +113,15 @@ pub struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads what is missing of `walk`, of which `held` pages are held already.
+    /// Reads what is missing of `walk`, of which `held` is held already.
     ///
     /// On an error, what was held until then stays held; read the same walk again to go on.
-    pub async fn read_walk(
-        &self,
-        walk: &Walk,
-        held: Vec<(PageHeader, PageFacts)>,
-    ) -> Result<Outcome> {
+    pub async fn read_walk(&self, walk: &Walk, held: Held) -> Result<Outcome> {
         let mut book = Book::new(walk);
-        for (header, facts) in held {
+        for (header, facts) in held.pages {
             book.add(&header, &facts);
         }
+        book.holes.extend(held.holes);
         if book.entries.is_empty() && book.holes.is_empty() {
             self.read_place(walk, 1, walk.page_size, &mut book).await?;
         }
@@ -128,15 +134,17 @@ impl Reader<'_> {
 
     async fn read_missing(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         if book.total_pages.is_none() {
-            return self.read_to_the_end(walk, book).await;
+            self.read_to_the_end(walk, book).await?;
         }
-        loop {
+        // A total may have come to light on the way.
+        while book.total_pages.is_some() {
             let missing = book.missing();
             if missing.is_empty() || book.repeats().is_some() {
                 return Ok(());
             }
             self.read_many(walk, missing, book).await?;
         }
+        Ok(())
     }
 
     /// Reads pages, several at a time. After an error no new one is asked for, but those in flight
@@ -215,11 +223,26 @@ impl Reader<'_> {
                 None => self.ask_end_again(walk, page, size, book).await,
             };
         }
-        // A provider that never answered in this run is down, not stumbling over one row.
-        if !error.may_be_one_row() || !self.caller.has_answered() {
+        if !error.may_be_one_row() || !self.answers_at_all(walk).await? {
             return Err(error);
         }
         self.read_in_pieces(walk, page, size, error, book).await
+    }
+
+    /// A provider that never answered in this run may be down, or stumble over one row of the very
+    /// first page: pages of one row tell. Their answers are not kept.
+    async fn answers_at_all(&self, walk: &Walk) -> Result<bool> {
+        for page in [1, 2] {
+            if self.caller.has_answered() {
+                break;
+            }
+            let probe = || self.source.fetch_page(walk, page, 1);
+            match self.caller.attempt_with(0, probe).await {
+                Err(error) if !error.may_be_one_row() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(self.caller.has_answered())
     }
 
     fn is_past_end(&self, page: u32, error: &Error) -> bool {
@@ -278,6 +301,9 @@ impl Reader<'_> {
             return self.record_hole(walk, page, size, &last_error, book).await;
         }
         while let Some((page, size)) = pieces.pop() {
+            if book.has_piece(u64::from(page - 1) * u64::from(size), size) {
+                continue;
+            }
             match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
                 Ok((header, facts)) => {
                     failures_in_a_row = 0;
@@ -292,6 +318,8 @@ impl Reader<'_> {
                     }
                     match pieces_of(page, size) {
                         none if none.is_empty() => {
+                            // Cornered: what comes next says something new.
+                            failures_in_a_row = 0;
                             self.record_hole(walk, page, size, &last_error, book).await?;
                         }
                         smaller => pieces.extend(smaller),

@@ -22,6 +22,7 @@ use chrono::Utc;
 pub use caller::Caller;
 pub use caller::Counts;
 pub use caller::RetryPolicy;
+pub use engine::Held;
 pub use engine::Options;
 pub use engine::Outcome;
 pub use engine::PageSink;

@@ -138,7 +138,7 @@ pub(super) fn decide(
         }
     }
     settle_waiting(absences, waiting, guard, &guarded, &mut decision);
-    keep_unread(absences, known, &mut decision);
+    settle_unread(absences, known, &mut decision);
     decision.absent.truncate(REMEMBERED);
     decision
 }
@@ -155,7 +155,9 @@ fn settle_waiting(
         let since = before.map_or(candidate.missed_at, |before| before.since);
         let twice = before.is_some_and(|before| before.since < candidate.missed_at);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
-        let proven = twice || (candidate.reconciled && (all_read || guard.accepted));
+        // Absent twice from the same days is not enough: it may have moved to days read before.
+        let proven =
+            all_read && (twice || candidate.reconciled) || guard.accepted && candidate.reconciled;
         if guarded.contains(candidate.scope.as_str()) {
             decision.held_back += 1;
         } else if proven {
@@ -208,14 +210,22 @@ fn remember(
     }
 }
 
-/// Absences that this run's reading says nothing about stay remembered.
-fn keep_unread(absences: &Absences, known: &[Absent], decision: &mut Decision) {
+/// Absences that this run's reading says nothing about stay remembered, until all of the source's
+/// time was read since: then nothing can show them any more.
+fn settle_unread(absences: &Absences, known: &[Absent], decision: &mut Decision) {
     let judged: BTreeSet<&str> =
         absences.candidates.iter().map(|candidate| candidate.lead_id.as_str()).collect();
     let unread = known.iter().filter(|absent| {
         !judged.contains(absent.lead_id.as_str()) && !absences.shown_again.contains(&absent.lead_id)
     });
-    decision.absent.extend(unread.cloned());
+    for absent in unread {
+        let all_read = absences.read_since.is_some_and(|read| read >= absent.since);
+        if all_read && absent.reconciled && absent.found_at.is_none() {
+            decision.gone.insert(absent.lead_id.clone());
+        } else {
+            decision.absent.push(absent.clone());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,7 +288,10 @@ mod tests {
         let first = decide(&read_since(4, absences(1, 100, 5)), &none, &[], GUARD, at(5));
         assert!(first.gone.is_empty());
         let twice = decide(&read_since(4, absences(1, 100, 6)), &none, &first.absent, GUARD, at(6));
-        assert_eq!(twice.gone.len(), 1);
+        assert!(twice.gone.is_empty(), "it may have moved to days that were read before");
+        let later = Absences { read_since: Some(at(6)), ..Absences::default() };
+        let settled = decide(&later, &none, &twice.absent, GUARD, at(7));
+        assert_eq!(settled.gone.len(), 1);
         let all_read = decide(&read_since(5, absences(1, 100, 5)), &none, &[], GUARD, at(5));
         assert_eq!(all_read.gone.len(), 1);
     }

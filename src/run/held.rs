@@ -10,16 +10,15 @@ use super::source::Shared;
 use crate::archive;
 use crate::archive::Record;
 use crate::archive::SegmentName;
-use crate::extract::PageFacts;
+use crate::extract::Held;
 use crate::extract::Source;
-use crate::record::PageHeader;
 use crate::record::Walk;
 
 /// What is held of a walk.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    /// Its pages, in the order of the archive.
-    pub(super) pages: Vec<(PageHeader, PageFacts)>,
+pub(super) struct HeldWalk {
+    /// Its pages, in the order of the archive, and its holes.
+    pub(super) held: Held,
     /// How many segments it has.
     pub(super) segments: u32,
 }
@@ -31,17 +30,24 @@ pub(super) async fn read(
     source: &Arc<dyn Source>,
     walk: &Arc<Walk>,
     loaded: u64,
-) -> Result<Held> {
+) -> Result<HeldWalk> {
     let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
     let runtime = tokio::runtime::Handle::current();
     let reading = tokio::task::spawn_blocking(move || {
-        let mut held = Held::default();
+        let mut walked = HeldWalk::default();
         for segment in segments_of(&shared, &walk)? {
-            held.segments = held.segments.max(segment.number + 1);
+            walked.segments = walked.segments.max(segment.number + 1);
             archive::read_segment(&shared.store, &segment.path, |record| {
-                let Record::Page(page) = record else { return Ok::<(), Error>(()) };
-                held.pages.push((page.header.clone(), source.read_page(&page.body)?));
-                let index = held.pages.len() as u64 - 1;
+                let page = match record {
+                    Record::Page(page) => page,
+                    Record::Hole(hole) => {
+                        walked.held.holes.push((hole.offset, hole.rows));
+                        return Ok::<(), Error>(());
+                    }
+                    _ => return Ok(()),
+                };
+                walked.held.pages.push((page.header.clone(), source.read_page(&page.body)?));
+                let index = walked.held.pages.len() as u64 - 1;
                 if index >= loaded {
                     let slot = runtime.block_on(Arc::clone(&shared.slots).acquire_owned());
                     let page = HeldPage::from_archive(Arc::clone(&walk), *page, index, slot.ok());
@@ -51,7 +57,7 @@ pub(super) async fn read(
                 Ok(())
             })?;
         }
-        Ok(held)
+        Ok(walked)
     });
     reading.await.map_err(|_| Error::Bug("the task that reads the archive has ended"))?
 }

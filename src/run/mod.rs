@@ -19,6 +19,7 @@ mod source;
 mod stop;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -135,6 +136,9 @@ pub enum Error {
     /// A provider that this version does not read yet.
     #[error("provider `{0}` is not supported by this version")]
     NotYet(ProviderId),
+    /// A setting that this version does not know how to follow.
+    #[error("{0} is not supported by this version")]
+    Unsupported(&'static str),
     /// There is no quota rule for a source's plan.
     #[error("there is no quota rule for source `{0}`")]
     NoRule(SourceName),
@@ -266,6 +270,8 @@ pub async fn backfill(
 /// A run that holds its lake.
 pub(crate) struct Run {
     job: Arc<Job>,
+    /// All sources the job names; the run may read fewer.
+    named: BTreeSet<SourceName>,
     lake: Lake,
     options: Options,
     clock: SharedClock,
@@ -280,7 +286,11 @@ impl Run {
         clock: SharedClock,
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
+        let named = job.sources.iter().map(|source| source.name.clone()).collect();
         let job = only(job, &options.sources)?;
+        if job.load.nested == config::Nested::Native {
+            return Err(Error::Unsupported("`load.nested = \"native\"`"));
+        }
         for source in &job.sources {
             let provider = source.provider_id();
             if transform::mapping(provider, settings::stream(provider)).is_none() {
@@ -288,7 +298,7 @@ impl Run {
             }
         }
         let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
-        let mut run = Self { job: Arc::new(job), lake, options, clock, observer };
+        let mut run = Self { job: Arc::new(job), named, lake, options, clock, observer };
         run.refuse_conflicts()?;
         run.replay_where_the_mapping_changed().await?;
         Ok(run)
@@ -369,6 +379,7 @@ impl Run {
             head: self.lake.head.clone(),
             key: self.lake.key.clone(),
             orphans: self.lake.orphans()?,
+            named: self.named.clone(),
             staging_bytes: STAGING_BYTES,
         };
         Loader::new(start, Arc::clone(&self.job), self.clock.clone(), Arc::clone(&self.observer))

@@ -44,6 +44,7 @@ use crate::config::WhatConvertsSettings;
 use crate::error::Hint;
 use crate::extract;
 use crate::extract::Found;
+use crate::extract::Held;
 use crate::extract::Outcome;
 use crate::extract::PageSink;
 use crate::extract::Reader;
@@ -166,6 +167,13 @@ impl SourceTask {
 
     async fn list(&self) -> Result<Option<Vec<Partition>>> {
         let listed = self.client.source.list_partitions(&self.client.caller).await?;
+        let known = self.progress.partitions.as_ref().map_or(0, |known| known.listed.len());
+        if known > 0 && listed.as_ref().is_some_and(Vec::is_empty) {
+            let detail =
+                format!("it lists no accounts any more, of which there were {known} profiles");
+            let provider = self.client.source.provider();
+            return Err(extract::Error::Broken { provider, detail }.into());
+        }
         if let Some(listed) = &listed {
             let as_of = self.shared.clock.now();
             let partitions = Partitions { as_of, listed: listed.clone() };
@@ -200,13 +208,14 @@ impl SourceTask {
         Ok(plan)
     }
 
-    /// Reads all walks, some at once. After an error no new one is begun. Those that go on are
+    /// Reads all walks, some at once. One that fails by itself (a profile the provider refuses, say)
+    /// does not keep the others back; after an error that speaks for all, none is begun. Those that go on are
     /// finished first: the last permits of a day must not go to others while they grow too old.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
         let mut waiting = plan.walks.into_iter().peekable();
         let mut walking = FuturesUnordered::new();
         let mut going_on = 0;
-        let mut failed = None;
+        let (mut failed, mut local, mut failures_in_a_row) = (None, None, 0);
         loop {
             while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
                 let may_begin = |next: &PlannedWalk| next.resume.is_some() || going_on == 0;
@@ -218,11 +227,19 @@ impl SourceTask {
             let Some((goes_on, walked)) = walking.next().await else { break };
             going_on -= usize::from(goes_on);
             match walked {
-                Ok(()) => summary.walks_left -= 1,
+                Ok(()) => {
+                    summary.walks_left -= 1;
+                    failures_in_a_row = 0;
+                }
+                Err(error) if is_local(&error) && failures_in_a_row < LOCAL_FAILURES => {
+                    failures_in_a_row += 1;
+                    tracing::warn!(source = %self.settings.name, %error, "a walk has failed");
+                    local = local.or(Some(error));
+                }
                 Err(error) => failed = Some(first_or_longest(failed, error)),
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.or(local).map_or(Ok(()), Err)
     }
 
     async fn walk(&self, planned: PlannedWalk) -> Result<()> {
@@ -230,21 +247,32 @@ impl SourceTask {
             return self.go_on(open).await;
         }
         let Some(window) = planned.window else { return Ok(()) };
-        let Some(error) = self.begin(&planned.scope, window, &planned).await? else {
+        self.read_window(&planned.scope, window, planned.page_size, planned.reason).await
+    }
+
+    /// Reads a window, in pieces a day shorter where the provider refuses it.
+    async fn read_window(
+        &self,
+        scope: &Scope,
+        window: Window,
+        page_size: u32,
+        reason: Reason,
+    ) -> Result<()> {
+        let Some(error) = self.begin(scope, window, page_size, reason).await? else {
             return Ok(());
         };
         // The vendor documents 400 days, but not what it says beyond them, nor how it counts.
         let Some(shorter) = a_day_shorter(&window) else { return Err(error.into()) };
         let mut pieces = window.split_from_end(shorter).into_iter();
         if let Some(newest) = pieces.next()
-            && self.begin(&planned.scope, newest, &planned).await?.is_some()
+            && self.begin(scope, newest, page_size, reason).await?.is_some()
         {
             return Err(error.into());
         }
         let days = u32::try_from((shorter + TimeDelta::seconds(2)).num_days()).unwrap_or(1);
-        self.tell(Message::WindowDays(planned.scope.clone(), days)).await?;
+        self.tell(Message::WindowDays(scope.clone(), days)).await?;
         for piece in pieces {
-            if let Some(refused) = self.begin(&planned.scope, piece, &planned).await? {
+            if let Some(refused) = self.begin(scope, piece, page_size, reason).await? {
                 return Err(refused.into());
             }
         }
@@ -257,12 +285,12 @@ impl SourceTask {
         &self,
         scope: &Scope,
         window: Window,
-        planned: &PlannedWalk,
+        page_size: u32,
+        reason: Reason,
     ) -> Result<Option<extract::Error>> {
-        let reason = planned.reason;
-        let walk = self.open(scope, Some(window), planned.page_size, reason).await?;
+        let walk = self.open(scope, Some(window), page_size, reason).await?;
         self.observe_opened(&walk, reason, 0);
-        let (outcome, held) = self.read_walk(&walk, Vec::new(), 0).await;
+        let (outcome, held) = self.read_walk(&walk, Held::default(), 0).await;
         match outcome {
             Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),
             Err(error @ extract::Error::Refused { .. }) if held == 0 => {
@@ -296,16 +324,21 @@ impl SourceTask {
     }
 
     /// Goes on with a walk of an earlier run: what is held is loaded from the archive, and not asked
-    /// for again.
+    /// for again. One of which nothing is held is begun anew, with the settings of today.
     async fn go_on(&self, open: OpenWalk) -> Result<()> {
         let walk = Arc::new(open.walk.clone());
         let resumed = Message::Resumed { walk: Arc::clone(&walk), loaded: open.loaded_pages };
         self.tell(resumed).await?;
-        let held = held::read(&self.shared, &self.client.source, &walk, open.loaded_pages).await?;
-        self.observe_opened(&walk, Reason::Resume, held.pages.len());
-        self.shared.archive.open(&walk, held.segments).await?;
-        let archived = held.pages.len() as u64;
-        let (outcome, _) = self.read_walk(&walk, held.pages, archived).await;
+        let found = held::read(&self.shared, &self.client.source, &walk, open.loaded_pages).await?;
+        let pages = found.held.pages.len();
+        if let (0, Some(window)) = (pages, walk.window) {
+            self.tell(Message::Dropped(walk.scope.source.clone(), walk.id.clone())).await?;
+            let page_size = self.settings.page_size().unwrap_or(walk.page_size);
+            return self.read_window(&walk.scope, window, page_size, walk.reason).await;
+        }
+        self.observe_opened(&walk, Reason::Resume, pages);
+        self.shared.archive.open(&walk, found.segments).await?;
+        let (outcome, _) = self.read_walk(&walk, found.held, pages as u64).await;
         self.close(&walk, outcome?, true).await
     }
 
@@ -323,7 +356,7 @@ impl SourceTask {
     async fn read_walk(
         &self,
         walk: &Arc<Walk>,
-        held: Vec<(PageHeader, extract::PageFacts)>,
+        held: Held,
         archived: u64,
     ) -> (extract::Result<Outcome>, u64) {
         let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
@@ -470,6 +503,21 @@ fn first_or_longest(first: Option<Error>, next: Error) -> Error {
             _ => first,
         },
     }
+}
+
+/// Walks that may fail one after the other before that is taken for the provider's state.
+const LOCAL_FAILURES: usize = 5;
+
+/// Tells whether an error says something of one walk only.
+fn is_local(error: &Error) -> bool {
+    let Error::Extract(error) = error else { return false };
+    matches!(
+        error,
+        extract::Error::Refused { .. }
+            | extract::Error::Broken { .. }
+            | extract::Error::TooLarge { .. }
+            | extract::Error::Unavailable { .. }
+    )
 }
 
 /// Returns a length that is a day under what `window` asks for with its overlaps; `None` where it

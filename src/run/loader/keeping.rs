@@ -21,10 +21,15 @@ const ARCHIVE_EVERY: TimeDelta = TimeDelta::days(7);
 
 impl Loader {
     /// Returns when the archive was last looked through, as the next commit is to say: now, where
-    /// that is due.
-    pub(super) fn archive_checked_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+    /// that is due and the commit is the run's last.
+    pub(super) fn archive_checked_at(
+        &self,
+        now: DateTime<Utc>,
+        is_last: bool,
+    ) -> Option<DateTime<Utc>> {
         let last = self.head.as_ref().and_then(|head| head.archive_checked_at);
-        last.filter(|last| now - *last < ARCHIVE_EVERY).unwrap_or(now)
+        let is_due = last.is_none_or(|last| now - last >= ARCHIVE_EVERY);
+        if is_due && is_last { Some(now) } else { last }
     }
 
     /// Lets go of what `head` and the job's settings no longer keep.

@@ -15,6 +15,7 @@ use crate::checkpoint::Difference;
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
+use crate::checkpoint::Unproven;
 use crate::clock::SharedClock;
 use crate::commit::Commit;
 use crate::commit::Key;
@@ -63,6 +64,8 @@ pub(super) struct Start {
     pub(super) head: Option<Commit>,
     pub(super) key: Key,
     pub(super) orphans: BTreeMap<SourceName, Vec<OpenWalk>>,
+    /// All sources the job names, whether this run reads them or not.
+    pub(super) named: BTreeSet<SourceName>,
     /// Bytes of staged leads kept in memory, over all sources.
     pub(super) staging_bytes: usize,
 }
@@ -85,6 +88,7 @@ pub(super) struct Loader {
     clock: SharedClock,
     observer: Arc<dyn Observer>,
     head: Option<Commit>,
+    named: BTreeSet<SourceName>,
     checkpoint: Checkpoint,
     sources: BTreeMap<SourceName, Loading>,
     committed: Option<Seq>,
@@ -111,6 +115,7 @@ impl Loader {
             clock,
             observer,
             head: start.head,
+            named: start.named,
             checkpoint,
             sources: BTreeMap::new(),
             committed: None,
@@ -172,10 +177,10 @@ impl Loader {
         while let Some(message) = messages.blocking_recv() {
             self.take(message)?;
             if self.clock.now() - self.last_commit_at >= self.job.run.publish_every {
-                self.commit()?;
+                self.commit(false)?;
             }
         }
-        self.commit()?;
+        self.commit(true)?;
         self.finish()
     }
 
@@ -213,6 +218,7 @@ impl Loader {
                 let complete = |loading: &Loading| loading.summary.state == State::Complete;
                 if self.sources.values().all(complete) {
                     self.checkpoint.backfills.remove(&key);
+                    self.sources.values_mut().for_each(|loading| loading.dirty = true);
                 }
             }
             Message::FindAbsent(source, answer) => {
@@ -322,16 +328,20 @@ impl Loader {
     /// Records what a closed walk covers, and what is new about its totals.
     ///
     /// A reading whose pages could not be told apart covers nothing, so that the next run reads the
-    /// same again; once it shows the same number of leads twice, it is taken for the listing.
+    /// same again; what is missing the same in two runs is taken for the provider's habit.
     fn cover(&mut self, walk: &Walk, outcome: &Outcome) -> Note {
+        let fence = self.checkpoint.backfills.values().map(|backfill| backfill.asked_at).min();
         let progress = self.progress_mut(&walk.scope.source);
         progress.open_walks.retain(|open| open.walk.id != walk.id);
         let Some(window) = walk.window else { return Note::Fine };
         let scope = progress.scopes.entry(walk.scope.key()).or_default();
-        let unproven = (!outcome.proven).then_some(outcome.distinct);
-        let before = std::mem::replace(&mut scope.unproven_rows, unproven);
-        if unproven.is_some() && before != unproven {
-            return Note::Unproven;
+        if !outcome.proven {
+            let under = walk.id.opened_under().unwrap_or_default();
+            let missing = outcome.difference().unwrap_or_default();
+            let before = scope.unproven.replace(Unproven { missing, under });
+            if before.is_none_or(|before| before.missing != missing || before.under == under) {
+                return Note::Unproven;
+            }
         }
         scope.coverage.insert(Covered {
             window,
@@ -340,7 +350,7 @@ impl Loader {
             reconciled: outcome.is_reconciled(),
             holes: outcome.holes,
         });
-        scope.coverage.coalesce(TimeDelta::days(7), TimeDelta::days(400));
+        scope.coverage.coalesce(TimeDelta::days(7), TimeDelta::days(400), fence);
         note_difference(scope, outcome)
     }
 

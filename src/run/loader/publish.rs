@@ -26,7 +26,7 @@ impl Loader {
     }
 
     /// Writes parts, changes and rejects of all sources, and the commit that makes them visible.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(super) fn commit(&mut self, is_last: bool) -> Result<()> {
         self.last_commit_at = self.clock.now();
         let is_first = self.head.is_none();
         let matters = |loading: &Loading| loading.dirty && !(is_first && loading.has_nothing());
@@ -61,7 +61,7 @@ impl Loader {
             schema_version: lead::LEAD_SCHEMA_VERSION,
             key_fingerprint: self.key.fingerprint().to_owned(),
             snapshot: parent.filter(|_| !parts_differ).map_or(seq, |head| head.snapshot),
-            archive_checked_at: Some(self.archive_checked_at(now)),
+            archive_checked_at: self.archive_checked_at(now, is_last),
             sources,
             checkpoint: self.checkpoint.clone(),
             changes,
@@ -90,7 +90,10 @@ impl Loader {
     fn carried_over(&self) -> BTreeMap<SourceName, SourceCommit> {
         let mut sources = self.head.as_ref().map(|head| head.sources.clone()).unwrap_or_default();
         for (name, source) in &mut sources {
-            if self.job.sources.iter().any(|settings| settings.name == *name) {
+            if self.sources.contains_key(name) {
+                continue;
+            }
+            if self.named.contains(name) {
                 continue;
             }
             source.state = match source.job == self.job.name {

@@ -129,7 +129,7 @@ impl Source for WhatConverts {
             Err(error) if page::says_unknown_lead(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        match page::read_single(&answer.body) {
+        match page::read_single(&answer.body, native_id) {
             Ok(page::Single::None) => Ok(None),
             Ok(page::Single::Lead { has_custom_fields }) => {
                 let is_whole = !self.is_master || has_custom_fields;
@@ -142,7 +142,8 @@ impl Source for WhatConverts {
 
     /// Only a master key reaches the accounts, which tells the kind of the key; nothing else does.
     async fn check(&self, caller: &Caller) -> Result<&'static str> {
-        let asked = caller.attempt(|| self.prove("api/v1/accounts", "accounts_per_page")).await;
+        let asked =
+            caller.attempt_once(|| self.prove("api/v1/accounts", "accounts_per_page")).await;
         match asked {
             Ok(()) if self.is_master => return Ok("a master key"),
             Ok(()) => {

@@ -94,14 +94,18 @@ fn describe(answer: &Answer) -> String {
         "" => "without a type",
         kind => kind,
     };
-    format!("no `error_message`, but {} bytes {kind}", answer.body.len())
+    format!("{NO_WORDS}, but {} bytes {kind}", answer.body.len())
 }
+
+/// How the description of an answer begins that carries no error of the vendor's.
+const NO_WORDS: &str = "no `error_message`";
 
 /// Tells whether a refusal says that the lead asked for does not exist. The text is a client's
 /// record; its status is not known, so 400, 404, 410 and 200 are all taken.
 pub(super) fn says_unknown_lead(error: &Error) -> bool {
     match error {
-        Error::Refused { status: 404, .. } => true,
+        // A 404 without the vendor's own words is that of a path that does not exist.
+        Error::Refused { status: 404, text, .. } => !text.starts_with(NO_WORDS),
         Error::Refused { text, .. } => text.to_ascii_lowercase().contains("invalid lead id"),
         _ => false,
     }
@@ -145,7 +149,8 @@ pub(super) enum Single {
 }
 
 /// Reads the answer for one lead: the listing's envelope with one row, or the lead itself.
-pub(super) fn read_single(body: &[u8]) -> Result<Single> {
+/// Fails where it is something else, or another lead than `asked`.
+pub(super) fn read_single(body: &[u8], asked: &str) -> Result<Single> {
     #[derive(Deserialize)]
     struct Lead<'a> {
         #[serde(borrow, default)]
@@ -168,10 +173,14 @@ pub(super) fn read_single(body: &[u8]) -> Result<Single> {
         Some(leads) => leads.into_iter().next(),
         None => Some(parse::<Lead<'_>>(body)?),
     };
-    let lead = lead.filter(|lead| lead.lead_id.is_some_and(|id| native_id(id.get()).is_some()));
-    Ok(lead.map_or(Single::None, |lead| Single::Lead {
-        has_custom_fields: lead.custom_fields.is_some() || lead.field_mappings.is_some(),
-    }))
+    let Some(lead) = lead else { return Ok(Single::None) };
+    match lead.lead_id.and_then(|id| native_id(id.get())) {
+        Some(id) if id == id_hash(asked) => Ok(Single::Lead {
+            has_custom_fields: lead.custom_fields.is_some() || lead.field_mappings.is_some(),
+        }),
+        Some(_) => Err(broken("it is another lead than the one asked for")),
+        None => Err(broken("it is neither a lead nor a list of leads")),
+    }
 }
 
 /// A page of accounts.
@@ -484,12 +493,16 @@ mod tests {
             assert!(says_unknown_lead(&error.unwrap_err()));
         }
         assert!(says_unknown_lead(
-            &read_single(br#"{"error_message":"Invalid lead ID."}"#).unwrap_err()
+            &read_single(br#"{"error_message":"Invalid lead ID."}"#, "5").unwrap_err()
         ));
-        assert_eq!(read_single(br#"{"leads":[]}"#).unwrap(), Single::None);
+        assert_eq!(read_single(br#"{"leads":[]}"#, "5").unwrap(), Single::None);
         let bare = Single::Lead { has_custom_fields: false };
-        assert_eq!(read_single(br#"{"leads":[{"lead_id":5}]}"#).unwrap(), bare);
+        assert_eq!(read_single(br#"{"leads":[{"lead_id":5}]}"#, "5").unwrap(), bare);
+        assert!(read_single(br#"{"status":"maintenance"}"#, "5").is_err());
+        assert!(read_single(br#"{"lead_id":6}"#, "5").is_err());
+        let html = refuse_bad_status(&answer(404, "<html>")).unwrap_err();
+        assert!(!says_unknown_lead(&html));
         let whole = br#"{"lead_id":5,"custom_fields":[]}"#;
-        assert_eq!(read_single(whole).unwrap(), Single::Lead { has_custom_fields: true });
+        assert_eq!(read_single(whole, "5").unwrap(), Single::Lead { has_custom_fields: true });
     }
 }
