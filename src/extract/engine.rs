@@ -286,6 +286,7 @@ impl Reader<'_> {
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
+    /// What was cornered is a hole only once the rest of the page came right.
     async fn read_in_pieces(
         &self,
         walk: &Walk,
@@ -294,39 +295,42 @@ impl Reader<'_> {
         error: Error,
         book: &mut Book,
     ) -> Result<()> {
-        let mut last_error = error;
         let mut pieces = pieces_of(page, size);
-        let mut failures_in_a_row = 0;
+        let mut cornered = Vec::new();
         if pieces.is_empty() {
-            return self.record_hole(walk, page, size, &last_error, book).await;
+            cornered.push((page, size, error));
         }
+        let mut came_right = pieces.is_empty();
+        let mut failures_in_a_row = 0;
         while let Some((page, size)) = pieces.pop() {
             if book.has_piece(u64::from(page - 1) * u64::from(size), size) {
                 continue;
             }
             match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
                 Ok((header, facts)) => {
-                    failures_in_a_row = 0;
+                    (failures_in_a_row, came_right) = (0, true);
                     book.add(&header, &facts);
                 }
                 Err(error) if error.may_be_one_row() => {
                     failures_in_a_row += 1;
-                    last_error = error;
                     // No piece comes right any more: the provider is down, and this is no hole.
                     if failures_in_a_row >= FAILURES_THAT_MEAN_DOWN {
-                        return Err(last_error);
+                        return Err(error);
                     }
-                    match pieces_of(page, size) {
-                        none if none.is_empty() => {
-                            // Cornered: what comes next says something new.
-                            failures_in_a_row = 0;
-                            self.record_hole(walk, page, size, &last_error, book).await?;
-                        }
-                        smaller => pieces.extend(smaller),
+                    let smaller = pieces_of(page, size);
+                    if smaller.is_empty() {
+                        cornered.push((page, size, error));
                     }
+                    pieces.extend(smaller);
                 }
                 Err(error) => return Err(error),
             }
+        }
+        for (page, size, error) in cornered {
+            if !came_right {
+                return Err(error);
+            }
+            self.record_hole(walk, page, size, &error, book).await?;
         }
         Ok(())
     }
@@ -531,8 +535,9 @@ impl Reader<'_> {
 /// Retries for a piece of a page that has had all its retries already.
 const PIECE_RETRIES: usize = 1;
 
-/// A page of 2,500 rows with one bad row takes at most six failures in a row to corner it.
-const FAILURES_THAT_MEAN_DOWN: u32 = 8;
+/// A page of 2,500 rows with one bad row takes at most six failures in a row to corner it; this
+/// leaves room for some bad rows side by side.
+const FAILURES_THAT_MEAN_DOWN: u32 = 12;
 
 /// Cuts page `page` of `size` rows into pages of a smaller size that cover exactly its rows, the
 /// first of them last; none for a single row.

@@ -344,3 +344,16 @@ async fn a_profile_key_reads_its_profile_without_a_listing() {
     let requests = world.sandbox.requests();
     assert!(requests.iter().all(|request| request.path == "/api/v1/leads"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_a_run_leaves_out_is_not_retired() {
+    let mut world = World::still(Behaviour::default()).await;
+    let source = world.job[world.job.find("[[sources]]").unwrap()..].to_owned();
+    world.job = format!("{}\n{}", world.job, source.replace("\"acme\"", "\"other\""));
+    world.sync().await;
+    let only_acme = Options { sources: vec!["acme".parse().unwrap()], ..Options::default() };
+    world.sync_with(only_acme).await;
+    for source in world.head().sources.values() {
+        assert_eq!(source.state, leadpipe::commit::SourceState::Complete);
+    }
+}

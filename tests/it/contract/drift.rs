@@ -80,3 +80,69 @@ async fn a_held_lead_on_which_the_provider_breaks_later_is_not_deleted() {
         }
     }
 }
+
+/// The ids of a profile's leads created on or after `day`, oldest first.
+fn leads_since(world: &World, profile: u64, day: &str) -> Vec<u64> {
+    let mut leads: Vec<(String, u64)> = Vec::new();
+    for lead in world.sandbox.leads() {
+        let created = lead["date_created"].as_str().unwrap_or_default().to_owned();
+        if lead["profile_id"] == profile && created.as_str() >= day {
+            leads.push((created, lead["lead_id"].as_u64().unwrap()));
+        }
+    }
+    leads.sort();
+    leads.into_iter().map(|(_, id)| id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_on_the_first_of_many_pages_does_not_end_the_walk() {
+    let mut world = World::still(Behaviour::default()).await;
+    world.job = world.job.replace("page_size = 50", "page_size = 10");
+    let profiles = world.sandbox.profile_ids();
+    let poison: Vec<u64> =
+        profiles.iter().map(|profile| leads_since(&world, *profile, "2023-10-03")[0]).collect();
+    world.sandbox.behave(Behaviour { poison: poison.clone(), ..Behaviour::default() });
+    let summary = world.sync().await;
+    assert_eq!(acme(&summary).holes, poison.len() as u64, "{summary:#?}");
+    assert!(acme(&summary).differences.is_empty(), "{summary:#?}");
+    let mut truth = world.truth().await;
+    poison.iter().for_each(|lead| drop(truth.remove(&key(*lead))));
+    assert_same(&world.rows(), &truth);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_very_first_page_breaks_is_read_all_the_same() {
+    let mut world = World::still(Behaviour::default()).await;
+    let profile = world.sandbox.profile_ids()[0];
+    world.job = world.job.replace("2023-10-01", "2026-03-01").replace("\"master\"", "\"profile\"");
+    let leads = leads_since(&world, profile, "2026-03-03");
+    world.sandbox.behave(Behaviour { poison: vec![leads[3]], ..Behaviour::default() });
+    let (token, secret) = world.sandbox.profile_key(profile).unwrap();
+    let job = world.job_with_key(token, secret);
+    let clock: leadpipe::clock::SharedClock = world.clock.clone();
+    let observer = std::sync::Arc::new(leadpipe::run::Unobserved);
+    let summary =
+        leadpipe::run::sync(job, leadpipe::run::Options::default(), clock, observer).await.unwrap();
+    assert_eq!((summary.exit_code(), acme(&summary).holes), (13, 1), "{summary:#?}");
+    let rows = world.rows();
+    let missing: Vec<u64> =
+        leads.iter().copied().filter(|id| !rows.contains_key(&key(*id))).collect();
+    assert_eq!(missing, [leads[3]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_cannot_be_read_does_not_keep_the_others_back() {
+    let world = World::still(Behaviour::default()).await;
+    let (bad, _) = world.sandbox.lead_ids()[0];
+    let of_bad = |(profile, id): (u64, u64)| (profile == bad).then_some(id);
+    let poison: Vec<u64> = world.sandbox.lead_ids().into_iter().filter_map(of_bad).collect();
+    world.sandbox.behave(Behaviour { poison: poison.clone(), ..Behaviour::default() });
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 3, "{summary:#?}");
+    let mut truth = world.truth().await;
+    poison.iter().for_each(|lead| drop(truth.remove(&key(*lead))));
+    assert_same(&world.rows(), &truth);
+    world.sandbox.behave(Behaviour::default());
+    assert_eq!(world.sync().await.exit_code(), 0);
+    world.assert_whole().await;
+}
