@@ -2,7 +2,8 @@
 //!
 //! A run takes the lake, cleans up after runs that died, and then lets three things go on at once:
 //! the sources ask for pages, the archive holds them, and the loader turns them into leads and
-//! commits. Whatever ends the run, the loader commits what it was handed.
+//! commits. Whatever ends the run but a failure of the disk, the loader commits what it was handed;
+//! after that one, the archive has it.
 
 mod check;
 mod client;
@@ -300,7 +301,10 @@ impl Run {
         let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
         let mut run = Self { job: Arc::new(job), named, lake, options, clock, observer };
         run.refuse_conflicts()?;
-        run.replay_where_the_mapping_changed().await?;
+        // `replay` itself maps everything again.
+        if command != "replay" {
+            run.replay_where_the_mapping_changed().await?;
+        }
         Ok(run)
     }
 
@@ -342,7 +346,7 @@ impl Run {
         let task = backfill.as_ref().map_or(Task::Sync, |(_, backfill)| task_of(backfill));
         let (tasks, refused) = self.tasks(&quotas, &shared, &loader, &task);
         drop(shared);
-        let loading = tokio::task::spawn_blocking(move || loader.run(queue));
+        let mut loading = tokio::task::spawn_blocking(move || loader.run(queue));
         // Where the loader has ended, its own error below says why.
         if let Some((key, backfill)) = &backfill {
             let message = Message::Backfill { key: key.clone(), backfill: backfill.clone() };
@@ -352,7 +356,17 @@ impl Run {
             let _ = messages.send(Message::Done(source, Box::new(summary))).await;
         }
         let deadline = self.watch_deadline();
-        let ended = futures::future::join_all(tasks.into_iter().map(SourceTask::run)).await;
+        let mut reading = futures::future::join_all(tasks.into_iter().map(SourceTask::run));
+        let mut loaded = None;
+        let ended = tokio::select! {
+            ended = &mut reading => ended,
+            // It ends before its senders only where it has failed: nobody needs to wait for more.
+            failed = &mut loading => {
+                loaded = Some(failed);
+                self.options.stop.request(Ending::Interrupted);
+                reading.await
+            }
+        };
         deadline.abort();
         let done = ended.into_iter().collect::<Result<Vec<()>>>();
         if let (Ok(_), Some((key, _))) = (&done, &backfill) {
@@ -361,7 +375,11 @@ impl Run {
             let _ = messages.send(message).await;
         }
         drop(messages);
-        let loaded = loading.await.map_err(|_| Error::Bug("the loader panicked"))?;
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => loading.await,
+        };
+        let loaded = loaded.map_err(|_| Error::Bug("the loader panicked"))?;
         for quota in quotas.all() {
             quota.release().await?;
         }
@@ -488,7 +506,10 @@ impl Run {
 
     fn endings(&self, summary: &Summary) -> Vec<Ending> {
         let sources = || summary.sources.values();
+        let is_done = sources().all(|source| source.state == State::Complete);
         let mut endings: Vec<Ending> = self.options.stop.cause().into_iter().collect();
+        // Time that ran out after the last page kept nothing from being done.
+        endings.retain(|ending| *ending != Ending::DurationReached || !is_done);
         let spent = |source: &SourceSummary| {
             source.state == State::Partial && self.options.stop.cause().is_none()
         };

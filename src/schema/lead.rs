@@ -388,7 +388,13 @@ pub struct Lineage<'a> {
 }
 
 const LINEAGE_COLUMNS: &[Column] = &[
-    lineage("_scope", Kind::Text, false, "The partition it was last read in."),
+    lineage(
+        "_scope",
+        Kind::Text,
+        false,
+        "The partition it was last read in, and the query where that is not the provider's default: \
+         `profile:123`, `profile:123?spam=true`.",
+    ),
     lineage(
         "_content_hash",
         Kind::Text,
