@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
+use chrono::TimeDelta;
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,6 +34,21 @@ impl Checkpoint {
         for (source, walks) in walks {
             self.sources.entry(source).or_default().open_walks.extend(walks);
         }
+    }
+}
+
+/// How far a clock may be off before what it said is not believed.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::hours(1);
+
+impl SourceProgress {
+    /// Forgets readings that lie in the future of `now`: they were made under a clock that ran
+    /// ahead, and time they claim may not have been there to read.
+    pub fn forget_the_future(&mut self, now: DateTime<Utc>) {
+        let latest = now + CLOCK_TOLERANCE;
+        for scope in self.scopes.values_mut() {
+            scope.coverage.forget_read_after(latest);
+        }
+        self.open_walks.retain(|open| open.walk.opened_at <= latest);
     }
 }
 

@@ -171,6 +171,11 @@ impl Coverage {
         self.spans = spans;
     }
 
+    /// Forgets what was read after `now`: a clock that ran ahead claimed time that had not come.
+    pub fn forget_read_after(&mut self, now: DateTime<Utc>) {
+        self.spans.retain(|span| span.as_of <= now);
+    }
+
     /// Joins neighbours that were read within `tolerance` of each other, as long as the joined span
     /// is no longer than `longest`, so that nightly slivers do not add up for ever. What was read
     /// before `fence` is not joined with what was read since.
@@ -239,6 +244,15 @@ mod tests {
         assert_eq!(coverage.spans()[0].rows, None);
         assert_eq!(coverage.as_of(&covered(0, 120, 0).window), Some(at(100)));
         assert_eq!(coverage.as_of(&covered(0, 121, 0).window), None);
+    }
+
+    #[test]
+    fn what_a_clock_that_ran_ahead_has_claimed_is_forgotten() {
+        let mut coverage = Coverage::default();
+        coverage.insert(covered(0, 24, 24));
+        coverage.insert(covered(24, 900, 900));
+        coverage.forget_read_after(at(100));
+        assert_eq!(coverage.end(), Some(at(24)));
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn of_run_error(error: &run::Error) -> Option<u8> {
         run::Error::Commit(error) => of_commit_error(error),
         run::Error::OtherJob { .. }
         | run::Error::Renamed { .. }
+        | run::Error::PartitionFixed { .. }
         | run::Error::NoSource { .. }
         | run::Error::NotYet(_)
         | run::Error::Unsupported(_)

@@ -65,8 +65,13 @@ pub async fn run(arguments: Arguments) -> ExitCode {
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
+            let code = exit::of_error(&error);
             terminal::tell(&error);
-            ExitCode::from(exit::of_error(&error))
+            if context.json {
+                // The text is on stderr; where stdout is gone too, there is nobody to tell.
+                let _ = terminal::json(&terminal::failure(&error, code));
+            }
+            ExitCode::from(code)
         }
     }
 }

@@ -96,7 +96,10 @@ fn look(context: &Context, job: &Job, max_age: Option<TimeDelta>) -> anyhow::Res
         status.sources.insert(settings.name.clone(), source);
     }
     status.as_of = as_of(&status);
-    let is_old = |max_age| status.as_of.is_none_or(|as_of| now - as_of > max_age);
+    // What lies in the future was read under a clock that ran ahead, and says nothing.
+    let ahead = TimeDelta::hours(1);
+    let is_old =
+        |max_age| status.as_of.is_none_or(|as_of| now - as_of > max_age || as_of - now > ahead);
     status.is_stale = max_age.is_some_and(is_old);
     Ok(status)
 }

@@ -57,6 +57,17 @@ fn error_text(error: &anyhow::Error) -> String {
     text
 }
 
+/// Returns what `--json` says of an error: what happened, its causes, what to do, the exit code.
+pub(super) fn failure(error: &anyhow::Error, exit_code: u8) -> serde_json::Value {
+    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    serde_json::json!({
+        "error": error.to_string(),
+        "causes": causes,
+        "hint": hint_of(error),
+        "exit_code": exit_code,
+    })
+}
+
 /// Lines after the first stand in a little, so that none can pass for a line of ours.
 fn indented(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(harmless).collect();

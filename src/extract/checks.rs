@@ -22,8 +22,22 @@ pub(super) fn check_page(
     page: u32,
     facts: &PageFacts,
 ) -> Result<()> {
+    check_length(provider, facts)?;
     check_number(provider, page, facts)?;
     check_window(provider, walk, facts)
+}
+
+/// Nobody has so many pages: figures like that would have us list them for ever.
+const MOST_PAGES: u32 = 100_000;
+
+fn check_length(provider: ProviderId, facts: &PageFacts) -> Result<()> {
+    match facts.total_pages.filter(|pages| *pages > MOST_PAGES) {
+        Some(pages) => {
+            let text = format!("it says that there are {pages} pages, which cannot be");
+            Err(Error::Refused { provider, request: "the page".to_owned(), status: 200, text })
+        }
+        None => Ok(()),
+    }
 }
 
 /// An echo of another page, although the page asked for exists, says that the number is ignored.

@@ -122,6 +122,14 @@ pub enum Error {
         /// Where it points.
         origin: String,
     },
+    /// There is nothing to read: an agency without profiles, or a job that selects none.
+    #[error("provider `{provider}` lists {listed} profiles, and the job selects none of them")]
+    Nothing {
+        /// The provider.
+        provider: ProviderId,
+        /// Profiles listed.
+        listed: usize,
+    },
     /// Rows lie far outside the window asked for.
     #[error(
         "provider `{provider}` ignores the window: of {dated} rows asked for {window}, {outside} \
@@ -179,12 +187,27 @@ impl Error {
             | Self::Ledger(_)
             | Self::TooLarge { .. }
             | Self::Redirected { .. }
+            | Self::Nothing { .. }
             | Self::WindowIgnored { .. }
             | Self::PageIgnored { .. }
             | Self::Keep(_)
             | Self::Stopped
             | Self::Setup { .. } => false,
         }
+    }
+
+    /// Returns the error with `secrets` blotted out of the provider's own words.
+    #[must_use]
+    pub fn without(mut self, secrets: &[&str]) -> Self {
+        if let Self::Unauthorized { text, .. }
+        | Self::Refused { text, .. }
+        | Self::UsedUp { text, .. } = &mut self
+        {
+            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                *text = text.replace(secret, "***");
+            }
+        }
+        self
     }
 
     /// Tells whether smaller pages may get round the trouble: the provider answers, but this page
@@ -216,6 +239,10 @@ impl Hint for Error {
             Self::WindowIgnored { .. } => {
                 "set `date_parameters = [\"date_start\", \"date_end\"]` for this source (or back to \
                  `[\"start_date\", \"end_date\"]`): sources of the provider disagree on the names"
+            }
+            Self::Nothing { .. } => {
+                "look at `include_profiles`, `exclude_profiles`, `include_accounts` and \
+                 `exclude_accounts` of this source; `leadpipe plan` shows what they select"
             }
             Self::PageIgnored { .. } => {
                 "nothing was lost; please report it with the provider's name"

@@ -124,6 +124,17 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
+    /// The parts of a source are cut in another way, which is fixed at its first write.
+    #[error(
+        "the parts of source `{source_name}` are cut by `{}`, which cannot be changed",
+        held.as_str()
+    )]
+    PartitionFixed {
+        /// The source.
+        source_name: SourceName,
+        /// How they are cut.
+        held: config::Partitioning,
+    },
     /// A source carries rows of another name, which this version cannot move.
     #[error(
         "source `{to}` was `{from}`, of which the lake holds rows; this version cannot move them"
@@ -171,6 +182,10 @@ impl Hint for Error {
                  only one of them write it"
                     .to_owned(),
             ),
+            Self::PartitionFixed { held, .. } => Some(format!(
+                "set `partition = \"{}\"` in `[load]` again, or sync into a new lake",
+                held.as_str()
+            )),
             Self::Renamed { to, from } => {
                 Some(format!("name the source `{from}` again instead of `{to}`"))
             }
@@ -251,7 +266,8 @@ pub async fn sync(
     clock: SharedClock,
     observer: Arc<dyn Observer>,
 ) -> Result<Summary> {
-    Run::open(job, "sync", options, clock, observer).await?.read(None).await
+    let run = Run::open(job, "sync", options, clock, observer).await?;
+    run.to_its_end(None).await
 }
 
 /// Reads what is not covered in a range.
@@ -265,7 +281,8 @@ pub async fn backfill(
     if range.from >= range.to {
         return Err(Error::EmptyRange { from: range.from, to: range.to });
     }
-    Run::open(job, "backfill", options, clock, observer).await?.read(Some(range)).await
+    let run = Run::open(job, "backfill", options, clock, observer).await?;
+    run.to_its_end(Some(range)).await
 }
 
 /// A run that holds its lake.
@@ -317,6 +334,12 @@ impl Run {
                 return Err(Error::Renamed { to: source.name.clone(), from: from.clone() });
             }
             let Some(held) = head.sources.get(&source.name) else { continue };
+            if held.partition != self.job.load.partition {
+                return Err(Error::PartitionFixed {
+                    source_name: source.name.clone(),
+                    held: held.partition,
+                });
+            }
             if held.job == self.job.name {
                 continue;
             }
@@ -335,6 +358,21 @@ impl Run {
 
     fn mapping_of(&self, source: &SourceSettings) -> String {
         settings::transform(source, &self.lake.key).fingerprint(source.provider_id())
+    }
+
+    /// Reads; where that fails, removes what no commit names and records the end all the same.
+    async fn to_its_end(self, range: Option<Range>) -> Result<Summary> {
+        let (store, holder) = (self.lake.store.clone(), self.lake.holder.clone());
+        let clock = self.clock.clone();
+        let read = self.read(range).await;
+        if let Err(error) = &read
+            && commit::discard(&store, &holder.run).is_ok()
+        {
+            let why = serde_json::json!({ "error": chain(error) });
+            // A run whose end cannot be recorded is cleaned up after by the next.
+            let _ = commit::end_run(&store, &holder, 1, why, clock.now());
+        }
+        read
     }
 
     async fn read(self, range: Option<Range>) -> Result<Summary> {

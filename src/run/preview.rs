@@ -62,7 +62,8 @@ pub async fn preview(
     let mut previewed = Vec::new();
     for settings in &job.sources {
         let progress = head.as_ref().and_then(|head| head.checkpoint.sources.get(&settings.name));
-        let progress = progress.cloned().unwrap_or_default();
+        let mut progress = progress.cloned().unwrap_or_default();
+        progress.forget_the_future(clock.now());
         let one = Preview { job: &job, settings, progress, quotas: &quotas, task: &task };
         previewed.push(one.make(&options, &clock).await);
     }

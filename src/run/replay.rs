@@ -122,7 +122,8 @@ impl Replaying {
         }
         let changes = changes.finish()?;
         let same = replayed.iter().all(|(name, source)| {
-            self.head.sources.get(name).is_some_and(|held| held.parts == source.parts)
+            let held = self.head.sources.get(name);
+            held.is_some_and(|held| held.parts == source.parts && held.format == source.format)
         });
         let commit = Commit {
             seq,

@@ -55,6 +55,7 @@ use crate::plan;
 use crate::plan::PlannedWalk;
 use crate::plan::SourcePlan;
 use crate::plan::Task;
+use crate::quota;
 use crate::record::PageHeader;
 use crate::record::RawPage;
 use crate::record::Reason;
@@ -182,6 +183,10 @@ impl SourceTask {
             let selected = scopes(&self.settings, Some(listed)).len();
             let event = Event::Listed { source, partitions: listed.len(), selected };
             self.shared.observer.observe(&event);
+            if selected == 0 {
+                let provider = self.client.source.provider();
+                return Err(extract::Error::Nothing { provider, listed: listed.len() }.into());
+            }
         }
         Ok(listed)
     }
@@ -543,7 +548,9 @@ fn note_end(summary: &mut SourceSummary, error: Error, settings: &SourceSettings
             State::Refused
         }
         // A page that cannot be kept is the disk's fault: no source can go on.
-        extract::Error::Keep(_) | extract::Error::Ledger(_) => return Err(error.into()),
+        extract::Error::Keep(_) | extract::Error::Ledger(quota::Error::Store(_)) => {
+            return Err(error.into());
+        }
         _ => State::Failed,
     };
     summary.why = Some(super::chain(&error));

@@ -357,3 +357,46 @@ async fn a_source_that_a_run_leaves_out_is_not_retired() {
         assert_eq!(source.state, leadpipe::commit::SourceState::Complete);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_under_a_clock_that_ran_ahead_is_read_again() {
+    let world = World::still(Behaviour::default()).await;
+    world.pass(TimeDelta::days(365));
+    world.sync().await;
+    world.pass(-TimeDelta::days(365));
+    let (profile, _) = world.sandbox.lead_ids()[0];
+    world.sandbox.insert(profile, world.sandbox.now() - TimeDelta::days(60)).unwrap();
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    world.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_format_makes_another_snapshot() {
+    let mut world = World::still(Behaviour::default()).await;
+    world.job = format!("{}\n[load]\nformat = \"both\"\n", world.job);
+    world.sync().await;
+    let first = world.head().snapshot;
+    world.job = world.job.replace("\"both\"", "\"csv\"");
+    world.sync().await;
+    assert_ne!(world.head().snapshot, first);
+    let kept = world.store().list_all(&format!("snapshots/{first}/leads")).unwrap();
+    assert!(!kept.is_empty(), "readers of the older snapshot keep their files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_selects_nothing_fails_and_says_so() {
+    let world = World::still(Behaviour::default()).await.with("include_profiles = [5]");
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 3, "{summary:#?}");
+    assert!(acme(&summary).why.as_ref().unwrap().contains("selects none"), "{summary:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_cut_as_at_the_first_write_or_not_at_all() {
+    let mut world = World::still(Behaviour::default()).await;
+    world.sync().await;
+    world.job = format!("{}\n[load]\npartition = \"month\"\n", world.job);
+    let refused = world.try_sync(Options::default()).await;
+    assert!(matches!(refused, Err(run::Error::PartitionFixed { .. })), "{refused:?}");
+}

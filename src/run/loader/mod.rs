@@ -105,6 +105,11 @@ impl Loader {
         let mut checkpoint =
             start.head.as_ref().map(|head| head.checkpoint.clone()).unwrap_or_default();
         checkpoint.adopt(start.orphans);
+        for source in &job.sources {
+            if let Some(progress) = checkpoint.sources.get_mut(&source.name) {
+                progress.forget_the_future(clock.now());
+            }
+        }
         let last_commit_at = clock.now();
         let mut loader = Self {
             store: start.store,

@@ -191,9 +191,14 @@ impl Loader {
     }
 }
 
-fn parts_of(sources: &BTreeMap<SourceName, SourceCommit>) -> Vec<(&SourceName, &str, bool)> {
-    let parts = sources.iter().flat_map(|(name, source)| {
-        source.parts.iter().map(move |part| (name, part.file.path.as_str(), part.csv.is_some()))
+/// What readers see of each part: its files, in the forms the job wants.
+fn parts_of(sources: &BTreeMap<SourceName, SourceCommit>) -> Vec<(Option<&str>, Option<&str>)> {
+    let parts = sources.values().flat_map(|source| {
+        source.parts.iter().map(|part| {
+            let parquet = source.format.shows_parquet().then_some(part.file.path.as_str());
+            let csv = part.csv.as_ref().filter(|_| source.format.shows_csv());
+            (parquet, csv.map(|csv| csv.path.as_str()))
+        })
     });
     parts.collect()
 }

@@ -61,25 +61,29 @@ pub struct WhatConverts {
     http: HttpClient,
     is_master: bool,
     date_parameters: [String; 2],
+    /// Token, secret, and both as they travel: never to be repeated, even by the provider.
+    secrets: [SecretString; 3],
 }
 
 impl WhatConverts {
     /// Makes the client. Fails where the credentials cannot stand in a header.
     pub fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
-        let headers = basic_auth(&settings.token, &settings.secret)?;
+        let credentials = credentials(&settings.token, &settings.secret);
+        let headers = basic_auth(&credentials)?;
         let http = HttpClient::new(PROVIDER, settings.http, headers, clock)?;
         let date_parameters = settings.date_parameters;
-        Ok(Self { http, is_master: settings.is_master, date_parameters })
+        let secrets = [settings.token, settings.secret, credentials];
+        Ok(Self { http, is_master: settings.is_master, date_parameters, secrets })
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
         let answer = self.http.get(path, query).await?;
-        page::refuse_bad_status(&answer)?;
+        page::refuse_bad_status(&answer).map_err(|error| self.blot(error))?;
         Ok(answer)
     }
 
-    async fn prove(&self, path: &str, size: &str) -> Result<()> {
-        page::refuse_error_text(&self.get(path, &[(size, "1".to_owned())]).await?)
+    fn blot(&self, error: Error) -> Error {
+        error.without(&self.secrets.each_ref().map(|secret| secret.expose_secret()))
     }
 
     fn leads_query(&self, walk: &Walk, page: u32, size: u32) -> Vec<(&str, String)> {
@@ -136,14 +140,18 @@ impl Source for WhatConverts {
                 Ok(Some(Found { answer, is_whole }))
             }
             Err(error) if page::says_unknown_lead(&error) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err(self.blot(error)),
         }
     }
 
     /// Only a master key reaches the accounts, which tells the kind of the key; nothing else does.
     async fn check(&self, caller: &Caller) -> Result<&'static str> {
-        let asked =
-            caller.attempt_once(|| self.prove("api/v1/accounts", "accounts_per_page")).await;
+        let one = |name| [(name, "1".to_owned())];
+        let accounts = || async {
+            let answer = self.get("api/v1/accounts", &one("accounts_per_page")).await?;
+            page::read_accounts(&answer).map(drop).map_err(|error| self.blot(error))
+        };
+        let asked = caller.attempt_once(accounts).await;
         match asked {
             Ok(()) if self.is_master => return Ok("a master key"),
             Ok(()) => {
@@ -152,7 +160,11 @@ impl Source for WhatConverts {
             Err(Error::Unauthorized { .. }) => {}
             Err(error) => return Err(error),
         }
-        caller.attempt(|| self.prove("api/v1/leads", "leads_per_page")).await?;
+        let leads = || async {
+            let answer = self.get("api/v1/leads", &one("leads_per_page")).await?;
+            self.read_page(&answer.body).map(drop)
+        };
+        caller.attempt(leads).await?;
         match self.is_master {
             false => Ok("a profile key"),
             true => Err(Error::OtherKind { provider: PROVIDER, is: "profile", set: "master" }),
@@ -193,7 +205,7 @@ impl Source for WhatConverts {
     }
 
     fn read_page(&self, body: &[u8]) -> Result<PageFacts> {
-        page::read_leads(body)
+        page::read_leads(body).map_err(|error| self.blot(error))
     }
 }
 
@@ -229,9 +241,13 @@ fn wire_time(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn basic_auth(token: &SecretString, secret: &SecretString) -> Result<HeaderMap> {
+fn credentials(token: &SecretString, secret: &SecretString) -> SecretString {
     let pair = format!("{}:{}", token.expose_secret(), secret.expose_secret());
-    let encoded = format!("Basic {}", base64(pair.as_bytes()));
+    base64(pair.as_bytes()).into()
+}
+
+fn basic_auth(credentials: &SecretString) -> Result<HeaderMap> {
+    let encoded = format!("Basic {}", credentials.expose_secret());
     let fail = |source| Error::Setup { provider: PROVIDER, source: Box::new(source) };
     let mut value = HeaderValue::from_str(&encoded).map_err(fail)?;
     value.set_sensitive(true);
