@@ -30,6 +30,11 @@ pub fn summary_text(summary: &Summary, lake: &Path, zone: FixedOffset) -> String
             text.push_str(&format!("  {}\n", harmless(&note)));
         }
     }
+    if !summary.retired.is_empty() {
+        let names: Vec<String> = summary.retired.iter().map(ToString::to_string).collect();
+        let names = list(&names, SHOWN);
+        text.push_str(&format!("\nno longer in the job, their rows are kept: {names}\n"));
+    }
     text.push_str(&format!("\n{}\n", last_line(summary, lake, zone)));
     text
 }
@@ -220,6 +225,7 @@ mod tests {
             snapshot: Some("snapshots/000000041".to_owned()),
             resume_at: endings.contains(&Ending::QuotaSpent).then_some(at),
             endings,
+            retired: Vec::new(),
             sources: sources.map(|(name, source)| (name.parse().unwrap(), source)).collect(),
         }
     }

@@ -267,7 +267,7 @@ pub async fn sync(
     observer: Arc<dyn Observer>,
 ) -> Result<Summary> {
     let run = Run::open(job, "sync", options, clock, observer).await?;
-    run.to_its_end(None).await
+    run.read_and_record(None).await
 }
 
 /// Reads what is not covered in a range.
@@ -282,7 +282,7 @@ pub async fn backfill(
         return Err(Error::EmptyRange { from: range.from, to: range.to });
     }
     let run = Run::open(job, "backfill", options, clock, observer).await?;
-    run.to_its_end(Some(range)).await
+    run.read_and_record(Some(range)).await
 }
 
 /// A run that holds its lake.
@@ -361,7 +361,7 @@ impl Run {
     }
 
     /// Reads; where that fails, removes what no commit names and records the end all the same.
-    async fn to_its_end(self, range: Option<Range>) -> Result<Summary> {
+    async fn read_and_record(self, range: Option<Range>) -> Result<Summary> {
         let (store, holder) = (self.lake.store.clone(), self.lake.holder.clone());
         let clock = self.clock.clone();
         let read = self.read(range).await;
@@ -533,6 +533,7 @@ impl Run {
             commit: loaded.committed,
             snapshot: loaded.head.as_ref().map(|head| format!("snapshots/{}", head.snapshot)),
             endings: Vec::new(),
+            retired: retired(loaded.head.as_ref()),
             resume_at: loaded.sources.values().filter_map(|source| source.resume_at).min(),
             sources: loaded.sources,
         };
@@ -564,6 +565,12 @@ impl Run {
         }
         endings
     }
+}
+
+fn retired(head: Option<&commit::Commit>) -> Vec<SourceName> {
+    let sources = head.iter().flat_map(|head| &head.sources);
+    let retired = sources.filter(|(_, source)| source.state == commit::SourceState::Retired);
+    retired.map(|(name, _)| name.clone()).collect()
 }
 
 /// Messages that may wait for the loader; the pages among them are bounded by their slots.

@@ -34,6 +34,9 @@ pub struct Summary {
     pub resume_at: Option<DateTime<Utc>>,
     /// By source.
     pub sources: BTreeMap<SourceName, SourceSummary>,
+    /// Sources the job no longer names; the lake keeps their rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<SourceName>,
 }
 
 /// What happened to one source.

@@ -352,10 +352,15 @@ async fn a_source_that_a_run_leaves_out_is_not_retired() {
     world.job = format!("{}\n{}", world.job, source.replace("\"acme\"", "\"other\""));
     world.sync().await;
     let only_acme = Options { sources: vec!["acme".parse().unwrap()], ..Options::default() };
-    world.sync_with(only_acme).await;
+    assert!(world.sync_with(only_acme).await.retired.is_empty());
     for source in world.head().sources.values() {
         assert_eq!(source.state, leadpipe::commit::SourceState::Complete);
     }
+    // One that left the job is told, and keeps its rows.
+    let rows = world.head().sources[&"other".parse().unwrap()].rows;
+    world.job = world.job[..world.job.rfind("[[sources]]").unwrap()].to_owned();
+    assert_eq!(world.sync().await.retired, ["other".parse().unwrap()]);
+    assert_eq!(world.head().sources[&"other".parse().unwrap()].rows, rows);
 }
 
 #[tokio::test(flavor = "multi_thread")]
