@@ -338,6 +338,9 @@ impl SourceTask {
         let pages = found.held.pages.len();
         if let (0, Some(window)) = (pages, walk.window) {
             self.tell(Message::Dropped(walk.scope.source.clone(), walk.id.clone())).await?;
+            if self.is_begun_anew(&walk) {
+                return Ok(());
+            }
             let page_size = self.settings.page_size().unwrap_or(walk.page_size);
             return self.read_window(&walk.scope, window, page_size, walk.reason).await;
         }
@@ -345,6 +348,14 @@ impl SourceTask {
         self.shared.archive.open(&walk, found.segments).await?;
         let (outcome, _) = self.read_walk(&walk, found.held, pages as u64).await;
         self.close(&walk, outcome?, true).await
+    }
+
+    /// Tells whether a later walk that goes on too reads the same: a run that began this one anew
+    /// may have died before it could commit that.
+    fn is_begun_anew(&self, walk: &Walk) -> bool {
+        let open = self.progress.open_walks.iter().map(|open| &open.walk);
+        let mut later = open.skip_while(|other| other.id != walk.id).skip(1);
+        later.any(|other| other.scope == walk.scope && other.window == walk.window)
     }
 
     fn observe_opened(&self, walk: &Walk, reason: Reason, held: usize) {
