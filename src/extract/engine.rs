@@ -236,7 +236,11 @@ impl Reader<'_> {
             if self.caller.has_answered() {
                 break;
             }
-            let probe = || self.source.fetch_page(walk, page, 1);
+            // A sound status proves nothing: a page of HTML has one too.
+            let probe = || async {
+                let answer = self.source.fetch_page(walk, page, 1).await?;
+                self.source.read_page(&answer.body)
+            };
             match self.caller.attempt_with(0, probe).await {
                 Err(error) if !error.may_be_one_row() => return Err(error),
                 _ => {}

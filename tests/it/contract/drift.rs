@@ -146,3 +146,22 @@ async fn a_profile_that_cannot_be_read_does_not_keep_the_others_back() {
     assert_eq!(world.sync().await.exit_code(), 0);
     world.assert_whole().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_ever_gets_html_is_not_asked_in_pieces() {
+    let mut world = World::still(Behaviour::default()).await;
+    let profile = world.sandbox.profile_ids()[0];
+    world.job = world.job.replace("\"master\"", "\"profile\"\nretries = 2");
+    let fail_next = vec![leadpipe::sandbox::Fault::Html; 100];
+    world.sandbox.behave(Behaviour { fail_next, ..Behaviour::default() });
+    let (token, secret) = world.sandbox.profile_key(profile).unwrap();
+    let job = world.job_with_key(token, secret);
+    let clock: leadpipe::clock::SharedClock = world.clock.clone();
+    let observer = std::sync::Arc::new(leadpipe::run::Unobserved);
+    let summary =
+        leadpipe::run::sync(job, leadpipe::run::Options::default(), clock, observer).await.unwrap();
+    assert_eq!(summary.exit_code(), 3, "{summary:#?}");
+    // At most four walks at once and five that fail in a row: three attempts and two probes each.
+    assert!(acme(&summary).requests.sent <= 5 * 9, "{summary:#?}");
+    assert!(world.sandbox.requests().iter().all(|request| !request.query.contains("page=25&")));
+}
