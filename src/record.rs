@@ -32,6 +32,11 @@ pub struct Scope {
     /// defaults. Another query is another scope.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
+    /// Which of the listings that together show the partition, where there is more than one:
+    /// `non-lead` and `lead` of a Convertalk bot. Each is walked by itself; what is gone is judged
+    /// over all of them.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub list: String,
 }
 
 impl Scope {
@@ -45,8 +50,20 @@ impl Scope {
         }
     }
 
-    /// Returns the scope's name within its source, e.g. `leads/profile:123?spam=true`.
+    /// Returns the scope's name within its source, e.g. `leads/profile:123?spam=true` or
+    /// `chats/bot:631a/lead`.
     pub fn key(&self) -> ScopeKey {
+        let mut key = self.judged_as();
+        if !self.list.is_empty() {
+            key.0.push('/');
+            key.0.push_str(&self.list);
+        }
+        key
+    }
+
+    /// Returns the name of what is judged as a whole when rows are absent: the scope's own, but the
+    /// same for all listings of a partition.
+    pub fn judged_as(&self) -> ScopeKey {
         ScopeKey(format!("{}/{}", self.stream, self.label()))
     }
 }
@@ -83,6 +100,8 @@ pub enum Reason {
     History,
     /// Asked for by `backfill`.
     Backfill,
+    /// A whole reading that is due, beside what every run reads.
+    Refresh,
     /// Single leads asked for by id, since a whole reading did not show them.
     Lookup,
 }
@@ -95,6 +114,7 @@ impl Reason {
             Self::NewTime => "new time and late changes",
             Self::History => "history not read yet",
             Self::Backfill => "asked for by backfill",
+            Self::Refresh => "a whole reading is due",
             Self::Lookup => "leads that a whole reading did not show",
         }
     }
@@ -115,6 +135,28 @@ pub struct Walk {
     pub opened_at: DateTime<Utc>,
     /// Why it was planned.
     pub reason: Reason,
+    /// Where it ends before the end of the listing; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_to: Option<DownTo>,
+}
+
+/// How far a listing whose order is known is read from its top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DownTo {
+    /// The order of the listing.
+    pub order: Order,
+    /// Rows older than this, by that order, need not be read.
+    pub at: DateTime<Utc>,
+}
+
+/// The order of a listing, as whole readings of it have shown: the newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// By creation.
+    Created,
+    /// By the last change.
+    Updated,
 }
 
 /// Where a page stands in its walk, and how it came.

@@ -208,11 +208,13 @@ mod tests {
                 stream: "leads".into(),
                 partition: "profile:1".into(),
                 query: String::new(),
+                list: String::new(),
             },
             window: None,
             page_size: 10,
             opened_at: DateTime::UNIX_EPOCH,
             reason: Reason::NewTime,
+            down_to: None,
         }
     }
 

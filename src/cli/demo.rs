@@ -148,8 +148,9 @@ fn job(sandbox: &Sandbox, folder: &Path) -> anyhow::Result<Job> {
     let stand_in = StandIn {
         lake: folder.to_owned(),
         base_url: sandbox.url().parse()?,
-        token: token.into(),
-        secret: secret.into(),
+        whatconverts: (token.into(), secret.into()),
+        whautomate: Vec::new(),
+        convertalk: String::new().into(),
     };
     Ok(Job::parse(JOB, Path::new("jobs/demo.toml"))?.with_stand_in(&stand_in))
 }

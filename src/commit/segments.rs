@@ -87,7 +87,7 @@ mod tests {
 
     fn scope(name: &str) -> Scope {
         let (stream, partition) = ("leads".to_owned(), "profile:1".to_owned());
-        Scope { source: source(name), stream, partition, query: String::new() }
+        Scope { source: source(name), stream, partition, query: String::new(), list: String::new() }
     }
 
     /// A segment of 2026-03-01 with one walk over hours 0 to 10, opened at hour 12.
@@ -99,6 +99,7 @@ mod tests {
             page_size: 100,
             opened_at: at(12),
             reason: Reason::History,
+            down_to: None,
         };
         Segment { path: PATH.to_owned(), date: at(12).date_naive(), walks: vec![walk] }
     }

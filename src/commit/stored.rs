@@ -272,11 +272,13 @@ mod tests {
                 stream: "leads".to_owned(),
                 partition: "profile:123".to_owned(),
                 query: "spam=true".to_owned(),
+                list: String::new(),
             },
             window,
             page_size: 2500,
             opened_at: at(40),
             reason: Reason::NewTime,
+            down_to: None,
         }
     }
 

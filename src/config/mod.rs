@@ -77,10 +77,12 @@ pub struct StandIn {
     pub lake: PathBuf,
     /// The server of every source.
     pub base_url: Url,
-    /// The token and key of every source.
-    pub token: SecretString,
-    /// The second half of the credentials, where a provider has two.
-    pub secret: SecretString,
+    /// Token and secret of every WhatConverts source.
+    pub whatconverts: (SecretString, SecretString),
+    /// The keys of the Whautomate sources, in their order; the last one also of all that follow.
+    pub whautomate: Vec<SecretString>,
+    /// The token of every Convertalk source.
+    pub convertalk: SecretString,
 }
 
 impl Job {
@@ -131,16 +133,24 @@ impl Job {
         self.lake.clone_from(&stand_in.lake);
         self.quota_dir = None;
         self.privacy.key = None;
+        let mut keys = stand_in.whautomate.iter();
+        let mut last_key = None;
         for source in &mut self.sources {
             source.base_url = stand_in.base_url.clone();
-            let token = SecretRef::Given(stand_in.token.clone());
             match &mut source.provider {
                 ProviderSettings::WhatConverts(settings) => {
-                    settings.token = token;
-                    settings.secret = SecretRef::Given(stand_in.secret.clone());
+                    let (token, secret) = stand_in.whatconverts.clone();
+                    settings.token = SecretRef::Given(token);
+                    settings.secret = SecretRef::Given(secret);
                 }
-                ProviderSettings::Whautomate(settings) => settings.api_key = token,
-                ProviderSettings::Convertalk(settings) => settings.token = token,
+                ProviderSettings::Whautomate(settings) => {
+                    last_key = keys.next().or(last_key);
+                    let key = last_key.cloned().unwrap_or_default();
+                    settings.api_key = SecretRef::Given(key);
+                }
+                ProviderSettings::Convertalk(settings) => {
+                    settings.token = SecretRef::Given(stand_in.convertalk.clone());
+                }
             }
         }
         self

@@ -228,8 +228,9 @@ fn a_stand_in_takes_the_place_of_lake_servers_and_credentials() {
     let stand_in = StandIn {
         lake: PathBuf::from("elsewhere"),
         base_url: Url::parse("http://127.0.0.1:4000").unwrap(),
-        token: SecretString::from("one"),
-        secret: SecretString::from("two"),
+        whatconverts: (SecretString::from("one"), SecretString::from("two")),
+        whautomate: Vec::new(),
+        convertalk: SecretString::from("three"),
     };
     let text = least_with("lake = \"lake\"", "lake = \"lake\"\nquota_dir = \"shared\"")
         + "[privacy]\nkey = { env = \"KEY\" }\n";

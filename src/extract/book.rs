@@ -337,11 +337,13 @@ mod tests {
                 stream: "leads".into(),
                 partition: "all".into(),
                 query: String::new(),
+                list: String::new(),
             },
             window: None,
             page_size,
             opened_at: DateTime::UNIX_EPOCH,
             reason: Reason::NewTime,
+            down_to: None,
         }
     }
 
@@ -352,7 +354,7 @@ mod tests {
 
     /// The page of a listing of ids `from..to`, as the provider would serve it.
     fn page(ids: std::ops::Range<u64>, total: u64, size: u32) -> PageFacts {
-        let rows = ids.map(|id| RowFacts { id: Some(id), created_at: None }).collect();
+        let rows = ids.map(|id| RowFacts { id: Some(id), ..RowFacts::default() }).collect();
         let pages = u32::try_from(total.div_ceil(u64::from(size))).unwrap().max(1);
         PageFacts {
             rows,

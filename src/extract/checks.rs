@@ -85,17 +85,23 @@ mod tests {
                 stream: "leads".into(),
                 partition: "all".into(),
                 query: String::new(),
+                list: String::new(),
             },
             window: Window::new(start, start + TimeDelta::days(30)),
             page_size: 10,
             opened_at: start,
             reason: Reason::NewTime,
+            down_to: None,
         }
     }
 
     fn rows(hours: &[i64]) -> PageFacts {
         let at = |hours: &i64| Some(DateTime::UNIX_EPOCH + TimeDelta::hours(*hours));
-        let rows = hours.iter().map(|hours| RowFacts { id: Some(1), created_at: at(hours) });
+        let rows = hours.iter().map(|hours| RowFacts {
+            id: Some(1),
+            created_at: at(hours),
+            updated_at: None,
+        });
         PageFacts { rows: rows.collect(), ..PageFacts::default() }
     }
 

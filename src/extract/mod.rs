@@ -71,6 +71,22 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
 
     /// Reads from a body what paging needs, in one light pass.
     fn read_page(&self, body: &[u8]) -> Result<PageFacts>;
+
+    /// Returns what the provider's listings and lookups can do.
+    fn abilities(&self) -> Abilities;
+}
+
+/// What a provider's listings and lookups can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether the rows of a page are ours to choose; else the server alone decides, and the `size`
+    /// of [`Source::fetch_page`] is no more than a name for the page.
+    pub sized_pages: bool,
+    /// Whether a page shorter than a first one that was full is the end of a listing without a
+    /// total; else only an empty page is.
+    pub short_page_ends: bool,
+    /// Whether single records can be asked for by id.
+    pub finds_records: bool,
 }
 
 /// A record that was asked for by its id.
@@ -105,4 +121,7 @@ pub struct RowFacts {
     pub id: Option<u64>,
     /// When it was created, where that can be read.
     pub created_at: Option<DateTime<Utc>>,
+    /// When it was last changed, where that can be read and the listing has no total: a total says
+    /// more about shifted rows than the order does.
+    pub updated_at: Option<DateTime<Utc>>,
 }

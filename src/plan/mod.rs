@@ -315,6 +315,7 @@ mod tests {
             stream: "leads".into(),
             partition: "all".into(),
             query: String::new(),
+            list: String::new(),
         }
     }
 
@@ -392,6 +393,7 @@ mod tests {
             page_size: 100,
             opened_at: day(499),
             reason: Reason::NewTime,
+            down_to: None,
         };
         progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
         let plan = plan_at(500, &progress, Task::Sync);
@@ -416,6 +418,7 @@ mod tests {
             page_size: 100,
             opened_at: day(500) - TimeDelta::minutes(18),
             reason: Reason::NewTime,
+            down_to: None,
         };
         progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
         let reasons: Vec<_> =

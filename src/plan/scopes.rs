@@ -57,6 +57,7 @@ pub fn scopes(
         stream: stream.to_owned(),
         partition: partition.to_owned(),
         query: query.clone(),
+        list: String::new(),
     };
     names.iter().flat_map(|name| queries.iter().map(|query| scope(name, query))).collect()
 }

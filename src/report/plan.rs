@@ -170,6 +170,7 @@ mod tests {
                 stream: "leads".to_owned(),
                 partition: format!("profile:{profile}"),
                 query: query.to_owned(),
+                list: String::new(),
             },
             window: Window::new(at("2026-01-01T00:00:00Z"), at("2026-11-01T02:10:00Z")),
             page_size: 2_500,

@@ -39,7 +39,12 @@ pub(super) fn transform(source: &SourceSettings, key: &Key) -> transform::Settin
         };
         (format!("profile:{id}"), settings)
     });
+    let account_id = match &source.provider {
+        ProviderSettings::Convertalk(settings) => Some(settings.customer_id.clone()),
+        ProviderSettings::WhatConverts(_) | ProviderSettings::Whautomate(_) => None,
+    };
     transform::Settings {
+        account_id,
         currency: source.currency.clone(),
         default_region: region(&source.default_region),
         profiles: profiles.collect(),

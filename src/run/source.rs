@@ -320,6 +320,7 @@ impl SourceTask {
             page_size,
             opened_at: self.shared.clock.now(),
             reason,
+            down_to: None,
         };
         let (answer, opened) = oneshot::channel();
         self.tell(Message::NewWalk { draft: Box::new(draft), answer }).await?;

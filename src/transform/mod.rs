@@ -76,6 +76,10 @@ pub struct Page<'a> {
     pub stream: &'a str,
     /// The label of the scope it was read in, which goes to `_scope`.
     pub scope_label: &'a str,
+    /// The part of the account it was asked of: `profile:123`, `bot:631a…`, or `all`.
+    pub partition: &'a str,
+    /// Which listing of that part it is, where there are several: `lead` or `non-lead`.
+    pub list: &'a str,
     /// The run that received it.
     pub run: &'a str,
     /// When it was received.
@@ -103,6 +107,8 @@ impl fmt::Debug for Page<'_> {
 /// What the job says of a source's records; `config` has checked it.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The account, where the job names it and the records do not.
+    pub account_id: Option<String>,
     /// ISO 4217 code of the amounts.
     pub currency: Option<String>,
     /// ISO 3166-1 alpha-2 code of the country whose telephone numbers come without a country code.
@@ -130,6 +136,7 @@ impl Settings {
             "schema": LEAD_SCHEMA_VERSION,
             "provider": provider.as_str(),
             "mapping": MAPPING_VERSION,
+            "account_id": self.account_id,
             "currency": self.currency,
             "default_region": self.default_region,
             "profiles": self.profiles,
@@ -207,6 +214,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
+            account_id: None,
             currency: Some("USD".to_owned()),
             default_region: None,
             profiles: BTreeMap::new(),
@@ -219,6 +227,7 @@ mod tests {
         let print = |settings: &Settings| settings.fingerprint(ProviderId::WhatConverts);
         let profile = ("profile:1".to_owned(), ProfileSettings::default());
         let others = [
+            Settings { account_id: Some("1".to_owned()), ..settings() },
             Settings { currency: None, ..settings() },
             Settings { default_region: Some("USD".to_owned()), ..settings() },
             Settings { profiles: [profile].into(), ..settings() },

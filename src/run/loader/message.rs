@@ -67,6 +67,8 @@ impl HeldPage {
             source: scope.source.as_str(),
             stream: &scope.stream,
             scope_label: &scope.label(),
+            partition: &scope.partition,
+            list: &scope.list,
             run: &self.run,
             received_at: self.header.received_at,
             location: &self.location,

@@ -281,6 +281,7 @@ mod tests {
             default_region: Some("GB".to_owned()),
         };
         Settings {
+            account_id: None,
             currency: Some("USD".to_owned()),
             default_region: Some("US".to_owned()),
             profiles: [("profile:123".to_owned(), british)].into(),
@@ -293,6 +294,8 @@ mod tests {
             source: "acme",
             stream: "leads",
             scope_label: "profile:9?spam=true",
+            partition: "profile:9",
+            list: "",
             run: "run",
             received_at: DateTime::from_timestamp(1_763_000_000, 0).unwrap(),
             location: "archive/acme/1.seg#4",

@@ -113,8 +113,9 @@ impl World {
         let stand_in = StandIn {
             lake: self.folder.path().join("lake"),
             base_url: self.sandbox.url().parse().unwrap(),
-            token: token.into(),
-            secret: secret.into(),
+            whatconverts: (token.into(), secret.into()),
+            whautomate: Vec::new(),
+            convertalk: String::new().into(),
         };
         let path = self.folder.path().join("job.toml");
         Job::parse(&self.job, &path).unwrap().with_stand_in(&stand_in)
@@ -245,6 +246,7 @@ impl World {
             (format!("profile:{id}"), settings)
         });
         let settings = transform::Settings {
+            account_id: None,
             currency: source.currency.clone(),
             default_region: region(&source.default_region),
             profiles: profiles.collect(),
@@ -265,6 +267,8 @@ impl World {
                 source: "acme",
                 stream: "leads",
                 scope_label: &format!("profile:{profile}"),
+                partition: &format!("profile:{profile}"),
+                list: "",
                 run: "0",
                 received_at: self.clock.now(),
                 location: "nowhere#1",

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
+use crate::extract::Abilities;
 use crate::extract::Answer;
 use crate::extract::Caller;
 use crate::extract::Error;
@@ -206,6 +207,10 @@ impl Source for WhatConverts {
 
     fn read_page(&self, body: &[u8]) -> Result<PageFacts> {
         page::read_leads(body).map_err(|error| self.blot(error))
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { sized_pages: true, short_page_ends: true, finds_records: true }
     }
 }
 
