@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::ids::Seq;
 use crate::ids::SourceName;
+use crate::record::Order;
 use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::window::Coverage;
@@ -47,6 +48,7 @@ impl SourceProgress {
         let latest = now + CLOCK_TOLERANCE;
         for scope in self.scopes.values_mut() {
             scope.coverage.forget_read_after(latest);
+            scope.scan = scope.scan.take().filter(|scan| scan.read_at() <= latest);
         }
         self.open_walks.retain(|open| open.walk.opened_at <= latest);
     }
@@ -79,12 +81,57 @@ pub struct ScopeProgress {
     /// The longest window the provider takes, in days, where it refused the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_days: Option<u32>,
+    /// What is known of a listing without dates, once it was read whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scan: Option<Scanned>,
     /// The last reading whose pages could not be told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Unproven>,
     /// The last difference between the provider's total and what was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
+}
+
+/// What is known of a listing without dates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Scanned {
+    /// When its last whole reading began.
+    pub as_of: DateTime<Utc>,
+    /// Distinct records that reading showed.
+    pub rows: u64,
+    /// Pages it took, an empty last one included.
+    pub pages: u64,
+    /// Rows of it that never came right.
+    #[serde(default)]
+    pub holes: u64,
+    /// When it was last read from the top, where that was since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_as_of: Option<DateTime<Utc>>,
+    /// Whole readings one after the other that showed the newest created first.
+    #[serde(default)]
+    pub newest_created_first: u32,
+    /// Whole readings one after the other that showed the newest changed first.
+    #[serde(default)]
+    pub newest_updated_first: u32,
+}
+
+/// So many whole readings one after the other show the order of a listing.
+const READINGS_THAT_SHOW: u32 = 2;
+
+impl Scanned {
+    /// Returns the order of the listing, where it is known. Where both fit, the one by creation: a
+    /// reading from the top goes further down by it.
+    pub fn order(&self) -> Option<Order> {
+        if self.newest_created_first >= READINGS_THAT_SHOW {
+            return Some(Order::Created);
+        }
+        (self.newest_updated_first >= READINGS_THAT_SHOW).then_some(Order::Updated)
+    }
+
+    /// Returns when it was last read, whole or from the top.
+    pub fn read_at(&self) -> DateTime<Utc> {
+        self.top_as_of.map_or(self.as_of, |top| top.max(self.as_of))
+    }
 }
 
 /// A difference between a stated total and the distinct leads seen.

@@ -56,7 +56,10 @@ fn is_superseded(walk: &Walk, latest: &Commit) -> bool {
     let as_of = match &walk.window {
         Some(window) => scope.coverage.as_of(window),
         // A scan reads all there is, so all that was ever read of its scope must be newer.
-        None => scope.coverage.spans().iter().map(|span| span.as_of).min(),
+        None => match &scope.scan {
+            Some(scan) => Some(scan.as_of),
+            None => scope.coverage.spans().iter().map(|span| span.as_of).min(),
+        },
     };
     // The walk's own reading has its own start as `as_of`.
     !is_open && as_of.is_some_and(|as_of| as_of > walk.opened_at)

@@ -13,6 +13,7 @@ use chrono::Utc;
 
 use super::Outcome;
 use super::PageFacts;
+use super::scan::Descent;
 use crate::record::PageHeader;
 use crate::record::Walk;
 use crate::window::Window;
@@ -38,6 +39,15 @@ pub(super) struct Book {
     pub(super) proven: bool,
     pub(super) probes: u64,
     pub(super) rereads: u64,
+    pub(super) checks: u64,
+    /// When the first and the last page were received.
+    received: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// Whether the end of the listing was reached.
+    pub(super) whole: bool,
+    /// Whether no row is known to have been hidden by others that moved.
+    pub(super) settled: bool,
+    /// How the rows of a listing without a total were ordered.
+    pub(super) descent: Descent,
     pub(super) window: Option<Window>,
     pub(super) outside: u64,
     pub(super) undated: u64,
@@ -53,6 +63,13 @@ pub(super) struct Entry {
     added: u64,
     pub(super) ids: Vec<u64>,
     pub(super) rejects: u64,
+}
+
+impl Entry {
+    /// Returns how many rows it showed.
+    pub(super) fn rows(&self) -> u64 {
+        self.ids.len() as u64 + self.rejects
+    }
 }
 
 impl Book {
@@ -72,6 +89,11 @@ impl Book {
             proven: true,
             probes: 0,
             rereads: 0,
+            checks: 0,
+            received: None,
+            whole: true,
+            settled: true,
+            descent: Descent::default(),
             window: walk.window,
             outside: 0,
             undated: 0,
@@ -86,6 +108,12 @@ impl Book {
         }
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         self.shown.extend(&ids);
+        if facts.total.is_none() && header.round == 0 && header.size == self.size {
+            self.descent.follow(facts, header.page);
+        }
+        let at = header.received_at;
+        let (first, last) = self.received.unwrap_or((at, at));
+        self.received = Some((first.min(at), last.max(at)));
         self.note_totals(header, size, facts);
         self.note_dates(facts);
         let offset = u64::from(header.page - 1) * u64::from(size);
@@ -157,26 +185,29 @@ impl Book {
         held || self.holes.get(&offset) == Some(&size)
     }
 
+    /// Returns the number of the last page that is held, or known as a hole; 0 where there is none.
     pub(super) fn last_page(&self) -> u32 {
-        self.entries
-            .values()
-            .filter(|entry| entry.size == self.size)
-            .map(|e| e.page)
-            .max()
-            .unwrap_or(0)
+        let size = u64::from(self.size.max(1));
+        let held = self.entries.values().filter(|e| e.size == self.size).map(|e| e.page).max();
+        let holes = self.holes.iter().map(|(offset, rows)| offset + u64::from(*rows).max(1) - 1);
+        let hole = holes.max().and_then(|last| u32::try_from(last / size + 1).ok());
+        held.max(hole).unwrap_or(0)
     }
 
-    /// Without a total, an empty page is the end, and so is a page that shows fewer rows than one
-    /// that was full.
-    pub(super) fn page_is_last(&self, page: u32) -> bool {
-        let rows = |entry: &Entry| entry.ids.len() as u64 + entry.rejects;
-        let last =
-            self.entries.values().find(|entry| entry.page == page && entry.size == self.size);
-        let first_is_full =
-            self.entries.values().next().is_some_and(|e| rows(e) == u64::from(e.size));
-        last.is_some_and(|entry| {
-            rows(entry) == 0 || (first_is_full && rows(entry) < u64::from(entry.size))
-        })
+    /// Returns what is held of a page in one piece.
+    pub(super) fn page(&self, page: u32) -> Option<&Entry> {
+        let offset = u64::from(page.saturating_sub(1)) * u64::from(self.size);
+        self.entries.get(&offset).filter(|entry| entry.size == self.size)
+    }
+
+    /// Returns the time from the first page received to the last.
+    pub(super) fn lasted(&self) -> TimeDelta {
+        self.received.map_or(TimeDelta::zero(), |(first, last)| last - first)
+    }
+
+    /// Returns how many rows the first page showed.
+    pub(super) fn first_rows(&self) -> u64 {
+        self.page(1).map_or(0, Entry::rows)
     }
 
     /// Returns the places whose page was read before the total last moved: also where the total is
@@ -233,10 +264,7 @@ impl Book {
 
     /// Tells whether the first page has as many rows as were asked for.
     pub(super) fn first_page_is_full(&self) -> bool {
-        self.entries
-            .values()
-            .next()
-            .is_some_and(|first| first.ids.len() as u64 + first.rejects >= u64::from(first.size))
+        self.entries.values().next().is_some_and(|first| first.rows() >= u64::from(first.size))
     }
 
     /// Tells whether rows are known to be on no page: some are on two, and fewer were shown than the
@@ -279,6 +307,7 @@ impl Book {
     }
 
     pub(super) fn close(mut self) -> Outcome {
+        let pages = self.last_page();
         // What lies past the end of the listing as it stands now belonged to an earlier one.
         if let Some((_, total)) = self.last_total {
             self.entries.retain(|offset, _| *offset < total.max(1));
@@ -288,8 +317,9 @@ impl Book {
         self.shown.dedup();
         let first_total = self.first_total.map(|(_, total)| total);
         let last_total = self.last_total.map(|(_, total)| total);
-        // Where the listing stood still, what any page showed is in it.
-        let stood_still = first_total.is_some() && first_total == last_total;
+        // Where the listing stood still, what any page showed is in it; and where it states no total,
+        // nothing is known of what has left it meanwhile.
+        let stood_still = first_total == last_total;
         let distinct = if stood_still { self.shown.len() } else { self.distinct() };
         Outcome {
             first_total,
@@ -301,6 +331,12 @@ impl Book {
             shown: self.shown,
             probes: self.probes,
             rereads: self.rereads,
+            checks: self.checks,
+            pages,
+            whole: self.whole,
+            settled: self.settled,
+            newest_created_first: self.descent.created.is_shown(),
+            newest_updated_first: self.descent.updated.is_shown(),
             outside: self.outside,
             undated: self.undated,
         }

@@ -52,6 +52,9 @@ pub struct Options {
     pub in_flight: usize,
     /// How often what has shifted is read again.
     pub reread_limit: u32,
+    /// Rows that the last whole reading of the same listing showed; where there is no total, an end
+    /// that comes well before them is asked for once more.
+    pub expected_rows: Option<u64>,
 }
 
 /// How a walk ended.
@@ -75,6 +78,18 @@ pub struct Outcome {
     pub probes: u64,
     /// Pages read again because rows had shifted.
     pub rereads: u64,
+    /// Pages that were held and asked for again to see whether rows had shifted since.
+    pub checks: u64,
+    /// Pages the listing has, an empty last one included.
+    pub pages: u32,
+    /// Whether the end of the listing was reached: a reading from the top may end before.
+    pub whole: bool,
+    /// Whether no row is known to have been hidden by others that moved.
+    pub settled: bool,
+    /// Whether the rows came with the newest created first. Only listings without a total tell.
+    pub newest_created_first: bool,
+    /// Whether the rows came with the newest changed first. Only listings without a total tell.
+    pub newest_updated_first: bool,
     /// Rows created outside the window asked for.
     pub outside: u64,
     /// Rows without a creation time that can be read.
@@ -122,8 +137,16 @@ impl Reader<'_> {
             book.add(&header, &facts);
         }
         book.holes.extend(held.holes);
-        if book.entries.is_empty() && book.holes.is_empty() {
+        let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
+        if !goes_on {
             self.read_place(walk, 1, walk.page_size, &mut book).await?;
+        }
+        if book.total_pages.is_none() {
+            self.scan(walk, &mut book, goes_on).await?;
+        }
+        // A total may have come to light on the way.
+        if book.total_pages.is_none() {
+            return Ok(book.close());
         }
         self.read_missing(walk, &mut book).await?;
         self.settle_shifts(walk, &mut book).await?;
@@ -133,18 +156,13 @@ impl Reader<'_> {
     }
 
     async fn read_missing(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        if book.total_pages.is_none() {
-            self.read_to_the_end(walk, book).await?;
-        }
-        // A total may have come to light on the way.
-        while book.total_pages.is_some() {
+        loop {
             let missing = book.missing();
             if missing.is_empty() || book.repeats().is_some() {
                 return Ok(());
             }
             self.read_many(walk, missing, book).await?;
         }
-        Ok(())
     }
 
     /// Reads pages, several at a time. After an error no new one is asked for, but those in flight
@@ -184,20 +202,6 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Where no total is stated, pages are read one by one until one brings nothing new.
-    async fn read_to_the_end(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        let mut page = book.last_page();
-        while !book.page_is_last(page) {
-            page += 1;
-            let before = book.distinct();
-            self.read_place(walk, page, book.size, book).await?;
-            if book.total_pages.is_some() || book.distinct() == before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
     /// Reads a page, in pieces where it never comes right whole.
     async fn read_place(&self, walk: &Walk, page: u32, size: u32, book: &mut Book) -> Result<()> {
         match self.read_page(walk, page, size, 0).await {
@@ -209,7 +213,7 @@ impl Reader<'_> {
         }
     }
 
-    async fn recover(
+    pub(super) async fn recover(
         &self,
         walk: &Walk,
         page: u32,
@@ -218,13 +222,13 @@ impl Reader<'_> {
         book: &mut Book,
     ) -> Result<()> {
         if self.is_past_end(page, &error) {
-            return match book.total_pages {
-                Some(_) => self.reread_first(walk, page, error, book).await,
-                None => self.ask_end_again(walk, page, size, book).await,
-            };
+            return self.reread_first(walk, page, error, book).await;
         }
         if !error.may_be_one_row() || !self.answers_at_all(walk).await? {
             return Err(error);
+        }
+        if !self.source.abilities().sized_pages {
+            return self.leave_out(walk, page, error, book).await;
         }
         self.read_in_pieces(walk, page, size, error, book).await
     }
@@ -249,7 +253,7 @@ impl Reader<'_> {
         Ok(self.caller.has_answered())
     }
 
-    fn is_past_end(&self, page: u32, error: &Error) -> bool {
+    pub(super) fn is_past_end(&self, page: u32, error: &Error) -> bool {
         page > 1 && matches!(error, Error::Refused { .. })
     }
 
@@ -269,24 +273,6 @@ impl Reader<'_> {
             Some(pages) if pages < page => Ok(()),
             _ => Err(error),
         }
-    }
-
-    /// Without a total, a refused page is the end of the listing once it was refused twice: the page
-    /// before it was asked for in the same way.
-    async fn ask_end_again(
-        &self,
-        walk: &Walk,
-        page: u32,
-        size: u32,
-        book: &mut Book,
-    ) -> Result<()> {
-        book.probes += 1;
-        match self.read_page(walk, page, size, 0).await {
-            Ok((header, facts)) => book.add(&header, &facts),
-            Err(Error::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
@@ -417,7 +403,7 @@ impl Reader<'_> {
     }
 
     /// Reads a held place again; tells whether its rows are others now.
-    async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
+    pub(super) async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
         let Some(entry) = book.entries.get(&offset) else { return Ok(false) };
         let (page, size, round, before) = (entry.page, entry.size, entry.round, entry.ids.clone());
         if book.total_pages.is_some_and(|pages| page > pages && size == book.size) {
@@ -433,9 +419,6 @@ impl Reader<'_> {
     /// whether the page number is ignored. Where it cannot be told, the walk is not proven.
     async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         let Some(mut offset) = book.repeats() else { return Ok(()) };
-        if book.total_pages.is_none() && self.is_end(walk, offset, book).await? {
-            return Ok(());
-        }
         loop {
             book.probes += 1;
             self.reread(walk, offset, book).await?;
@@ -451,20 +434,16 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Without a total, a page like the one before it is the end, unless it is page 2 and full.
-    async fn is_end(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
-        let page = book.entries.get(&offset).map_or(0, |entry| entry.page);
-        if page == 2 && book.first_page_is_full() {
-            return self.refuse_ignored_numbers(walk, book).await;
-        }
-        Ok(true)
-    }
-
     /// Asks for page 2 at half the size: where it is the first half of page 1, the number is
     /// ignored. Returns whether it could be told that it is not.
-    async fn refuse_ignored_numbers(&self, walk: &Walk, book: &mut Book) -> Result<bool> {
+    pub(super) async fn refuse_ignored_numbers(
+        &self,
+        walk: &Walk,
+        book: &mut Book,
+    ) -> Result<bool> {
         let half = book.size / 2;
-        if half == 0 || !book.first_page_is_full() {
+        let can_tell = self.source.abilities().sized_pages && half > 0;
+        if !can_tell || !book.first_page_is_full() {
             return Ok(false);
         }
         let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
@@ -492,7 +471,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    async fn read_page(
+    pub(super) async fn read_page(
         &self,
         walk: &Walk,
         page: u32,

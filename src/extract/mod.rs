@@ -11,7 +11,9 @@ mod checks;
 mod engine;
 mod error;
 mod http;
+mod moved;
 pub mod providers;
+mod scan;
 
 use std::fmt;
 

@@ -3,8 +3,9 @@
 //! Pure: settings, what was read so far, and an instant go in; the same input gives the same plan.
 //! Open walks come first, with their own bounds and page size; then new time, together with the
 //! days that every run reads again; then history, newest first. Only time that is not covered is
-//! asked for.
+//! asked for. Listings without dates are [`scans`]' matter.
 
+mod scans;
 mod scopes;
 
 use chrono::DateTime;
@@ -14,13 +15,16 @@ use chrono::Utc;
 use serde::Serialize;
 
 pub use scopes::Filters;
+pub use scopes::listings;
 pub use scopes::scopes;
 
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
+use crate::record::DownTo;
 use crate::record::Reason;
 use crate::record::Scope;
+use crate::record::ScopeKey;
 use crate::window::Coverage;
 use crate::window::Window;
 
@@ -42,8 +46,8 @@ pub struct Request<'a> {
 /// Settings of a source that a plan follows.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The start of its history.
-    pub start: DateTime<Utc>,
+    /// The start of its history; `None` where its listings have no dates.
+    pub start: Option<DateTime<Utc>>,
     /// The longest span of one request, in days, overlaps included.
     pub window_days: u32,
     /// Rows asked for in one request.
@@ -77,6 +81,9 @@ pub struct SourcePlan {
     pub walks: Vec<PlannedWalk>,
     /// Open walks that are not gone on with, and why.
     pub dropped: Vec<DroppedWalk>,
+    /// What is left out of a range, since it has no dates and was read whole before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<ScopeKey>,
 }
 
 /// A walk that would be read.
@@ -90,6 +97,9 @@ pub struct PlannedWalk {
     pub page_size: u32,
     /// Why it is there.
     pub reason: Reason,
+    /// Where it ends before the end of the listing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down_to: Option<DownTo>,
     /// The walk it goes on with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume: Option<OpenWalk>,
@@ -147,6 +157,12 @@ impl SourcePlan {
 pub fn plan(request: &Request<'_>) -> SourcePlan {
     let mut plan = SourcePlan::default();
     let open = go_on_or_drop(request, &mut plan);
+    if request.settings.start.is_none() {
+        let (walks, left_out) = scans::plan_scans(request, &open);
+        plan.walks.extend(walks);
+        plan.left_out = left_out;
+        return plan;
+    }
     let mut fresh: Vec<PlannedWalk> =
         request.scopes.iter().flat_map(|scope| plan_scope(request, scope, &open)).collect();
     fresh.sort_by_key(|walk| {
@@ -180,6 +196,7 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
         window: open.walk.window,
         page_size: open.walk.page_size,
         reason: Reason::Resume,
+        down_to: open.walk.down_to,
         resume: Some(open.clone()),
         requests: Requests::AtLeast(0),
     }));
@@ -200,6 +217,7 @@ fn plan_scope(request: &Request<'_>, scope: &Scope, open: &[OpenWalk]) -> Vec<Pl
             window: Some(window),
             page_size: request.settings.page_size,
             reason,
+            down_to: None,
             resume: None,
             requests: price(&progress.coverage, &window, request.settings.page_size),
         })
@@ -214,24 +232,25 @@ fn spans(
     open: &[OpenWalk],
 ) -> Vec<(Window, Reason)> {
     let settings = &request.settings;
+    let Some(start) = settings.start else { return Vec::new() };
     let horizon = (request.now - settings.settle).trunc_subsecs(0);
     let open = open.iter().filter(|open| open.walk.scope == *scope);
     let open: Vec<Window> = open.filter_map(|open| open.walk.window).collect();
     let not_open = |spans: Vec<Window>| without(spans, &open);
     match &request.task {
         Task::Sync => {
-            let Some(whole) = Window::new(settings.start, horizon) else { return Vec::new() };
+            let Some(whole) = Window::new(start, horizon) else { return Vec::new() };
             let Some(covered_to) = coverage.end() else {
                 let mut spans = not_open(vec![whole]);
                 spans.retain(|span| !is_sliver(span, &open));
                 return first_reading(spans, horizon, settings);
             };
-            let again = settings.every_run.map_or(settings.start, |back| horizon - back);
-            let from = again.min(covered_to).max(settings.start);
+            let again = settings.every_run.map_or(start, |back| horizon - back);
+            let from = again.min(covered_to).max(start);
             let fresh = not_open(Window::new(from, horizon).into_iter().collect());
             let fresh = fresh.into_iter().filter(|window| !is_sliver(window, &open));
             let fresh = fresh.map(|window| (window, Reason::NewTime));
-            let before = Window::new(settings.start, from);
+            let before = Window::new(start, from);
             let gaps = before.map(|before| coverage.gaps(&before)).unwrap_or_default();
             let gaps = not_open(gaps).into_iter().rev().map(|gap| (gap, Reason::History));
             fresh.chain(gaps).collect()
@@ -321,7 +340,7 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            start: day(0),
+            start: Some(day(0)),
             window_days: 400,
             page_size: 2500,
             settle: TimeDelta::zero(),

@@ -62,6 +62,19 @@ pub fn scopes(
     names.iter().flat_map(|name| queries.iter().map(|query| scope(name, query))).collect()
 }
 
+/// Returns the scopes of one partition without filters: its `lists`, one empty name where there is
+/// but one.
+pub fn listings(source: &SourceName, stream: &str, partition: &str, lists: &[&str]) -> Vec<Scope> {
+    let scope = |list: &&str| Scope {
+        source: source.clone(),
+        stream: stream.to_owned(),
+        partition: partition.to_owned(),
+        query: String::new(),
+        list: (*list).to_owned(),
+    };
+    lists.iter().map(scope).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,6 +175,7 @@ mod tests {
             window: Window::new(at("2026-01-01T00:00:00Z"), at("2026-11-01T02:10:00Z")),
             page_size: 2_500,
             reason: Reason::NewTime,
+            down_to: None,
             resume: None,
             requests,
         }
@@ -183,7 +184,7 @@ mod tests {
     fn previewed(walks: Vec<PlannedWalk>, permits_left: Option<u32>) -> PreviewedSource {
         PreviewedSource {
             source: "agency".parse().unwrap(),
-            plan: SourcePlan { walks, dropped: Vec::new() },
+            plan: SourcePlan { walks, ..SourcePlan::default() },
             listing_requests: 1,
             listed_as_of: None,
             permits_left,

@@ -101,6 +101,7 @@ fn special(requests: &Requests) -> Option<String> {
         (requests.retries, "sent again after a failure"),
         (requests.probes, "to find where rows had shifted"),
         (requests.rereads, "for pages whose rows had shifted"),
+        (requests.checks, "to see that held pages still stand"),
         (requests.lookups, "for single leads"),
     ];
     let parts: Vec<String> = parts
@@ -257,7 +258,14 @@ mod tests {
             why: Some("no permit is left".to_owned()),
             hint: Some("wait\nor ask for less".to_owned()),
             resume_at: "2026-11-02T01:10:00Z".parse().ok(),
-            requests: Requests { sent: 1_200, retries: 3, probes: 2, rereads: 1, lookups: 4 },
+            requests: Requests {
+                sent: 1_200,
+                retries: 3,
+                probes: 2,
+                rereads: 1,
+                checks: 1,
+                lookups: 4,
+            },
             walks: 9,
             resumed: 2,
             walks_left: 12,

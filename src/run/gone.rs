@@ -4,7 +4,9 @@
 //! page of the run showed it. Absence alone proves little: a lead may have moved to a time that was
 //! not read, or a provider may have a bad night. So each is asked for by id, up to a limit; what is
 //! beyond it must be absent from a reading whose totals agree, with everything read since, or absent
-//! twice. A guard holds back more than a share of what was read.
+//! twice. A listing without dates shows all there is, but states no total: there, two whole readings
+//! in different runs must miss a row before it is asked for at all. A guard holds back more than a
+//! share of what was read.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -20,8 +22,10 @@ use crate::checkpoint::Absent;
 pub(super) struct Candidate {
     /// The lead.
     pub(super) lead_id: String,
-    /// The label of the scope it was last read in.
+    /// What it is judged with: the stream, and the label of the scope it was last read in.
     pub(super) scope: String,
+    /// Whether the reading that missed it was of a whole listing without dates.
+    pub(super) is_scan: bool,
     /// When the reading that missed it began.
     pub(super) missed_at: DateTime<Utc>,
     /// Whether totals, distinct ids and rejects of that reading agreed.
@@ -33,7 +37,7 @@ pub(super) struct Candidate {
 pub(super) struct Absences {
     /// The rows not shown.
     pub(super) candidates: Vec<Candidate>,
-    /// Rows held in what was read whole, by scope label.
+    /// Rows held in what was read whole, by what they are judged with.
     pub(super) held: BTreeMap<String, u64>,
     /// Absences known before that this run's reading has cleared: shown again.
     pub(super) shown_again: BTreeSet<String>,
@@ -78,7 +82,8 @@ const TRUST_FOUND: TimeDelta = TimeDelta::days(7);
 /// Absences remembered of a source; those beyond are found again by the next reading.
 const REMEMBERED: usize = 10_000;
 
-/// Returns the candidates to ask for by id, at most `limit`: those known longest first.
+/// Returns the candidates to ask for by id, at most `limit`: those known longest first. What one
+/// reading of a listing without dates has missed waits for the next one.
 pub(super) fn to_look_up<'a>(
     absences: &'a Absences,
     known: &[Absent],
@@ -90,7 +95,10 @@ pub(super) fn to_look_up<'a>(
     let mut ask: Vec<&Candidate> = absences
         .candidates
         .iter()
-        .filter(|candidate| !is_trusted(known.get(candidate.lead_id.as_str()).copied(), now))
+        .filter(|candidate| {
+            let before = known.get(candidate.lead_id.as_str()).copied();
+            !is_trusted(before, now) && (!candidate.is_scan || candidate.is_missed_again(before))
+        })
         .collect();
     ask.sort_by_key(|candidate| {
         let since = known.get(candidate.lead_id.as_str()).map(|absent| absent.since);
@@ -98,6 +106,13 @@ pub(super) fn to_look_up<'a>(
     });
     ask.truncate(limit);
     ask
+}
+
+impl Candidate {
+    /// Tells whether an earlier reading has missed it too.
+    fn is_missed_again(&self, before: Option<&Absent>) -> bool {
+        before.is_some_and(|before| before.since < self.missed_at)
+    }
 }
 
 fn is_trusted(known: Option<&Absent>, now: DateTime<Utc>) -> bool {
@@ -153,11 +168,16 @@ fn settle_waiting(
 ) {
     for (candidate, before) in waiting {
         let since = before.map_or(candidate.missed_at, |before| before.since);
-        let twice = before.is_some_and(|before| before.since < candidate.missed_at);
+        let twice = candidate.is_missed_again(before);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
-        // Absent twice from the same days is not enough: it may have moved to days read before.
-        let proven =
-            all_read && (twice || candidate.reconciled) || guard.accepted && candidate.reconciled;
+        let proven = match candidate.is_scan {
+            true => twice,
+            // Absent twice from the same days is not enough: it may have moved to days read before.
+            false => all_read && (twice || candidate.reconciled),
+        };
+        // No total ever speaks for a listing without dates: there, the user's word must do.
+        let sure = candidate.reconciled || candidate.is_scan;
+        let proven = proven || guard.accepted && sure;
         if guarded.contains(candidate.scope.as_str()) {
             decision.held_back += 1;
         } else if proven {
@@ -240,6 +260,7 @@ mod tests {
         let candidate = |index: usize| Candidate {
             lead_id: format!("lead-{index}"),
             scope: "all".into(),
+            is_scan: false,
             missed_at: at(day),
             reconciled: true,
         };

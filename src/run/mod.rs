@@ -310,10 +310,7 @@ impl Run {
             return Err(Error::Unsupported("`load.nested = \"native\"`"));
         }
         for source in &job.sources {
-            let provider = source.provider_id();
-            if transform::mapping(provider, settings::stream(provider)).is_none() {
-                return Err(Error::NotYet(provider));
-            }
+            settings::mappings(source)?;
         }
         let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
         let mut run = Self { job: Arc::new(job), named, lake, options, clock, observer };

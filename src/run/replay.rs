@@ -35,7 +35,6 @@ use crate::load::ChangeWriter;
 use crate::load::Staging;
 use crate::record::Walk;
 use crate::schema::lead;
-use crate::transform;
 
 /// Maps the archive of all sources of a job again.
 pub async fn replay(
@@ -207,9 +206,7 @@ impl Replaying {
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
         let mut staging =
             Staging::new(scratch, lead::arrow_schema(), held.partition, super::STAGING_BYTES)?;
-        let provider = source.provider_id();
-        let mapping = transform::mapping(provider, settings::stream(provider));
-        let mapping = mapping.ok_or(Error::NotYet(provider))?;
+        let mappings = settings::mappings(source)?;
         let transform = settings::transform(source, &self.key);
         for segment in archive::segments(&self.store, &source.name)? {
             let mut walk: Option<Arc<Walk>> = None;
@@ -217,8 +214,11 @@ impl Replaying {
                 match (record, &walk) {
                     (Record::Opened(opened), _) => walk = Some(Arc::new(*opened)),
                     (Record::Page(page), Some(walk)) => {
+                        let Some(mapping) = mappings.get(walk.scope.stream.as_str()) else {
+                            return Ok(());
+                        };
                         let page = HeldPage::from_archive(Arc::clone(walk), *page, 0, None);
-                        let mapped = page.map(&*mapping, &transform)?;
+                        let mapped = page.map(&**mapping, &transform)?;
                         summary.pages_from_archive += 1;
                         summary.records += mapped.places.len() as u64;
                         let recency = page.recency(&mapped.places);

@@ -1,10 +1,12 @@
 //! Turns a job's settings into what each stage takes. Pure.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use super::Error;
 use crate::commit::Key;
 use crate::config;
 use crate::config::Job;
@@ -12,21 +14,37 @@ use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::extract::HttpSettings;
 use crate::extract::RetryPolicy;
-use crate::ids::ProviderId;
 use crate::load;
 use crate::quota;
 use crate::transform;
+use crate::transform::Mapping;
 
 /// The longest that no byte of an answer may come.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Returns the stream that is read of a provider.
-pub(super) fn stream(provider: ProviderId) -> &'static str {
-    match provider {
-        ProviderId::WhatConverts => "leads",
-        ProviderId::Whautomate => "contacts",
-        ProviderId::Convertalk => "chats",
+/// Returns the streams that are read of a source.
+pub(super) fn streams(source: &SourceSettings) -> Vec<&'static str> {
+    match &source.provider {
+        ProviderSettings::WhatConverts(_) => vec!["leads"],
+        ProviderSettings::Whautomate(settings) => {
+            settings.streams.iter().map(|stream| stream.as_str()).collect()
+        }
+        ProviderSettings::Convertalk(settings) => {
+            settings.streams.iter().map(|stream| stream.as_str()).collect()
+        }
     }
+}
+
+/// Returns the mappings of the streams of a source, by stream.
+pub(super) fn mappings(
+    source: &SourceSettings,
+) -> Result<BTreeMap<&'static str, Box<dyn Mapping>>, Error> {
+    let provider = source.provider_id();
+    let mapping = |stream| {
+        let mapping = transform::mapping(provider, stream).ok_or(Error::NotYet(provider))?;
+        Ok((stream, mapping))
+    };
+    streams(source).into_iter().map(mapping).collect()
 }
 
 /// Returns what the mapping needs of a source's settings.

@@ -28,7 +28,6 @@ use super::gone::Lookups;
 use super::held;
 use super::loader::HeldPage;
 use super::loader::Message;
-use super::settings;
 use super::summary::SourceSummary;
 use super::summary::State;
 use crate::archive;
@@ -37,10 +36,13 @@ use crate::checkpoint::Partition;
 use crate::checkpoint::Partitions;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
+use crate::config::ConvertalkSettings;
+use crate::config::ConvertalkStream;
 use crate::config::Job;
 use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::config::WhatConvertsSettings;
+use crate::config::WhautomateStream;
 use crate::error::Hint;
 use crate::extract;
 use crate::extract::Found;
@@ -50,6 +52,7 @@ use crate::extract::PageSink;
 use crate::extract::Reader;
 use crate::extract::Slot;
 use crate::ids::RunId;
+use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::plan;
 use crate::plan::PlannedWalk;
@@ -66,6 +69,9 @@ use crate::window::Window;
 
 /// Walks of a source that go at once.
 const WALKS_AT_ONCE: usize = 4;
+
+/// What a page is called that the server alone cuts: more rows than any of them has.
+const UNSIZED_PAGE: u32 = 1_000;
 
 /// What all sources of a run share.
 #[derive(Clone)]
@@ -92,10 +98,43 @@ pub(super) struct SourceTask {
 
 /// Returns the scopes of a source, of which the provider listed `partitions`.
 pub(super) fn scopes(source: &SourceSettings, partitions: Option<&[Partition]>) -> Vec<Scope> {
-    let ProviderSettings::WhatConverts(settings) = &source.provider else { return Vec::new() };
-    let stream = settings::stream(source.provider_id());
-    let filters = plan::Filters { spam: settings.spam, duplicate: settings.duplicate };
-    plan::scopes(&source.name, stream, partitions, |listed| selects(settings, listed), filters)
+    match &source.provider {
+        ProviderSettings::WhatConverts(settings) => {
+            let filters = plan::Filters { spam: settings.spam, duplicate: settings.duplicate };
+            let selects = |listed: &Partition| selects(settings, listed);
+            plan::scopes(&source.name, "leads", partitions, selects, filters)
+        }
+        ProviderSettings::Whautomate(settings) => {
+            let listing = |stream: &WhautomateStream| {
+                plan::listings(&source.name, stream.as_str(), "all", &[""])
+            };
+            settings.streams.iter().flat_map(listing).collect()
+        }
+        ProviderSettings::Convertalk(settings) => settings
+            .streams
+            .iter()
+            .flat_map(|stream| chats(&source.name, settings, *stream))
+            .collect(),
+    }
+}
+
+/// A chat becomes a lead, so what is no lead is read first.
+const CHAT_LISTS: [&str; 2] = ["non-lead", "lead"];
+
+fn chats(
+    source: &SourceName,
+    settings: &ConvertalkSettings,
+    stream: ConvertalkStream,
+) -> Vec<Scope> {
+    let name = stream.as_str();
+    match stream {
+        ConvertalkStream::Users => plan::listings(source, name, "all", &[""]),
+        ConvertalkStream::Chats => {
+            let listings =
+                |bot: &String| plan::listings(source, name, &format!("bot:{bot}"), &CHAT_LISTS);
+            settings.bot_ids.iter().flat_map(listings).collect()
+        }
+    }
 }
 
 fn selects(settings: &WhatConvertsSettings, partition: &Partition) -> bool {
@@ -113,19 +152,20 @@ pub(super) fn plan_source(
     task: Task,
     now: chrono::DateTime<chrono::Utc>,
 ) -> SourcePlan {
-    let ProviderSettings::WhatConverts(provider) = &source.provider else {
-        return SourcePlan::default();
-    };
+    let window_days = source.window_length().map_or(1, |length| length.num_days());
     let settings = plan::Settings {
-        start: provider.start,
-        window_days: provider.window_days,
-        page_size: provider.page_size,
+        start: source.start(),
+        window_days: u32::try_from(window_days).unwrap_or(1),
+        page_size: source.page_size().unwrap_or(UNSIZED_PAGE),
         settle: job.run.settle,
         every_run: match job.refresh.every_run {
             crate::config::Reach::Back(back) => Some(back),
             crate::config::Reach::All => None,
         },
-        walk_max_age: job.run.window_max_age,
+        walk_max_age: match source.start() {
+            Some(_) => job.run.window_max_age,
+            None => job.run.scan_max_age,
+        },
     };
     plan::plan(&plan::Request { scopes, progress, now, settings, task })
 }
@@ -203,7 +243,8 @@ impl SourceTask {
             |key: &&crate::record::ScopeKey| scopes.iter().any(|scope| scope.key() == **key);
         let retired = self.progress.scopes.keys().filter(|key| !listed(key));
         summary.retired = retired.map(|key| key.0.clone()).collect();
-        let current = scopes.iter().map(Scope::key).collect();
+        summary.left_out = plan.left_out.iter().map(|key| key.0.clone()).collect();
+        let current = scopes.iter().cloned().collect();
         self.tell(Message::Planned(self.settings.name.clone(), current)).await?;
         self.shared.observer.observe(&Event::Planned {
             source: self.settings.name.clone(),
@@ -217,25 +258,23 @@ impl SourceTask {
     /// does not keep the others back; after an error that speaks for all, none is begun. Those that go on are
     /// finished first: the last permits of a day must not go to others while they grow too old.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
-        let mut waiting = plan.walks.into_iter().peekable();
+        let mut waiting = in_turns(plan.walks).into_iter().peekable();
         let mut walking = FuturesUnordered::new();
         let mut going_on = 0;
         let (mut failed, mut local, mut failures_in_a_row) = (None, None, 0);
         loop {
             while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
-                let may_begin = |next: &PlannedWalk| next.resume.is_some() || going_on == 0;
-                let Some(planned) = waiting.next_if(may_begin) else { break };
-                let goes_on = planned.resume.is_some();
+                let may_begin = |next: &Vec<PlannedWalk>| next[0].resume.is_some() || going_on == 0;
+                let Some(turns) = waiting.next_if(may_begin) else { break };
+                let goes_on = turns[0].resume.is_some();
                 going_on += usize::from(goes_on);
-                walking.push(async move { (goes_on, self.walk(planned).await) });
+                walking.push(async move { (goes_on, self.walk_in_turn(turns).await) });
             }
-            let Some((goes_on, walked)) = walking.next().await else { break };
+            let Some((goes_on, (done, walked))) = walking.next().await else { break };
             going_on -= usize::from(goes_on);
+            summary.walks_left -= done;
             match walked {
-                Ok(()) => {
-                    summary.walks_left -= 1;
-                    failures_in_a_row = 0;
-                }
+                Ok(()) => failures_in_a_row = 0,
                 Err(error) if is_local(&error) && failures_in_a_row < LOCAL_FAILURES => {
                     failures_in_a_row += 1;
                     tracing::warn!(source = %self.settings.name, %error, "a walk has failed");
@@ -247,12 +286,50 @@ impl SourceTask {
         failed.or(local).map_or(Ok(()), Err)
     }
 
+    /// Reads walks one after the other; also returns how many were finished.
+    async fn walk_in_turn(&self, turns: Vec<PlannedWalk>) -> (u64, Result<()>) {
+        let mut done = 0;
+        for planned in turns {
+            if let Err(error) = self.walk(planned).await {
+                return (done, Err(error));
+            }
+            done += 1;
+        }
+        (done, Ok(()))
+    }
+
     async fn walk(&self, planned: PlannedWalk) -> Result<()> {
         if let Some(open) = planned.resume {
             return self.go_on(open).await;
         }
-        let Some(window) = planned.window else { return Ok(()) };
-        self.read_window(&planned.scope, window, planned.page_size, planned.reason).await
+        let draft = self.draft(&planned.scope, planned.window, planned.page_size, planned.reason);
+        let draft = Walk { down_to: planned.down_to, ..draft };
+        self.read_anew(draft).await
+    }
+
+    /// Reads what `draft` says in a new walk.
+    async fn read_anew(&self, draft: Walk) -> Result<()> {
+        match draft.window {
+            Some(window) => {
+                self.read_window(&draft.scope, window, draft.page_size, draft.reason).await
+            }
+            None => match self.begin(draft).await? {
+                Some(refused) => Err(refused.into()),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn draft(&self, scope: &Scope, window: Option<Window>, page_size: u32, reason: Reason) -> Walk {
+        Walk {
+            id: WalkId::from(""),
+            scope: scope.clone(),
+            window,
+            page_size,
+            opened_at: self.shared.clock.now(),
+            reason,
+            down_to: None,
+        }
     }
 
     /// Reads a window, in pieces a day shorter where the provider refuses it.
@@ -263,21 +340,20 @@ impl SourceTask {
         page_size: u32,
         reason: Reason,
     ) -> Result<()> {
-        let Some(error) = self.begin(scope, window, page_size, reason).await? else {
-            return Ok(());
-        };
+        let begin = |window| self.begin(self.draft(scope, Some(window), page_size, reason));
+        let Some(error) = begin(window).await? else { return Ok(()) };
         // The vendor documents 400 days, but not what it says beyond them, nor how it counts.
         let Some(shorter) = a_day_shorter(&window) else { return Err(error.into()) };
         let mut pieces = window.split_from_end(shorter).into_iter();
         if let Some(newest) = pieces.next()
-            && self.begin(scope, newest, page_size, reason).await?.is_some()
+            && begin(newest).await?.is_some()
         {
             return Err(error.into());
         }
         let days = u32::try_from((shorter + TimeDelta::seconds(2)).num_days()).unwrap_or(1);
         self.tell(Message::WindowDays(scope.clone(), days)).await?;
         for piece in pieces {
-            if let Some(refused) = self.begin(scope, piece, page_size, reason).await? {
+            if let Some(refused) = begin(piece).await? {
                 return Err(refused.into());
             }
         }
@@ -286,42 +362,22 @@ impl SourceTask {
 
     /// Opens a new walk and reads it. Returns the refusal where the provider refused its very first
     /// page: nothing is held of it then, and it is dropped.
-    async fn begin(
-        &self,
-        scope: &Scope,
-        window: Window,
-        page_size: u32,
-        reason: Reason,
-    ) -> Result<Option<extract::Error>> {
-        let walk = self.open(scope, Some(window), page_size, reason).await?;
-        self.observe_opened(&walk, reason, 0);
+    async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
+        let walk = self.open(draft).await?;
+        self.observe_opened(&walk, walk.reason, 0);
         let (outcome, held) = self.read_walk(&walk, Held::default(), 0).await;
         match outcome {
             Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),
             Err(error @ extract::Error::Refused { .. }) if held == 0 => {
-                self.tell(Message::Dropped(scope.source.clone(), walk.id.clone())).await?;
+                let source = walk.scope.source.clone();
+                self.tell(Message::Dropped(source, walk.id.clone())).await?;
                 Ok(Some(error))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn open(
-        &self,
-        scope: &Scope,
-        window: Option<Window>,
-        page_size: u32,
-        reason: Reason,
-    ) -> Result<Arc<Walk>> {
-        let draft = Walk {
-            id: WalkId::from(""),
-            scope: scope.clone(),
-            window,
-            page_size,
-            opened_at: self.shared.clock.now(),
-            reason,
-            down_to: None,
-        };
+    async fn open(&self, draft: Walk) -> Result<Arc<Walk>> {
         let (answer, opened) = oneshot::channel();
         self.tell(Message::NewWalk { draft: Box::new(draft), answer }).await?;
         let walk = opened.await.map_err(|_| Error::LoaderStopped)?;
@@ -337,13 +393,14 @@ impl SourceTask {
         self.tell(resumed).await?;
         let found = held::read(&self.shared, &self.client.source, &walk, open.loaded_pages).await?;
         let pages = found.held.pages.len();
-        if let (0, Some(window)) = (pages, walk.window) {
+        if pages == 0 {
             self.tell(Message::Dropped(walk.scope.source.clone(), walk.id.clone())).await?;
             if self.is_begun_anew(&walk) {
                 return Ok(());
             }
             let page_size = self.settings.page_size().unwrap_or(walk.page_size);
-            return self.read_window(&walk.scope, window, page_size, walk.reason).await;
+            let draft = self.draft(&walk.scope, walk.window, page_size, walk.reason);
+            return self.read_anew(Walk { down_to: walk.down_to, ..draft }).await;
         }
         self.observe_opened(&walk, Reason::Resume, pages);
         self.shared.archive.open(&walk, found.segments).await?;
@@ -356,7 +413,10 @@ impl SourceTask {
     fn is_begun_anew(&self, walk: &Walk) -> bool {
         let open = self.progress.open_walks.iter().map(|open| &open.walk);
         let mut later = open.skip_while(|other| other.id != walk.id).skip(1);
-        later.any(|other| other.scope == walk.scope && other.window == walk.window)
+        later.any(|other| {
+            let same = (&other.scope, other.window, other.down_to);
+            same == (&walk.scope, walk.window, walk.down_to)
+        })
     }
 
     fn observe_opened(&self, walk: &Walk, reason: Reason, held: usize) {
@@ -385,10 +445,17 @@ impl SourceTask {
             options: extract::Options {
                 in_flight: self.client.at_once,
                 reread_limit: self.shared.job.run.reread_limit,
+                expected_rows: self.expected_rows(walk),
             },
         };
         let outcome = reader.read_walk(walk, held).await;
         (outcome, sink.held.load(Ordering::Relaxed))
+    }
+
+    /// Returns how many rows the last whole reading of the same listing showed.
+    fn expected_rows(&self, walk: &Walk) -> Option<u64> {
+        let scope = self.progress.scopes.get(&walk.scope.key())?;
+        Some(scope.scan.as_ref()?.rows).filter(|_| walk.window.is_none())
     }
 
     async fn close(&self, walk: &Arc<Walk>, outcome: Outcome, resumed: bool) -> Result<()> {
@@ -429,18 +496,22 @@ impl SourceTask {
         summary: &mut SourceSummary,
     ) -> Result<Lookups> {
         let mut lookups = Lookups::default();
+        if !self.client.source.abilities().finds_records {
+            return Ok(lookups);
+        }
         let limit = self.shared.job.run.lookups as usize;
         let now = self.shared.clock.now();
         let ask = gone::to_look_up(absences, &self.progress.absent, limit, now);
         let mut walk: Option<Arc<Walk>> = None;
         let mut pages = 0;
         for candidate in ask {
-            let Some(scope) = scopes.iter().find(|scope| scope.label() == candidate.scope) else {
+            let Some(scope) = scopes.iter().find(|scope| scope.judged_as().0 == candidate.scope)
+            else {
                 continue;
             };
             if walk.as_ref().is_none_or(|walk| walk.scope != *scope) {
                 self.close_lookup(walk.take()).await?;
-                walk = Some(self.open(scope, None, 1, Reason::Lookup).await?);
+                walk = Some(self.open(self.draft(scope, None, 1, Reason::Lookup)).await?);
                 pages = 0;
             }
             let Some(walk) = &walk else { continue };
@@ -505,6 +576,25 @@ impl SourceTask {
             None => Ok(()),
         }
     }
+}
+
+/// Puts walks that read the listings of one partition into one turn after the other: a record that
+/// moves to a later list must not be read there first.
+fn in_turns(walks: Vec<PlannedWalk>) -> Vec<Vec<PlannedWalk>> {
+    let mut turns: Vec<Vec<PlannedWalk>> = Vec::new();
+    for walk in walks {
+        let scope = &walk.scope;
+        let is_before = |turn: &&mut Vec<PlannedWalk>| {
+            let last = &turn[turn.len() - 1].scope;
+            last.list != scope.list && last.judged_as() == scope.judged_as()
+        };
+        let before = turns.iter_mut().find(is_before);
+        match before.filter(|_| !scope.list.is_empty()) {
+            Some(turn) => turn.push(walk),
+            None => turns.push(vec![walk]),
+        }
+    }
+    turns
 }
 
 /// Returns the error that tells more: the first, but of two that say when to come back the later.

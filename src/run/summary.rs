@@ -97,6 +97,9 @@ pub struct SourceSummary {
     pub emptied_columns: Vec<String>,
     /// Scopes that hold rows, but are no longer listed or no longer in the job.
     pub retired: Vec<String>,
+    /// Listings without dates that a range leaves out, since they were read whole before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// How a source ended.
@@ -125,6 +128,9 @@ pub struct Requests {
     pub probes: u64,
     /// Pages read again because rows had shifted.
     pub rereads: u64,
+    /// Held pages asked for again, to see whether a listing still stands as it did.
+    #[serde(default)]
+    pub checks: u64,
     /// Single leads asked for by id.
     pub lookups: u64,
 }

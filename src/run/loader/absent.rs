@@ -22,24 +22,28 @@ impl Loader {
         let store = self.store.clone();
         let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
         let Some(span) = span_of(&loading.closed) else { return Ok(Absences::default()) };
-        loading.shown.sort_unstable();
-        loading.shown.dedup();
+        for shown in loading.shown.values_mut() {
+            shown.sort_unstable();
+            shown.dedup();
+        }
+        let read = loading.read_whole();
         let mut absences = Absences::default();
         for key in load::lead_keys(&store, &loading.parts_before, span) {
             let key = key?;
             if key.deleted_at.is_some() {
                 continue;
             }
-            let Some(walk) = loading.closed_over(&key.scope, key.created_at) else { continue };
-            *absences.held.entry(key.scope.clone()).or_default() += 1;
+            let Some((judged, walk)) = read.over(&key) else { continue };
+            *absences.held.entry(judged.0.clone()).or_default() += 1;
             if loading.was_shown(&key.lead_id) {
                 continue;
             }
             absences.candidates.push(Candidate {
                 missed_at: walk.opened_at,
                 reconciled: walk.reconciled,
+                is_scan: walk.window.is_none(),
+                scope: judged.0.clone(),
                 lead_id: key.lead_id,
-                scope: key.scope,
             });
         }
         let shown_again = known.iter().filter(|absent| loading.was_shown(&absent.lead_id));
@@ -51,8 +55,9 @@ impl Loader {
     /// Returns when the stalest reading of all the source's scopes began; `None` where one of them
     /// has a gap.
     pub(super) fn read_since(&self, source: &SourceName) -> Option<DateTime<Utc>> {
-        let start = self.sources.get(source)?.settings.start()?;
+        let start = self.sources.get(source)?.settings.start();
         self.least_of_scopes(source, |scope| {
+            let Some(start) = start else { return Some(scope.scan.as_ref()?.as_of) };
             let whole = Window::new(start, scope.coverage.end()?)?;
             scope.coverage.as_of(&whole)
         })
@@ -60,7 +65,8 @@ impl Loader {
 
     /// Returns up to when everything the source has is read: the least of its scopes' ends.
     pub(super) fn as_of(&self, source: &SourceName) -> Option<DateTime<Utc>> {
-        self.least_of_scopes(source, |scope| scope.coverage.end())
+        let scanned = |scope: &ScopeProgress| Some(scope.scan.as_ref()?.read_at());
+        self.least_of_scopes(source, |scope| scope.coverage.end().or_else(|| scanned(scope)))
     }
 
     /// Returns the least instant of the scopes the source has now; `None` where one has none.
@@ -71,7 +77,7 @@ impl Loader {
     ) -> Option<DateTime<Utc>> {
         let scopes = &self.sources.get(source)?.scopes;
         let progress = self.checkpoint.sources.get(source)?;
-        let instants = scopes.iter().map(|key| instant(progress.scopes.get(key)?));
+        let instants = scopes.iter().map(|scope| instant(progress.scopes.get(&scope.key())?));
         instants.min().flatten()
     }
 

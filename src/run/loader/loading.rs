@@ -8,6 +8,7 @@ use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::load;
+use crate::load::LeadKey;
 use crate::load::Staging;
 use crate::record::Scope;
 use crate::record::ScopeKey;
@@ -23,6 +24,7 @@ use crate::transform;
 use crate::window::Window;
 use chrono::DateTime;
 use chrono::Utc;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Write;
@@ -31,22 +33,26 @@ use std::io::Write;
 pub(super) struct Loading {
     pub(super) settings: SourceSettings,
     pub(super) transform: transform::Settings,
-    pub(super) mapping: Box<dyn transform::Mapping>,
+    /// By stream.
+    pub(super) mappings: BTreeMap<&'static str, Box<dyn transform::Mapping>>,
     pub(super) staging: Staging,
     pub(super) scratch: std::path::PathBuf,
     pub(super) budget: usize,
     pub(super) rejects: Option<(NewFile, u64)>,
     /// The scopes it has now; none before it is planned.
-    pub(super) scopes: BTreeSet<ScopeKey>,
+    pub(super) scopes: BTreeSet<Scope>,
     pub(super) open: HashMap<WalkId, Opened>,
     pub(super) closed: Vec<ClosedWalk>,
-    pub(super) shown: Vec<u64>,
+    /// Hashes of the native ids that pages showed, by stream.
+    pub(super) shown: BTreeMap<String, Vec<u64>>,
     pub(super) collects_shown: bool,
     pub(super) gone: BTreeSet<String>,
     /// The parts held when the run began.
     pub(super) parts_before: Vec<PartFile>,
     /// Values received, by column.
     pub(super) filled: Vec<u64>,
+    /// Records received, by stream.
+    pub(super) received: BTreeMap<String, u64>,
     pub(super) new_fields: BTreeSet<String>,
     pub(super) summary: SourceSummary,
     pub(super) dirty: bool,
@@ -73,7 +79,9 @@ impl Loading {
         summary.pages += u64::from(!page.from_archive);
         summary.pages_from_archive += u64::from(page.from_archive);
         summary.rejects += mapped.rejects.len() as u64;
-        summary.records += (mapped.places.len() + mapped.rejects.len()) as u64;
+        let records = (mapped.places.len() + mapped.rejects.len()) as u64;
+        summary.records += records;
+        *self.received.entry(page.walk.scope.stream.clone()).or_default() += records;
         for (column, count) in &mapped.warnings {
             *summary.warnings.entry((*column).to_owned()).or_default() += count;
         }
@@ -132,32 +140,37 @@ impl Loading {
         self.summary.rows = published.rows;
     }
 
-    /// Returns the walk of this run that read the place of a row whole.
-    pub(super) fn closed_over(
-        &self,
-        label: &str,
-        created_at: Option<DateTime<Utc>>,
-    ) -> Option<&ClosedWalk> {
-        self.closed.iter().find(|closed| {
-            let inside = match (closed.window, created_at) {
-                (Some(window), Some(at)) => window.contains(at),
-                (None, _) => true,
-                (Some(_), None) => false,
-            };
-            inside && closed.scope.label() == label
-        })
+    /// Returns what this run has read whole, for finding out what it did not show.
+    pub(super) fn read_whole(&self) -> ReadWhole<'_> {
+        let mut read = ReadWhole::default();
+        for closed in &self.closed {
+            let judged = closed.scope.judged_as();
+            if closed.window.is_some() || self.has_all_lists(&judged) {
+                read.0.entry(judged).or_default().push(closed);
+            }
+        }
+        read
+    }
+
+    /// Tells whether all listings of a partition are read whole, as far as one of them was.
+    fn has_all_lists(&self, judged: &ScopeKey) -> bool {
+        let is_read = |scope: &Scope| self.closed.iter().any(|closed| closed.scope == *scope);
+        self.scopes.iter().filter(|scope| scope.judged_as() == *judged).all(is_read)
     }
 
     pub(super) fn was_shown(&self, lead_id: &str) -> bool {
-        let native = lead_id.splitn(3, ':').nth(2).unwrap_or(lead_id);
-        self.shown.binary_search(&id_hash(native)).is_ok()
+        let (stream, native) = parts_of_id(lead_id);
+        self.shown.get(stream).is_some_and(|ids| ids.binary_search(&id_hash(native)).is_ok())
     }
 
     /// Returns the columns that at least a fifth of the held rows fill and nothing received does,
     /// where at least 200 rows came.
     pub(super) fn emptied_columns(&self, store: &Store) -> Result<Vec<String>> {
         let parts = &self.parts_before;
-        if self.summary.records < ROWS_THAT_TELL || self.filled.iter().all(|filled| *filled > 0) {
+        // What is held is counted over all streams, so enough of each must have come.
+        let received = |stream: &str| self.received.get(stream).copied().unwrap_or(0);
+        let tells = self.mappings.keys().all(|stream| received(stream) >= ROWS_THAT_TELL);
+        if !tells || self.filled.iter().all(|filled| *filled > 0) {
             return Ok(Vec::new());
         }
         let held = load::filled(store, parts)?;
@@ -168,6 +181,33 @@ impl Loading {
         });
         Ok(emptied.map(|(_, column)| column.name.to_owned()).collect())
     }
+}
+
+/// Closed walks by what they are judged as.
+#[derive(Default)]
+pub(super) struct ReadWhole<'a>(BTreeMap<ScopeKey, Vec<&'a ClosedWalk>>);
+
+impl ReadWhole<'_> {
+    /// Returns what read the place of a row whole, and as what it is judged; of several listings
+    /// the one that was begun first.
+    pub(super) fn over(&self, key: &LeadKey) -> Option<(&ScopeKey, &ClosedWalk)> {
+        let (stream, _) = parts_of_id(&key.lead_id);
+        let judged = ScopeKey(format!("{stream}/{}", key.scope));
+        let (judged, walks) = self.0.get_key_value(&judged)?;
+        let is_over = |closed: &&&ClosedWalk| match (closed.window, key.created_at) {
+            (Some(window), Some(at)) => window.contains(at),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        let first = walks.iter().filter(is_over).min_by_key(|closed| closed.opened_at)?;
+        Some((judged, first))
+    }
+}
+
+/// Returns stream and native id of a `lead_id`.
+fn parts_of_id(lead_id: &str) -> (&str, &str) {
+    let mut parts = lead_id.splitn(3, ':').skip(1);
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or(lead_id))
 }
 
 /// Fewer rows than this say nothing about a column that none of them fills.

@@ -9,7 +9,6 @@ use crate::ids::WalkId;
 use crate::record::PageHeader;
 use crate::record::Recency;
 use crate::record::Scope;
-use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::run::Result;
 use crate::run::gone::Absences;
@@ -92,7 +91,7 @@ impl HeldPage {
 pub(in crate::run) enum Message {
     Listed(SourceName, Partitions),
     /// The scopes the source has now.
-    Planned(SourceName, BTreeSet<ScopeKey>),
+    Planned(SourceName, BTreeSet<Scope>),
     /// A walk is to be opened: it gets its id here, so that every commit from now on lists it.
     NewWalk {
         draft: Box<Walk>,

@@ -13,6 +13,7 @@ mod publish;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::Difference;
 use crate::checkpoint::OpenWalk;
+use crate::checkpoint::Scanned;
 use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
 use crate::checkpoint::Unproven;
@@ -39,7 +40,6 @@ use crate::run::summary::SourceSummary;
 use crate::run::summary::State;
 use crate::schema::lead;
 use crate::store::Store;
-use crate::transform;
 use crate::window::Covered;
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -128,28 +128,23 @@ impl Loader {
         };
         let budget = start.staging_bytes / loader.job.sources.len().max(1);
         for settings in loader.job.sources.clone() {
-            if let Some(loading) = loader.loading(settings.clone(), budget)? {
-                loader.sources.insert(settings.name, loading);
-            }
+            let loading = loader.loading(settings.clone(), budget)?;
+            loader.sources.insert(settings.name, loading);
         }
         Ok(loader)
     }
 
-    fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Option<Loading>> {
-        let provider = settings.provider_id();
-        let Some(mapping) = transform::mapping(provider, settings::stream(provider)) else {
-            return Ok(None);
-        };
+    fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Loading> {
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
         let collects_shown = held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
-        Ok(Some(Loading {
+        Ok(Loading {
             transform: settings::transform(&settings, &self.key),
+            mappings: settings::mappings(&settings)?,
             settings,
-            mapping,
             staging,
             scratch,
             budget,
@@ -157,15 +152,16 @@ impl Loader {
             scopes: BTreeSet::new(),
             open: HashMap::new(),
             closed: Vec::new(),
-            shown: Vec::new(),
+            shown: BTreeMap::new(),
             collects_shown,
             gone: BTreeSet::new(),
             parts_before,
             filled: vec![0; lead::COLUMNS.len()],
+            received: BTreeMap::new(),
             new_fields: BTreeSet::new(),
             summary: SourceSummary::default(),
             dirty: false,
-        }))
+        })
     }
 
     fn held(&self, source: &SourceName) -> Option<&SourceCommit> {
@@ -258,7 +254,10 @@ impl Loader {
         let known = known_fields(&self.checkpoint, &page.walk.scope);
         let is_first = known.is_none();
         let Some(loading) = self.sources.get_mut(&source) else { return Ok(()) };
-        let mapped = page.map(&*loading.mapping, &loading.transform)?;
+        // A walk of a stream that the job no longer names is dropped, not loaded.
+        let stream = page.walk.scope.stream.as_str();
+        let Some(mapping) = loading.mappings.get(stream) else { return Ok(()) };
+        let mapped = page.map(&**mapping, &loading.transform)?;
         loading.reject(&self.store, &self.run, seq, &source, &page, &mapped.rejects)?;
         loading.count(&page, &mapped);
         let recency = page.recency(&mapped.places);
@@ -301,6 +300,7 @@ impl Loader {
         summary.outside += outcome.outside;
         summary.requests.probes += outcome.probes;
         summary.requests.rereads += outcome.rereads;
+        summary.requests.checks += outcome.checks;
         let key = walk.scope.key().0;
         match note {
             Note::Fine => {}
@@ -308,10 +308,12 @@ impl Loader {
             Note::Unproven => summary.unproven.push(key.clone()),
         }
         if loading.collects_shown {
-            loading.shown.extend(&outcome.shown);
+            let shown = loading.shown.entry(walk.scope.stream.clone()).or_default();
+            shown.extend(&outcome.shown);
         }
-        // What a hole or a repeated page kept from sight is not absent.
-        if walk.reason != Reason::Lookup && outcome.proven && outcome.holes == 0 {
+        // What a hole, a repeated page or rows that moved kept from sight is not absent.
+        let is_whole = outcome.proven && outcome.holes == 0 && outcome.whole && outcome.settled;
+        if walk.reason != Reason::Lookup && is_whole {
             loading.closed.push(ClosedWalk {
                 scope: walk.scope.clone(),
                 window: walk.window,
@@ -338,7 +340,9 @@ impl Loader {
         let fence = self.checkpoint.backfills.values().map(|backfill| backfill.asked_at).min();
         let progress = self.progress_mut(&walk.scope.source);
         progress.open_walks.retain(|open| open.walk.id != walk.id);
-        let Some(window) = walk.window else { return Note::Fine };
+        if walk.reason == Reason::Lookup {
+            return Note::Fine;
+        }
         let scope = progress.scopes.entry(walk.scope.key()).or_default();
         if !outcome.proven {
             let under = walk.id.opened_under().unwrap_or_default();
@@ -348,6 +352,10 @@ impl Loader {
                 return Note::Unproven;
             }
         }
+        let Some(window) = walk.window else {
+            note_scan(scope, walk, outcome);
+            return Note::Fine;
+        };
         scope.coverage.insert(Covered {
             window,
             as_of: walk.opened_at,
@@ -366,6 +374,7 @@ impl Loader {
         let requests = super::summary::Requests {
             probes: here.requests.probes,
             rereads: here.requests.rereads,
+            checks: here.requests.checks,
             ..task.requests
         };
         loading.summary = SourceSummary {
@@ -376,6 +385,7 @@ impl Loader {
             requests,
             walks_left: task.walks_left,
             retired: task.retired,
+            left_out: task.left_out,
             ..here
         };
         loading.dirty = true;
@@ -399,6 +409,28 @@ fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
     let seen = before.map_or(0, |before| before.seen) + 1;
     scope.difference = Some(Difference { rows, seen });
     if seen == 1 { Note::Difference(rows) } else { Note::Fine }
+}
+
+/// Records a reading of a listing without dates.
+fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
+    let before = scope.scan.take();
+    if let (false, Some(before)) = (outcome.whole, &before) {
+        scope.scan = Some(Scanned { top_as_of: Some(walk.opened_at), ..before.clone() });
+        return;
+    }
+    let again = |was_shown: fn(&Scanned) -> u32, is_shown: bool| match is_shown {
+        true => before.as_ref().map_or(0, was_shown).saturating_add(1),
+        false => 0,
+    };
+    scope.scan = Some(Scanned {
+        as_of: walk.opened_at,
+        rows: outcome.distinct,
+        pages: outcome.pages.into(),
+        holes: outcome.holes,
+        top_as_of: None,
+        newest_created_first: again(|scan| scan.newest_created_first, outcome.newest_created_first),
+        newest_updated_first: again(|scan| scan.newest_updated_first, outcome.newest_updated_first),
+    });
 }
 
 fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {
