@@ -35,7 +35,10 @@ pub(super) struct Book {
     /// Pages added so far.
     added: u64,
     pub(super) total_pages: Option<u32>,
+    /// Every id shown, in the order of `pages`.
     pub(super) shown: Vec<u64>,
+    /// Every page added, in order.
+    pub(super) pages: Vec<Added>,
     pub(super) proven: bool,
     pub(super) probes: u64,
     pub(super) rereads: u64,
@@ -51,6 +54,15 @@ pub(super) struct Book {
     pub(super) window: Option<Window>,
     pub(super) outside: u64,
     pub(super) undated: u64,
+}
+
+/// A page as it was added.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Added {
+    pub(super) page: u32,
+    pub(super) round: u32,
+    /// How many ids were shown up to its end.
+    pub(super) shown: usize,
 }
 
 #[derive(Debug)]
@@ -86,6 +98,7 @@ impl Book {
             added: 0,
             total_pages: None,
             shown: Vec::new(),
+            pages: Vec::new(),
             proven: true,
             probes: 0,
             rereads: 0,
@@ -108,6 +121,8 @@ impl Book {
         }
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         self.shown.extend(&ids);
+        let shown = self.shown.len();
+        self.pages.push(Added { page: header.page, round: header.round, shown });
         if facts.total.is_none() && header.round == 0 && header.size == self.size {
             self.descent.follow(facts, header.page);
         }
@@ -192,6 +207,14 @@ impl Book {
         let holes = self.holes.iter().map(|(offset, rows)| offset + u64::from(*rows).max(1) - 1);
         let hole = holes.max().and_then(|last| u32::try_from(last / size + 1).ok());
         held.max(hole).unwrap_or(0)
+    }
+
+    /// Returns the number of the last page that shows rows, or is known as a hole; 0 where there is
+    /// none.
+    pub(super) fn last_page_with_rows(&self) -> u32 {
+        let last = self.last_page();
+        let is_empty = |page: &u32| self.page(*page).is_some_and(|entry| entry.rows() == 0);
+        (1..=last).rev().find(|page| !is_empty(page)).unwrap_or(last)
     }
 
     /// Returns what is held of a page in one piece.

@@ -139,7 +139,10 @@ impl Reader<'_> {
         book.holes.extend(held.holes);
         let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
         if !goes_on {
-            self.read_place(walk, 1, walk.page_size, &mut book).await?;
+            match self.read_place(walk, 1, walk.page_size, &mut book).await {
+                Err(error) if self.may_be_empty(walk, &error) => book.proven = false,
+                read => read?,
+            }
         }
         if book.total_pages.is_none() {
             self.scan(walk, &mut book, goes_on).await?;
@@ -253,8 +256,15 @@ impl Reader<'_> {
         Ok(self.caller.has_answered())
     }
 
-    pub(super) fn is_past_end(&self, page: u32, error: &Error) -> bool {
+    fn is_past_end(&self, page: u32, error: &Error) -> bool {
         page > 1 && matches!(error, Error::Refused { .. })
+    }
+
+    /// Past the end of a listing may begin at its first page. Where rows are known of it, or dates bound
+    /// it, such an answer is no listing; else it is taken for an empty one, and proves nothing.
+    fn may_be_empty(&self, walk: &Walk, error: &Error) -> bool {
+        let is_unknown = self.options.expected_rows.is_none_or(|expected| expected == 0);
+        walk.window.is_none() && is_unknown && error.says_not_found()
     }
 
     /// A page that exists by the total, but is refused: the listing may have become shorter.

@@ -171,6 +171,9 @@ pub enum Error {
     },
 }
 
+/// How the text of a refusal begins that came without a word of the provider's.
+const NO_WORDS: &str = "no `error_message`";
+
 impl Error {
     /// Tells whether the same request may succeed when it is sent again soon.
     pub fn is_retryable(&self) -> bool {
@@ -208,6 +211,12 @@ impl Error {
             }
         }
         self
+    }
+
+    /// Tells whether the provider says, in its own words, that there is nothing at that place: another
+    /// 404 is that of a path that does not exist.
+    pub fn says_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, text, .. } if !text.starts_with(NO_WORDS))
     }
 
     /// Tells whether smaller pages may get round the trouble: the provider answers, but this page

@@ -11,6 +11,8 @@ mod checks;
 mod engine;
 mod error;
 mod http;
+#[cfg(test)]
+mod memory;
 mod moved;
 pub mod providers;
 mod scan;

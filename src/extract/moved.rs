@@ -8,6 +8,8 @@
 //! looked for.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
 
 use chrono::TimeDelta;
 
@@ -15,6 +17,7 @@ use super::Reader;
 use super::Result;
 use super::book::Book;
 use super::scan::Scan;
+use super::scan::is_end;
 use crate::record::Walk;
 
 /// A reading that took longer is looked at again from its top.
@@ -23,8 +26,47 @@ const QUICK: TimeDelta = TimeDelta::minutes(2);
 /// Pages with rows in common that are looked at, at most: those of a few moves show where they were.
 const MARKS: usize = 16;
 
-/// By how many places the rows of a page stand further down than when they were first shown.
-type Shift = i64;
+/// By how many places rows stand further down than when they were read.
+type Distance = i64;
+
+/// How far the first and the last row of a page have moved.
+#[derive(Debug, Clone, Copy)]
+struct Shift {
+    first: Distance,
+    last: Distance,
+}
+
+/// Where rows stood when they were last read, apart from those that came twice.
+struct Positions(HashMap<u64, Distance>);
+
+impl Positions {
+    fn of(book: &Book) -> Self {
+        let mut positions = HashMap::new();
+        let mut twice = HashSet::new();
+        for (offset, entry) in &book.entries {
+            for (id, place) in entry.ids.iter().zip(*offset..) {
+                if positions.insert(*id, distance(place)).is_some() {
+                    twice.insert(*id);
+                }
+            }
+        }
+        positions.retain(|id, _| !twice.contains(id));
+        Self(positions)
+    }
+
+    /// Returns how far the rows of a page have moved that begins at `offset`.
+    fn shift(&self, ids: &[u64], offset: u64) -> Shift {
+        let moved = |(id, place): (&u64, u64)| Some(distance(place) - self.0.get(id)?);
+        let mut moved = ids.iter().zip(offset..).filter_map(moved);
+        // A page of which no row is known has moved by more than can be told.
+        let first = moved.next().unwrap_or(Distance::MAX);
+        Shift { first, last: moved.last().unwrap_or(first) }
+    }
+}
+
+fn distance(place: u64) -> Distance {
+    Distance::try_from(place).unwrap_or(Distance::MAX)
+}
 
 impl Reader<'_> {
     /// Looks for rows that the reading has missed, and records whether all are accounted for.
@@ -39,30 +81,23 @@ impl Reader<'_> {
         if is_quiet || book.page(1).is_none() {
             return Ok(());
         }
-        let mut marks = self.marks(book);
+        let positions = Positions::of(book);
+        let mut marks = marks(book);
         let mut shifts = BTreeMap::new();
-        let mut found = self.reread_top(walk, book, scan, &mut shifts).await?;
+        let mut found = self.reread_top(walk, book, scan, &positions, &mut shifts).await?;
         marks.retain(|page| !shifts.contains_key(page));
         for page in marks {
             if found >= scan.doubles {
                 break;
             }
-            let shift = self.shift_of(walk, page, book, scan).await?;
+            let shift = self.shift_of(walk, page, book, &positions).await?;
             shifts.insert(page, shift);
             found += scan.take(book);
         }
-        found += self.look_between(walk, found, shifts, book, scan).await?;
+        let still = scan.doubles.saturating_sub(found);
+        found += self.look_between(walk, still, shifts, book, scan, &positions).await?;
         book.settled &= found >= scan.doubles;
         Ok(())
-    }
-
-    /// Returns the pages to look at first: those that have rows in common, and the last.
-    fn marks(&self, book: &Book) -> Vec<u32> {
-        let page = |offset: &u64| u32::try_from(offset / u64::from(book.size) + 1).ok();
-        let mut marks: Vec<u32> = book.doubled().iter().filter_map(page).take(MARKS).collect();
-        marks.push(book.last_page());
-        marks.dedup();
-        marks
     }
 
     /// Reads the top again, until a page shows nothing new; returns how many rows were new.
@@ -71,11 +106,12 @@ impl Reader<'_> {
         walk: &Walk,
         book: &mut Book,
         scan: &mut Scan,
+        positions: &Positions,
         shifts: &mut BTreeMap<u32, Shift>,
     ) -> Result<u64> {
         let (mut found, mut page) = (0, 1);
         while book.page(page).is_some() {
-            let shift = self.shift_of(walk, page, book, scan).await?;
+            let shift = self.shift_of(walk, page, book, positions).await?;
             shifts.insert(page, shift);
             match scan.take(book) {
                 0 => break,
@@ -86,23 +122,24 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// Bisects between pages whose rows stand at different distances from where they stood, until as
-    /// many rows are found as came twice. What the pages on both sides of such a step show, is all.
+    /// Bisects between pages whose rows have moved differently, until `wanted` rows are found. The
+    /// pages on both sides of such a step show what is there now.
     async fn look_between(
         &self,
         walk: &Walk,
-        already_found: u64,
+        wanted: u64,
         shifts: BTreeMap<u32, Shift>,
         book: &mut Book,
         scan: &mut Scan,
+        positions: &Positions,
     ) -> Result<u64> {
         let known: Vec<(u32, Shift)> = shifts.into_iter().collect();
         let mut spans: Vec<_> = known.windows(2).map(|pair| (pair[0], pair[1])).collect();
         let mut left = self.options.reread_limit * 4 * (book.last_page().max(1).ilog2() + 1);
         let mut found = 0;
         while let Some((low, high)) = spans.pop() {
-            let is_step = low.1 != high.1 && high.0 - low.0 > 1;
-            if !is_step || left == 0 || already_found + found >= scan.doubles {
+            let is_step = low.1.last != high.1.first && high.0 - low.0 > 1;
+            if !is_step || left == 0 || found >= wanted {
                 continue;
             }
             let middle = low.0 + (high.0 - low.0) / 2;
@@ -110,7 +147,7 @@ impl Reader<'_> {
                 continue;
             }
             left -= 1;
-            let shift = self.shift_of(walk, middle, book, scan).await?;
+            let shift = self.shift_of(walk, middle, book, positions).await?;
             found += scan.take(book);
             spans.push((low, (middle, shift)));
             spans.push(((middle, shift), high));
@@ -124,35 +161,28 @@ impl Reader<'_> {
         walk: &Walk,
         page: u32,
         book: &mut Book,
-        scan: &Scan,
+        positions: &Positions,
     ) -> Result<Shift> {
-        let Some(entry) = book.page(page) else { return Ok(Shift::MAX) };
-        let before = entry.ids.clone();
-        let offset = u64::from(page - 1) * u64::from(book.size);
+        let offset = u64::from(page.saturating_sub(1)) * u64::from(book.size);
         book.probes += 1;
         match self.reread(walk, offset, book).await {
             Ok(_) => {}
-            // It has become shorter.
-            Err(error) if self.is_past_end(page, &error) => return Ok(Shift::MIN),
+            // The listing has become shorter.
+            Err(error) if is_end(page, &error) => {
+                return Ok(positions.shift(&[], offset));
+            }
             Err(error) => return Err(error),
         }
         let now = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
-        Ok(shift(&before, now, offset, scan))
+        Ok(positions.shift(now, offset))
     }
 }
 
-/// Returns by how many places rows have moved: by the first that stood on the page before, else by
-/// where the first known one was first shown.
-fn shift(before: &[u64], now: &[u64], offset: u64, scan: &Scan) -> Shift {
-    let place = |at: usize| Shift::try_from(at).unwrap_or(Shift::MAX);
-    for (at, id) in now.iter().enumerate() {
-        if let Some(was) = before.iter().position(|other| other == id) {
-            return place(at) - place(was);
-        }
-    }
-    let known = now.iter().enumerate().find_map(|(at, id)| Some((at, *scan.places.get(id)?)));
-    known.map_or(Shift::MAX, |(at, was)| {
-        let offset = Shift::try_from(offset).unwrap_or(Shift::MAX);
-        offset.saturating_add(place(at)) - Shift::from(was)
-    })
+/// Returns the pages to look at first: those that have rows in common, and the last.
+fn marks(book: &Book) -> Vec<u32> {
+    let page = |offset: &u64| u32::try_from(offset / u64::from(book.size) + 1).ok();
+    let mut marks: Vec<u32> = book.doubled().iter().filter_map(page).take(MARKS).collect();
+    marks.push(book.last_page_with_rows());
+    marks.dedup();
+    marks
 }

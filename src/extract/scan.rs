@@ -8,6 +8,7 @@
 //! Memory: about 24 bytes a row, for where each was first shown.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -16,6 +17,7 @@ use super::Error;
 use super::PageFacts;
 use super::Reader;
 use super::Result;
+use super::book::Added;
 use super::book::Book;
 use crate::record::DownTo;
 use crate::record::Order;
@@ -29,8 +31,12 @@ const EARLY_BELOW: u64 = 98;
 pub(super) struct Scan {
     /// Where each record was first shown, from 0.
     pub(super) places: HashMap<u64, u32>,
-    /// How many of the book's shown rows are in `places`.
+    /// How many of the book's pages are in `places`.
     taken: usize,
+    /// Records that a page showed of which it is not known that it joins those before it.
+    apart: HashSet<u64>,
+    /// The page taken last, and whether it joins those before it.
+    last: (u32, bool),
     /// Up to which place pages without a new row have come.
     passed: u32,
     /// Rows that were shown again on a later page, among new ones: as many have moved down.
@@ -42,8 +48,8 @@ pub(super) struct Scan {
 enum Said {
     /// It shows rows that were not shown before.
     More,
-    /// It has rows, and all were shown before, further down than by the page before it: rows have
-    /// moved down by more than a page.
+    /// It has rows, and all were shown before, but rows may have moved down by more than a page: they
+    /// stand further down than those of the page before it, or there are rows enough before it.
     Passing,
     /// It is empty.
     Nothing,
@@ -69,21 +75,40 @@ impl Scan {
     /// Takes note of what was shown since the last time; returns how many of it were new.
     pub(super) fn take(&mut self, book: &Book) -> u64 {
         let before = self.places.len();
-        for id in &book.shown[self.taken..] {
-            let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-            self.places.entry(*id).or_insert(place);
+        let mut start = self.taken.checked_sub(1).map_or(0, |last| book.pages[last].shown);
+        for added in &book.pages[self.taken..] {
+            self.take_page(added, &book.shown[start..added.shown]);
+            start = added.shown;
         }
-        self.taken = book.shown.len();
+        self.taken = book.pages.len();
         (self.places.len() - before) as u64
+    }
+
+    /// A page that is read for the first time is asked for after the one before it. One that is read
+    /// again may stand anywhere: it joins the others where it shows one of their rows, or comes right
+    /// after a page that does.
+    fn take_page(&mut self, added: &Added, ids: &[u64]) {
+        let follows = self.last == (added.page.saturating_sub(1), true);
+        let joins = added.round == 0 || added.page == 1 || follows || self.joins(ids);
+        for id in ids {
+            let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+            let is_new = *self.places.entry(*id).or_insert(place) == place;
+            match joins {
+                true => drop(self.apart.remove(id)),
+                false => drop(is_new && self.apart.insert(*id)),
+            }
+        }
+        self.last = (added.page, joins);
+    }
+
+    /// Tells whether one of the rows stands among those that were read without a gap.
+    fn joins(&self, ids: &[u64]) -> bool {
+        ids.iter().any(|id| self.places.contains_key(id) && !self.apart.contains(id))
     }
 
     /// Returns the furthest place of the rows of a page.
     fn furthest(&self, ids: &[u64]) -> u32 {
         ids.iter().filter_map(|id| self.places.get(id)).copied().max().unwrap_or(0)
-    }
-
-    fn knows_any(&self, ids: &[u64]) -> bool {
-        ids.iter().any(|id| self.places.contains_key(id))
     }
 }
 
@@ -93,10 +118,16 @@ impl Reader<'_> {
     pub(super) async fn scan(&self, walk: &Walk, book: &mut Book, goes_on: bool) -> Result<()> {
         let mut scan = Scan::of(book);
         scan.passed = u32::try_from(scan.places.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        if book.pages.is_empty() && book.holes.is_empty() {
+            return Ok(());
+        }
         let mut page = book.last_page();
         let mut said = self.last_said(walk, page, book);
-        if goes_on && matches!(said, Said::More) {
-            page = self.check_seam(walk, page, book, &mut scan).await?;
+        if goes_on {
+            page = self.check_seam(walk, book, &mut scan).await?;
+            // It may show just what the page before it did when that was read: no end.
+            let is_empty = book.page(page).is_some_and(|entry| entry.rows() == 0);
+            said = if is_empty { Said::Nothing } else { Said::More };
         }
         let mut old_news = 0;
         while book.total_pages.is_none() {
@@ -236,7 +267,7 @@ impl Reader<'_> {
                 book.add(&header, &facts);
                 Ok((page, self.said(walk, page, book, scan)))
             }
-            Err(error) if self.is_past_end(page, &error) => Ok((page, Said::Refused(error))),
+            Err(error) if is_end(page, &error) => Ok((page, Said::Refused(error))),
             Err(error) => {
                 let size = self.size_for_pieces(page, book);
                 self.recover(walk, page, size, error, book).await?;
@@ -258,19 +289,20 @@ impl Reader<'_> {
     fn said(&self, walk: &Walk, page: u32, book: &Book, scan: &mut Scan) -> Said {
         let ids = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
         let known = ids.iter().filter(|id| scan.places.contains_key(*id)).count() as u64;
-        if scan.take(book) > 0 {
-            scan.doubles += known;
-            scan.passed = scan.furthest(ids);
-            return self.last_said(walk, page, book);
+        let (new, furthest) = (scan.take(book), scan.furthest(ids));
+        let said = self.last_said(walk, page, book);
+        if matches!(said, Said::Same | Said::Nothing) {
+            return said;
         }
-        match self.last_said(walk, page, book) {
-            Said::More | Said::Short | Said::Reached => {
-                let furthest = scan.furthest(ids);
-                let passes = furthest > scan.passed;
-                scan.passed = furthest;
-                if passes { Said::Passing } else { Said::OldNews }
-            }
-            said => said,
+        scan.doubles += known;
+        // The rows known may all stand before this page, or have moved down to it.
+        let offset = u64::from(page.saturating_sub(1)) * u64::from(book.size);
+        let passes = furthest > scan.passed || offset < scan.places.len() as u64;
+        scan.passed = furthest;
+        match said {
+            said if new > 0 => said,
+            _ if passes => Said::Passing,
+            _ => Said::OldNews,
         }
     }
 
@@ -285,7 +317,7 @@ impl Reader<'_> {
     ) -> Result<()> {
         let next = match self.read_page(walk, page + 1, book.size, 0).await {
             Ok(read) => Some(read),
-            Err(next) if self.is_past_end(page + 1, &next) => None,
+            Err(next) if is_end(page + 1, &next) => None,
             Err(next) if next.may_be_one_row() => return Err(error),
             Err(next) => return Err(next),
         };
@@ -300,17 +332,12 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Asks for the last held page again. Where it shares a row with what was held of it, what
+    /// Asks for the last held page with rows again. Where it shares a row with what was held of it, what
     /// follows joins; what moved up to it meanwhile it shows itself. Where all its rows are others,
     /// and none was shown before, more than a page has gone: then pages before it are read again
     /// until one joins. Returns the page to go on from.
-    async fn check_seam(
-        &self,
-        walk: &Walk,
-        last: u32,
-        book: &mut Book,
-        scan: &mut Scan,
-    ) -> Result<u32> {
+    async fn check_seam(&self, walk: &Walk, book: &mut Book, scan: &mut Scan) -> Result<u32> {
+        let last = book.last_page_with_rows();
         let mut back = 0;
         loop {
             let page = last.saturating_sub(back).max(1);
@@ -319,12 +346,12 @@ impl Reader<'_> {
             *(if back == 0 { &mut book.checks } else { &mut book.rereads }) += 1;
             let now = match self.reread(walk, offset, book).await {
                 Ok(_) => book.page(page).map(|entry| entry.ids.clone()).unwrap_or_default(),
-                Err(error) if self.is_past_end(page, &error) => Vec::new(),
+                Err(error) if is_end(page, &error) => Vec::new(),
                 Err(error) => return Err(error),
             };
-            let moved_down = now.iter().any(|id| !before.contains(id) && scan.knows_any(&[*id]));
+            let moved_down = now.iter().any(|id| !before.contains(id) && scan.joins(&[*id]));
             scan.doubles = scan.doubles.max(u64::from(moved_down));
-            let joins = before.is_empty() || scan.knows_any(&now);
+            let joins = scan.joins(&now);
             scan.take(book);
             scan.passed = scan.furthest(&now);
             if joins || page == 1 {
@@ -332,6 +359,14 @@ impl Reader<'_> {
             }
             back = (back * 2).max(1);
         }
+    }
+}
+
+/// Tells whether a refusal may say that the listing has ended before that page.
+pub(super) fn is_end(page: u32, error: &Error) -> bool {
+    match page {
+        1 => error.says_not_found(),
+        _ => matches!(error, Error::Refused { .. }),
     }
 }
 
@@ -400,5 +435,199 @@ impl Descent {
             Order::Updated => &self.updated,
         };
         course.breaks == 0 && course.last.is_some_and(|last| last < down_to.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::memory;
+    use crate::extract::memory::Edit;
+    use crate::extract::memory::End;
+    use crate::extract::memory::MemorySource;
+    use crate::extract::memory::Sorting;
+    use crate::extract::memory::Trouble;
+    use proptest::prelude::*;
+
+    const SORTINGS: [Sorting; 4] = [
+        Sorting::NewestCreated,
+        Sorting::OldestCreated,
+        Sorting::NewestUpdated,
+        Sorting::OldestUpdated,
+    ];
+
+    fn ids(source: &MemorySource) -> Vec<u64> {
+        let mut ids: Vec<u64> = source.rows().iter().map(|row| row.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn read(source: &MemorySource, size: u32) -> crate::extract::Outcome {
+        memory::read(source, &memory::whole(size), None, |_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_listing_at_rest_takes_a_request_a_page_and_one_for_the_end() {
+        for (rows, requests) in [(0, 1), (9, 2), (10, 2), (11, 3), (100, 11)] {
+            let source = MemorySource::new(rows, Sorting::NewestCreated);
+            let outcome = read(&source, 10);
+            assert_eq!(outcome.shown, ids(&source));
+            assert_eq!(source.requests(), requests, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn where_a_short_page_is_the_end_the_last_request_is_saved() {
+        for (rows, requests) in [(9, 1 + 1), (95, 10), (100, 11)] {
+            let mut source = MemorySource::new(rows, Sorting::NewestCreated);
+            source.abilities.short_page_ends = true;
+            assert_eq!(read(&source, 10).shown, ids(&source));
+            assert_eq!(source.requests(), requests, "{rows} rows");
+        }
+    }
+
+    #[test]
+    fn pages_cut_by_the_server_in_silence_are_no_end() {
+        let mut source = MemorySource::new(95, Sorting::NewestCreated);
+        (source.abilities.short_page_ends, source.own_size) = (true, Some(7));
+        assert_eq!(read(&source, 10).shown, ids(&source));
+    }
+
+    #[test]
+    fn the_same_page_for_ever_is_an_error_or_proves_nothing() {
+        let mut source = MemorySource::new(95, Sorting::NewestCreated);
+        source.same_page = true;
+        let error = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap_err();
+        assert!(matches!(error, Error::PageIgnored { asked: 2, got: 1, .. }), "{error}");
+        (source.abilities.sized_pages, source.own_size) = (false, Some(10));
+        let outcome = read(&source, 1_000);
+        assert!(!outcome.proven);
+        assert_eq!(outcome.shown.len(), 10);
+    }
+
+    #[test]
+    fn an_end_that_comes_early_once_is_not_believed() {
+        for end in [End::Empty, End::Refused, End::LastPage] {
+            let mut source = MemorySource::new(95, Sorting::NewestCreated);
+            source.troubles = vec![(4, Trouble::Ends(end))];
+            let outcome = memory::read(&source, &memory::whole(10), Some(95), |_| {}).unwrap();
+            assert_eq!(outcome.shown, ids(&source), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_listing_that_has_become_shorter_ends_all_the_same() {
+        for end in [End::Empty, End::Refused, End::LastPage] {
+            let mut source = MemorySource::new(50, Sorting::NewestCreated);
+            source.end = end;
+            let outcome = memory::read(&source, &memory::whole(10), Some(95), |_| {}).unwrap();
+            assert_eq!(outcome.shown, ids(&source), "{end:?}");
+            assert!(source.requests() <= 9, "{end:?}: {}", source.requests());
+        }
+    }
+
+    #[test]
+    fn the_order_is_shown_by_a_whole_reading() {
+        for sorting in SORTINGS {
+            let source = MemorySource::new(95, sorting);
+            source.edit(Edit::Touch(3));
+            let outcome = read(&source, 10);
+            assert_eq!(outcome.newest_created_first, sorting == Sorting::NewestCreated);
+            assert_eq!(outcome.newest_updated_first, sorting == Sorting::NewestUpdated);
+        }
+    }
+
+    #[test]
+    fn a_reading_from_the_top_ends_below_what_is_asked_for() {
+        let source = MemorySource::new(100, Sorting::NewestUpdated);
+        source.edit(Edit::Touch(7));
+        let down_to = DownTo { order: Order::Updated, at: memory::minute(88) };
+        let outcome = memory::read(&source, &memory::top(10, down_to), None, |_| {}).unwrap();
+        assert!(!outcome.whole);
+        assert!(outcome.shown.contains(&7) && outcome.shown.contains(&88));
+        assert_eq!(source.requests(), 2);
+    }
+
+    #[test]
+    fn a_reading_from_the_top_that_finds_another_order_reads_all() {
+        let source = MemorySource::new(100, Sorting::OldestCreated);
+        let down_to = DownTo { order: Order::Created, at: memory::minute(88) };
+        let outcome = memory::read(&source, &memory::top(10, down_to), None, |_| {}).unwrap();
+        assert!(outcome.whole);
+        assert_eq!(outcome.shown, ids(&source));
+    }
+
+    #[test]
+    fn what_goes_to_the_top_or_the_end_while_it_is_read_is_found() {
+        for sorting in [Sorting::NewestUpdated, Sorting::OldestUpdated] {
+            for touched in 0..100 {
+                let mut source = MemorySource::new(100, sorting);
+                source.edits = vec![(5, Edit::Touch(touched))];
+                let outcome = read(&source, 10);
+                assert_eq!(outcome.shown, ids(&source), "{sorting:?}, {touched}");
+                assert!(outcome.settled);
+                assert!(source.requests() <= 11 + 10, "{}", source.requests());
+            }
+        }
+    }
+
+    #[test]
+    fn what_appears_in_the_midst_while_it_is_read_is_found() {
+        for at in 0..100 {
+            let mut source = MemorySource::new(100, Sorting::OldestCreated);
+            source.edits = vec![(5, Edit::InsertOld(at))];
+            let outcome = read(&source, 10);
+            assert_eq!(outcome.shown, ids(&source), "{at}");
+            assert!(source.requests() <= 11 + 10, "{}", source.requests());
+        }
+    }
+
+    proptest! {
+        /// Whatever leaves, comes or changes while no run is on, in any order, is accounted for by
+        /// the page that is asked for again; deaths cost that page, and the one in flight.
+        #[test]
+        fn a_scan_over_many_runs_shows_all_that_is_there_at_its_end(
+            rows in 1_u64..80,
+            size in 2_u32..12,
+            sorting in proptest::sample::select(&SORTINGS[..2]),
+            end in proptest::sample::select(&[End::Empty, End::Refused, End::LastPage][..]),
+            deaths in proptest::collection::btree_set(1_u64..20, 0..4),
+            removed in proptest::collection::vec(any::<usize>(), 0..3),
+            inserted in 0_usize..3,
+        ) {
+            let mut source = MemorySource::new(rows, sorting);
+            source.end = end;
+            source.troubles = deaths.iter().map(|at| (*at, Trouble::Dies)).collect();
+            let walk = memory::whole(size);
+            let outcome = memory::read(&source, &walk, None, |source| {
+                removed.iter().for_each(|at| source.edit(Edit::Remove(*at)));
+                (0..inserted).for_each(|_| source.edit(Edit::Insert));
+            });
+            let outcome = outcome.unwrap();
+            let is_shown = |id: &u64| outcome.shown.binary_search(id).is_ok();
+            prop_assert!(ids(&source).iter().all(is_shown), "{:?}", outcome);
+        }
+
+        /// Rows that come and change while it is read are found, or the reading says that it has not
+        /// accounted for all.
+        #[test]
+        fn a_scan_over_a_moving_listing_shows_all_or_says_so(
+            rows in 1_u64..80,
+            size in 2_u32..12,
+            sorting in proptest::sample::select(&SORTINGS[..]),
+            at in 1_u64..9,
+            edit in prop_oneof![
+                any::<usize>().prop_map(Edit::Touch),
+                any::<usize>().prop_map(Edit::InsertOld),
+            ],
+        ) {
+            let mut source = MemorySource::new(rows, sorting);
+            source.edits = vec![(at, edit)];
+            let outcome = read(&source, size);
+            let is_shown = |id: &u64| outcome.shown.binary_search(id).is_ok();
+            let was_there = |id: &u64| *id < 10_000;
+            let all = ids(&source).into_iter().filter(was_there).all(|id| is_shown(&id));
+            prop_assert!(all || !outcome.settled, "{:?}", outcome);
+        }
     }
 }
