@@ -127,8 +127,11 @@ fn source(settings: &SourceSettings, head: Option<&Commit>) -> SourceStatus {
         status.open_walks = progress.open_walks.len() as u64;
         status.scopes = scopes(settings, progress);
     }
-    let spans = || status.scopes.iter().flat_map(|scope| &scope.spans);
-    status.stalest = spans().map(|span| span.as_of).min();
+    let read = |scope: &ScopeStatus| {
+        let spans = scope.spans.iter().map(|span| span.as_of);
+        spans.chain(scope.scan.as_ref().map(|scan| scan.as_of)).min()
+    };
+    status.stalest = status.scopes.iter().filter_map(read).min();
     status.reconciled = reconciled(&status);
     status
 }
@@ -140,6 +143,7 @@ fn scopes(settings: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeStat
         let known = progress.scopes.get(&key);
         ScopeStatus {
             spans: known.map(|known| known.coverage.spans().to_vec()).unwrap_or_default(),
+            scan: known.and_then(|known| known.scan.clone()),
             difference: known.and_then(|known| known.difference).map(|difference| difference.rows),
             scope: key.0,
         }

@@ -11,6 +11,7 @@ use super::harmless;
 use super::number;
 use crate::plan::PlannedWalk;
 use crate::plan::Requests;
+use crate::record::DownTo;
 use crate::run::PreviewedSource;
 use crate::window::Window;
 
@@ -53,6 +54,11 @@ fn source_text(source: &PreviewedSource, all: bool) -> String {
         let why = dropped.why;
         text.push_str(&format!("  not gone on with: {}: {why}\n", harmless(&scope.0)));
     }
+    if !source.plan.left_out.is_empty() {
+        let scopes = super::list(&source.plan.left_out, 5);
+        let text_of = "without dates, and read whole before (--again reads them once more)";
+        text.push_str(&format!("  left out: {}, {text_of}\n", harmless(&scopes)));
+    }
     text.push_str(&format!("  permits left today: {}\n", permits(source)));
     text
 }
@@ -94,7 +100,7 @@ fn listed(walks: &[PlannedWalk]) -> Table {
         let held = walk.resume.as_ref().map(|open| number(open.loaded_pages));
         table.row([
             harmless(&walk.scope.key().0),
-            walk.window.map_or("all".to_owned(), |window| span(&window)),
+            reach(walk.window, walk.down_to),
             walk.reason.describe().to_owned(),
             count(walk.requests),
             held.unwrap_or_default(),
@@ -105,26 +111,30 @@ fn listed(walks: &[PlannedWalk]) -> Table {
 
 /// Counts walks by what they read and why; profiles differ only in their number.
 fn grouped(walks: &[PlannedWalk]) -> Table {
-    let mut groups: BTreeMap<(String, &str), Group> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, &str, bool), Group> = BTreeMap::new();
     for walk in walks {
         let key = walk.scope.key().0;
         let reason = walk.reason.describe();
-        let group = groups.entry((kind_of(&key), reason)).or_insert_with(|| Group {
+        let kind = (kind_of(&key), reason, walk.down_to.is_some());
+        let group = groups.entry(kind).or_insert_with(|| Group {
             walks: 0,
             window: walk.window,
+            down_to: walk.down_to,
             requests: Requests::Known(0),
         });
         group.walks += 1;
         group.requests = group.requests.plus(walk.requests);
+        let down_to = group.down_to.into_iter().chain(walk.down_to);
+        group.down_to = down_to.min_by_key(|down_to| down_to.at);
         group.window = group.window.zip(walk.window).and_then(|(left, right)| {
             Window::new(left.start().min(right.start()), left.end().max(right.end()))
         });
     }
     let mut table = Table::new(&["scopes", "window (UTC)", "reason", "walks", "requests"], 3);
-    for ((scopes, reason), group) in groups {
+    for ((scopes, reason, _), group) in groups {
         table.row([
             harmless(&scopes),
-            group.window.map_or("all".to_owned(), |window| span(&window)),
+            reach(group.window, group.down_to),
             reason.to_owned(),
             number(group.walks),
             count(group.requests),
@@ -136,23 +146,36 @@ fn grouped(walks: &[PlannedWalk]) -> Table {
 struct Group {
     walks: u64,
     window: Option<Window>,
+    down_to: Option<DownTo>,
     requests: Requests,
 }
 
-/// Returns a scope's name without the number of its profile: `leads/profile:*?spam=true`.
+/// Returns a scope's name without the number of its profile or bot: `leads/profile:*?spam=true`.
 fn kind_of(key: &str) -> String {
     let Some((kind, rest)) = key.split_once(':') else { return key.to_owned() };
-    let query = rest.find('?').map_or("", |at| &rest[at..]);
+    let query = rest.find(['?', '/']).map_or("", |at| &rest[at..]);
     format!("{kind}:*{query}")
+}
+
+/// Returns how much of a listing is read.
+fn reach(window: Option<Window>, down_to: Option<DownTo>) -> String {
+    match (window, down_to) {
+        (Some(window), _) => span(&window),
+        (None, Some(down_to)) => format!("the newest, back to {}", short(down_to.at)),
+        (None, None) => "all".to_owned(),
+    }
 }
 
 /// Returns a window to the minute, to the day where it begins and ends with one.
 fn span(window: &Window) -> String {
-    let short = |at: DateTime<Utc>| match at.time() {
+    format!("{} to {}", short(window.start()), short(window.end()))
+}
+
+fn short(at: DateTime<Utc>) -> String {
+    match at.time() {
         NaiveTime::MIN => at.format("%F").to_string(),
         _ => at.format("%F %R").to_string(),
-    };
-    format!("{} to {}", short(window.start()), short(window.end()))
+    }
 }
 
 #[cfg(test)]
@@ -211,5 +234,26 @@ mod tests {
         ];
         insta::assert_snapshot!(plan_text(&sources, false));
         assert_eq!(plan_text(&sources, true).lines().count(), 207);
+    }
+    #[test]
+    fn listings_without_dates_are_read_whole_or_from_the_top() {
+        use crate::record::Order;
+        let chats = |bot: u32, list: &str, down_to| {
+            let scope = Scope {
+                source: "bots".parse().unwrap(),
+                stream: "chats".to_owned(),
+                partition: format!("bot:{bot}"),
+                query: String::new(),
+                list: list.to_owned(),
+            };
+            let walk = walk(0, "", Requests::AtLeast(1));
+            PlannedWalk { scope, window: None, down_to, ..walk }
+        };
+        let at = "2026-11-01T02:10:00Z".parse().unwrap();
+        let top = Some(DownTo { order: Order::Updated, at });
+        let few = previewed(vec![chats(1, "non-lead", top), chats(2, "lead", None)], None);
+        let mut many = previewed((0..30).map(|bot| chats(bot, "lead", top)).collect(), None);
+        many.plan.left_out = vec![crate::record::ScopeKey("users/all".to_owned())];
+        insta::assert_snapshot!(plan_text(&[few, many], false));
     }
 }

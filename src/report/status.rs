@@ -18,6 +18,7 @@ use super::harmless;
 use super::instant;
 use super::number;
 use crate::checkpoint::Backfill;
+use crate::checkpoint::Scanned;
 use crate::commit::Holder;
 use crate::commit::RunRecord;
 use crate::commit::RunState;
@@ -26,6 +27,7 @@ use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::quota::Budget;
+use crate::record::Order;
 use crate::window::Coverage;
 use crate::window::Covered;
 use crate::window::Window;
@@ -128,6 +130,8 @@ pub struct ScopeStatus {
     pub spans: Vec<Covered>,
     /// The last difference between the provider's total and what was seen.
     pub difference: Option<i64>,
+    /// What is known of it, where its listing has no dates and was read whole.
+    pub scan: Option<Scanned>,
 }
 
 /// What is left of a quota.
@@ -280,6 +284,7 @@ fn source_text(
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     lines.extend(counts.map(|(count, what)| format!("{} {what}", number(count))));
     lines.extend(differences(source));
+    lines.extend(scans(source, now));
     lines.push(quota(source, zone));
     let calendar = source.calendar(now);
     if !calendar.is_empty() && !source.scopes.is_empty() {
@@ -294,6 +299,39 @@ fn source_text(
     }
     let lines = lines.iter().map(|line| format!("  {line}\n"));
     format!("\n{name}\n{}", lines.collect::<String>())
+}
+
+/// So many listings without dates are told of, one line each.
+const LISTINGS: usize = 8;
+
+/// Returns a line for each listing without dates.
+fn scans(source: &SourceStatus, now: DateTime<Utc>) -> Vec<String> {
+    let scans = source.scopes.iter().filter_map(|scope| Some((scope, scope.scan.as_ref()?)));
+    let mut lines: Vec<String> = scans
+        .map(|(scope, scan)| {
+            let name = harmless(&scope.scope);
+            let mut line = format!("{name}: {} rows", number(scan.rows));
+            line.push_str(&format!(", read whole {} ago", age(now - scan.as_of)));
+            if let Some(top) = scan.top_as_of {
+                line.push_str(&format!(", from the top {} ago", age(now - top)));
+            }
+            match scan.order() {
+                Some(Order::Created) => line.push_str(", lists the newest first"),
+                Some(Order::Updated) => line.push_str(", lists what changed last first"),
+                None => {}
+            }
+            if scan.holes > 0 {
+                line.push_str(&format!(", {} rows never came right", number(scan.holes)));
+            }
+            line
+        })
+        .collect();
+    if lines.len() > LISTINGS {
+        let more = number((lines.len() - LISTINGS) as u64);
+        lines.truncate(LISTINGS);
+        lines.push(format!("and {more} more listings"));
+    }
+    lines
 }
 
 fn differences(source: &SourceStatus) -> Option<String> {
@@ -392,7 +430,24 @@ mod tests {
     }
 
     fn scope(name: &str, spans: Vec<Covered>) -> ScopeStatus {
-        ScopeStatus { scope: name.to_owned(), spans, difference: None }
+        ScopeStatus { scope: name.to_owned(), spans, difference: None, scan: None }
+    }
+
+    fn bots() -> SourceStatus {
+        let scanned = |name: &str, ordered| {
+            let scan = Scanned {
+                as_of: at("2026-10-28"),
+                rows: 1_412,
+                pages: 72,
+                holes: u64::from(ordered == 0) * 20,
+                top_as_of: (ordered > 1).then(|| at("2026-10-31")),
+                newest_created_first: 0,
+                newest_updated_first: ordered,
+            };
+            ScopeStatus { scan: Some(scan), ..scope(name, Vec::new()) }
+        };
+        let scopes = (0..10).map(|bot| scanned(&format!("chats/bot:{bot}/lead"), bot % 3));
+        SourceStatus { rows: 14_120, scopes: scopes.collect(), ..SourceStatus::default() }
     }
 
     fn source() -> SourceStatus {
@@ -457,6 +512,7 @@ mod tests {
             holder: None,
             sources: [
                 ("agency".parse().unwrap(), source()),
+                ("bots".parse().unwrap(), bots()),
                 ("dentist".parse().unwrap(), SourceStatus::default()),
             ]
             .into(),

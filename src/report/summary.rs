@@ -124,6 +124,7 @@ fn received(source: &SourceSummary) -> Vec<String> {
     counted(source.guarded_cells, "CSV cells guarded against being run as formulas");
     counted(source.outside, "rows created outside the window they were asked for");
     counted(source.absent, "leads not listed any more that wait for proof");
+    counted(source.shared_ids, "ids that are in `chats` and in `users` too, as a row in each");
     if !source.warnings.is_empty() {
         let mut warnings: Vec<(&String, &u64)> = source.warnings.iter().collect();
         warnings.sort_by_key(|(column, count)| (Reverse(**count), *column));
@@ -134,6 +135,12 @@ fn received(source: &SourceSummary) -> Vec<String> {
     }
     if !source.new_fields.is_empty() {
         notes.push(format!("fields never seen before: {}", list(&source.new_fields, SHOWN)));
+    }
+    if !source.left_out.is_empty() {
+        let text = list(&source.left_out, SHOWN);
+        notes.push(format!(
+            "left out, without dates and read whole before (--again reads them once more): {text}"
+        ));
     }
     if !source.retired.is_empty() {
         let text = list(&source.retired, SHOWN);

@@ -344,4 +344,42 @@ mod tests {
         let cleared = decide(&shown, &Lookups::default(), &first.absent, GUARD, at(6));
         assert!(cleared.absent.is_empty());
     }
+    fn of_scan(absences: Absences) -> Absences {
+        let of_scan = |candidate| Candidate { is_scan: true, reconciled: false, ..candidate };
+        let candidates = absences.candidates.into_iter().map(of_scan).collect();
+        Absences { candidates, ..absences }
+    }
+
+    #[test]
+    fn what_one_scan_has_missed_is_neither_gone_nor_asked_for() {
+        let first = of_scan(read_since(5, absences(3, 100, 5)));
+        assert!(to_look_up(&first, &[], 20, at(5)).is_empty());
+        let decision = decide(&first, &Lookups::default(), &[], GUARD, at(5));
+        assert_eq!((decision.gone.len(), decision.absent.len()), (0, 3));
+        // The same reading once more, by a run that goes on with it, is no second one.
+        let again = decide(&first, &Lookups::default(), &decision.absent, GUARD, at(6));
+        assert_eq!((again.gone.len(), again.absent.len()), (0, 3));
+    }
+
+    #[test]
+    fn what_two_scans_have_missed_is_gone_unless_the_provider_shows_it_by_id() {
+        let none = Lookups::default();
+        let first = decide(&of_scan(absences(3, 100, 5)), &none, &[], GUARD, at(5));
+        let second = of_scan(absences(3, 100, 6));
+        assert_eq!(to_look_up(&second, &first.absent, 20, at(6)).len(), 3);
+        let lookups = Lookups { found: ["lead-1".to_owned()].into(), ..unknown(&["lead-0"]) };
+        let decision = decide(&second, &lookups, &first.absent, GUARD, at(6));
+        let gone: Vec<&str> = decision.gone.iter().map(String::as_str).collect();
+        assert_eq!(gone, ["lead-0", "lead-2"]);
+        assert!(decision.absent[0].found_at.is_some());
+    }
+
+    #[test]
+    fn a_night_of_empty_scans_is_held_back_until_the_user_lets_it_through() {
+        let (none, empty) = (Lookups::default(), of_scan(absences(100, 100, 5)));
+        let held = decide(&empty, &none, &[], GUARD, at(5));
+        assert_eq!((held.gone.len(), held.held_back, held.absent.len()), (0, 100, 0));
+        let accepted = decide(&empty, &none, &[], Guard { accepted: true, ..GUARD }, at(5));
+        assert_eq!((accepted.gone.len(), accepted.held_back), (100, 0));
+    }
 }

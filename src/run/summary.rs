@@ -97,6 +97,9 @@ pub struct SourceSummary {
     pub emptied_columns: Vec<String>,
     /// Scopes that hold rows, but are no longer listed or no longer in the job.
     pub retired: Vec<String>,
+    /// Ids that both streams of a Convertalk customer showed: a row in each.
+    #[serde(default)]
+    pub shared_ids: u64,
     /// Listings without dates that a range leaves out, since they were read whole before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,

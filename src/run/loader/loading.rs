@@ -29,6 +29,9 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Write;
 
+/// Streams that list the same persons under the same ids, as Convertalk documents them.
+pub(super) const SHARED: [&str; 2] = ["chats", "users"];
+
 /// What is being loaded of one source.
 pub(super) struct Loading {
     pub(super) settings: SourceSettings,
@@ -161,6 +164,17 @@ impl Loading {
     pub(super) fn was_shown(&self, lead_id: &str) -> bool {
         let (stream, native) = parts_of_id(lead_id);
         self.shown.get(stream).is_some_and(|ids| ids.binary_search(&id_hash(native)).is_ok())
+    }
+
+    /// Returns how many ids the run has seen in both of the streams that share them.
+    pub(super) fn shared_ids(&mut self) -> u64 {
+        let mut ids = SHARED.map(|stream| self.shown.get(stream).cloned().unwrap_or_default());
+        for shown in &mut ids {
+            shown.sort_unstable();
+            shown.dedup();
+        }
+        let [chats, users] = ids;
+        users.iter().filter(|id| chats.binary_search(id).is_ok()).count() as u64
     }
 
     /// Returns the columns that at least a fifth of the held rows fill and nothing received does,

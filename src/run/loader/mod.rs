@@ -135,11 +135,13 @@ impl Loader {
     }
 
     fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Loading> {
+        let streams = settings::streams(&settings);
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
-        let collects_shown = held.is_some_and(|held| held.rows > 0);
+        let counts_shared = loading::SHARED.iter().all(|stream| streams.contains(stream));
+        let collects_shown = counts_shared || held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
         Ok(Loading {
             transform: settings::transform(&settings, &self.key),
@@ -414,9 +416,16 @@ fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
 /// Records a reading of a listing without dates.
 fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
     let before = scope.scan.take();
-    if let (false, Some(before)) = (outcome.whole, &before) {
-        scope.scan = Some(Scanned { top_as_of: Some(walk.opened_at), ..before.clone() });
-        return;
+    if let Some(before) = &before {
+        // A listing that is suddenly empty may be a bad night: it is read whole again.
+        if outcome.distinct == 0 && before.rows > 0 {
+            scope.scan = Some(before.clone());
+            return;
+        }
+        if !outcome.whole {
+            scope.scan = Some(Scanned { top_as_of: Some(walk.opened_at), ..before.clone() });
+            return;
+        }
     }
     let again = |was_shown: fn(&Scanned) -> u32, is_shown: bool| match is_shown {
         true => before.as_ref().map_or(0, was_shown).saturating_add(1),
@@ -435,4 +444,63 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
 
 fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {
     checkpoint.sources.get(&scope.source)?.fields.get(&scope.stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Order;
+
+    fn walk(day: i64) -> Walk {
+        Walk {
+            id: WalkId::new(Seq(1)),
+            scope: Scope {
+                source: "clinic".parse().unwrap(),
+                stream: "contacts".into(),
+                partition: "all".into(),
+                query: String::new(),
+                list: String::new(),
+            },
+            window: None,
+            page_size: 100,
+            opened_at: DateTime::UNIX_EPOCH + TimeDelta::days(day),
+            reason: Reason::NewTime,
+            down_to: None,
+        }
+    }
+
+    fn outcome(distinct: u64, newest_updated_first: bool) -> Outcome {
+        let read = Outcome { distinct, pages: 3, whole: true, settled: true, ..Outcome::default() };
+        Outcome { proven: true, newest_updated_first, ..read }
+    }
+
+    fn noted(readings: &[Outcome]) -> Scanned {
+        let mut scope = ScopeProgress::default();
+        for (day, outcome) in (0..).zip(readings) {
+            note_scan(&mut scope, &walk(day), outcome);
+        }
+        scope.scan.unwrap()
+    }
+
+    #[test]
+    fn an_order_is_known_once_two_whole_readings_one_after_the_other_have_shown_it() {
+        assert_eq!(noted(&[outcome(9, true)]).order(), None);
+        assert_eq!(noted(&[outcome(9, true), outcome(9, true)]).order(), Some(Order::Updated));
+        let broken = [outcome(9, true), outcome(9, false), outcome(9, true)];
+        assert_eq!(noted(&broken).order(), None);
+    }
+
+    #[test]
+    fn a_reading_from_the_top_leaves_what_the_whole_one_has_shown() {
+        let top = Outcome { whole: false, ..outcome(2, false) };
+        let scan = noted(&[outcome(9, true), outcome(9, true), top]);
+        assert_eq!((scan.rows, scan.order()), (9, Some(Order::Updated)));
+        assert_eq!((scan.as_of, scan.read_at()), (walk(1).opened_at, walk(2).opened_at));
+    }
+
+    #[test]
+    fn a_listing_that_is_suddenly_empty_is_not_taken_for_a_reading() {
+        let scan = noted(&[outcome(9, true), outcome(0, false)]);
+        assert_eq!((scan.rows, scan.as_of), (9, walk(0).opened_at));
+    }
 }

@@ -179,6 +179,7 @@ impl Loader {
         for (name, loading) in &mut self.sources {
             let held = self.head.as_ref().and_then(|head| head.sources.get(name));
             loading.summary.rows = held.map_or(0, |held| held.rows);
+            loading.summary.shared_ids = loading.shared_ids();
             loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
             loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;
         }
