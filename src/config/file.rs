@@ -166,6 +166,9 @@ pub struct WhautomateFile {
     /// Rows asked for in one request.
     #[schemars(range(min = 1, max = 1000))]
     pub page_size: u32,
+    /// Whether a page shorter than a full first one is taken for the end of a listing, which saves
+    /// the request for an empty page after it; only where that is proven.
+    pub short_page_ends: bool,
 }
 
 /// Bots of a Convertalk customer, or of a sister brand.

@@ -418,6 +418,7 @@ impl Resolver<'_> {
             plan: source.plan,
             streams,
             page_size: source.page_size,
+            short_page_ends: source.short_page_ends,
         }))
     }
 

@@ -154,6 +154,8 @@ pub struct WhautomateSettings {
     pub streams: Vec<WhautomateStream>,
     /// Rows asked for in one request.
     pub page_size: u32,
+    /// Whether a page shorter than a full first one is the end of a listing.
+    pub short_page_ends: bool,
 }
 
 /// Bots of a Convertalk customer and what is read of them.
@@ -526,6 +528,16 @@ impl SourceSettings {
             ProviderSettings::WhatConverts(_) => ProviderId::WhatConverts,
             ProviderSettings::Whautomate(_) => ProviderId::Whautomate,
             ProviderSettings::Convertalk(_) => ProviderId::Convertalk,
+        }
+    }
+
+    /// Returns the secret that stands for the account: a new one, or one of another account, has
+    /// another quota.
+    pub fn key(&self) -> &SecretRef {
+        match &self.provider {
+            ProviderSettings::WhatConverts(settings) => &settings.token,
+            ProviderSettings::Whautomate(settings) => &settings.api_key,
+            ProviderSettings::Convertalk(settings) => &settings.token,
         }
     }
 
