@@ -77,7 +77,6 @@ fn of_run_error(error: &run::Error) -> Option<u8> {
         | run::Error::Renamed { .. }
         | run::Error::PartitionFixed { .. }
         | run::Error::NoSource { .. }
-        | run::Error::NotYet(_)
         | run::Error::Unsupported(_)
         | run::Error::EmptyRange { .. }
         | run::Error::Id(_) => Some(USAGE),

@@ -2,10 +2,14 @@
 //!
 //! A request that fails in a way that may pass is sent again after a growing, jittered wait, or
 //! after the wait the provider asks for; each attempt takes a permit of its own. With the default
-//! policy a request may take up to five retries and about two minutes of waiting.
+//! policy a request may take up to five retries and about two minutes of waiting. A provider that
+//! asks to slow down, and does not say for how long, is left alone by all requests of the source for
+//! as long as its rate is counted over.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -13,7 +17,9 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use backon::ExponentialBuilder;
+use chrono::DateTime;
 use chrono::TimeDelta;
+use chrono::Utc;
 use tokio::sync::watch;
 
 use super::Error;
@@ -34,7 +40,13 @@ pub struct RetryPolicy {
     /// The longest `Retry-After` that is waited for; beyond it the run ends and says when to come
     /// back.
     pub patience: TimeDelta,
+    /// Over how long the provider counts its rate: no shorter wait is sure to help against it.
+    pub rate_span: TimeDelta,
 }
+
+/// Whole spans of the rate that a request waits for. What is refused after them is not refused for
+/// the rate, and each further attempt would cost a permit to be told so.
+const SPANS_THAT_TELL: u32 = 2;
 
 /// Requests of a run by what they were for.
 #[derive(Debug, Default)]
@@ -54,6 +66,8 @@ pub struct Caller {
     policy: RetryPolicy,
     stop: watch::Receiver<bool>,
     answered: AtomicBool,
+    /// Until when the provider is left alone, as it has asked to.
+    quiet_until: Mutex<DateTime<Utc>>,
     counts: Counts,
 }
 
@@ -67,7 +81,8 @@ impl Caller {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (answered, counts) = (AtomicBool::new(false), Counts::default());
-        Self { provider, quota, clock, policy, stop, answered, counts }
+        let quiet_until = Mutex::new(DateTime::UNIX_EPOCH);
+        Self { provider, quota, clock, policy, stop, answered, quiet_until, counts }
     }
 
     /// Returns how many requests were sent, and sent again.
@@ -110,6 +125,7 @@ impl Caller {
         T: Send,
     {
         let mut waits = self.waits(retries);
+        let mut spans = 0;
         loop {
             let error = match self.once(&send).await {
                 Ok(value) => {
@@ -121,16 +137,43 @@ impl Caller {
             if !error.is_retryable() {
                 return Err(self.settle_quota(error));
             }
-            let Some(wait) = waits.next() else {
+            let Some(backoff) = waits.next().filter(|_| spans < SPANS_THAT_TELL) else {
                 return Err(self.given_up(error));
             };
-            let wait = TimeDelta::from_std(wait).unwrap_or_default();
-            let wait = error.retry_after().map_or(wait, |asked| asked.max(wait));
+            let backoff = TimeDelta::from_std(backoff).unwrap_or_default();
+            let wait = self.wait_after(&error, backoff);
             if wait > self.policy.patience {
                 return Err(self.block(Some(wait)));
             }
+            spans += u32::from(error.retry_after().is_none() && wait > backoff);
             tracing::debug!(provider = %self.provider, %error, ?wait, "will send a request again");
             self.counts.retries.fetch_add(1, Ordering::Relaxed);
+            self.wait(wait).await?;
+        }
+    }
+
+    /// Returns how long to wait after an error that may pass. One that speaks for the rate keeps the
+    /// other requests quiet as well: they would be refused like this one, each for a permit.
+    fn wait_after(&self, error: &Error, backoff: TimeDelta) -> TimeDelta {
+        if !matches!(error, Error::RateLimited { .. }) {
+            return error.retry_after().map_or(backoff, |asked| asked.max(backoff));
+        }
+        let wait = error.retry_after().unwrap_or(self.policy.rate_span).max(backoff);
+        if wait <= self.policy.patience {
+            let mut quiet_until = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *quiet_until = (*quiet_until).max(self.clock.now() + wait);
+        }
+        wait
+    }
+
+    /// Waits until nobody is to be left alone any more.
+    async fn stay_quiet(&self) -> Result<()> {
+        loop {
+            let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            let wait = until - self.clock.now();
+            if wait <= TimeDelta::zero() {
+                return Ok(());
+            }
             self.wait(wait).await?;
         }
     }
@@ -140,6 +183,7 @@ impl Caller {
         F: Future<Output = Result<T>> + Send,
         T: Send,
     {
+        self.stay_quiet().await?;
         let permit = tokio::select! {
             biased;
             () = self.stopped() => return Err(Error::Stopped),
@@ -175,7 +219,7 @@ impl Caller {
     }
 
     /// Credentials that have worked, or a day that is nearly spent, make a refusal look like a
-    /// quota: nobody documents what WhatConverts answers beyond its allowance.
+    /// quota: nobody documents what the providers answer beyond their allowances.
     fn in_context(&self, error: Error) -> Error {
         match error {
             Error::Unauthorized { provider, status, text }
@@ -230,5 +274,138 @@ impl Caller {
             },
             other => Error::Ledger(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::clock::ManualClock;
+    use crate::quota;
+    use crate::quota::Ledger;
+    use crate::quota::Rule;
+    use crate::store::Store;
+
+    struct Setting {
+        _folder: tempfile::TempDir,
+        clock: Arc<ManualClock>,
+        quota: Quota,
+        _stop: watch::Sender<bool>,
+        caller: Caller,
+    }
+
+    /// A caller under the rule of a Whautomate subscription, or of another length of its rate.
+    fn setting(rate_span: TimeDelta) -> Setting {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new("2026-03-01T02:00:00Z".parse().unwrap()));
+        let rule = quota::preset(ProviderId::Whautomate, Some("subscribed")).unwrap();
+        let rule = Rule { at_once: NonZeroU32::new(4).unwrap(), ..rule };
+        let ledger = Ledger::open(Store::open(folder.path()), "clinic", rule);
+        let quota = Quota::new(ledger, clock.clone(), quota::Options::default());
+        let policy = RetryPolicy {
+            retries: 5,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(60),
+            patience: TimeDelta::hours(1),
+            rate_span,
+        };
+        let (sender, stop) = watch::channel(false);
+        let shared = Arc::new(quota.clone());
+        let caller = Caller::new(ProviderId::Whautomate, shared, clock.clone(), policy, stop);
+        Setting { _folder: folder, clock, quota, _stop: sender, caller }
+    }
+
+    fn slow_down(retry_after: Option<TimeDelta>) -> Error {
+        Error::RateLimited { provider: ProviderId::Whautomate, status: 429, retry_after }
+    }
+
+    fn wrong_key() -> Error {
+        let text = "Forbidden".to_owned();
+        Error::Unauthorized { provider: ProviderId::Whautomate, status: 403, text }
+    }
+
+    impl Setting {
+        /// Calls a provider that asks to slow down for `length`; returns how that went and how many
+        /// requests it took.
+        async fn call_limited_for(
+            &self,
+            length: TimeDelta,
+            says: Option<TimeDelta>,
+        ) -> (Result<()>, u64) {
+            let ends_at = self.clock.now() + length;
+            let send =
+                || async { if self.clock.now() < ends_at { Err(slow_down(says)) } else { Ok(()) } };
+            let answer = self.caller.attempt(send).await;
+            (answer, self.caller.counts().attempts.load(Ordering::Relaxed))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_minutes_limit_is_over_when_the_request_is_sent_again() {
+        let setting = setting(TimeDelta::minutes(1));
+        let (answer, requests) = setting.call_limited_for(TimeDelta::seconds(59), None).await;
+        assert!(answer.is_ok());
+        assert_eq!(requests, 2);
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_outlives_its_span_is_given_up_for_few_permits() {
+        let setting = setting(TimeDelta::minutes(1));
+        let start = setting.clock.now();
+        let (answer, requests) = setting.call_limited_for(TimeDelta::hours(5), None).await;
+        assert!(matches!(answer, Err(Error::Spent { resume_at: Some(_), .. })), "{answer:?}");
+        assert_eq!((requests, setting.quota.spent()), (3, 3));
+        assert!(setting.clock.now() - start < TimeDelta::minutes(3));
+    }
+
+    #[tokio::test]
+    async fn a_short_span_is_waited_for_as_often_as_any_other_trouble() {
+        let setting = setting(TimeDelta::milliseconds(1));
+        let (answer, requests) = setting.call_limited_for(TimeDelta::hours(5), None).await;
+        assert!(answer.is_err());
+        assert_eq!(requests, 6);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_the_provider_asks_for_is_taken_at_its_word() {
+        let setting = setting(TimeDelta::minutes(1));
+        let start = setting.clock.now();
+        let said = Some(TimeDelta::seconds(7));
+        let (answer, requests) = setting.call_limited_for(TimeDelta::seconds(6), said).await;
+        assert!(answer.is_ok());
+        assert_eq!(requests, 2);
+        assert!(setting.clock.now() - start < TimeDelta::seconds(20));
+    }
+
+    #[tokio::test]
+    async fn one_request_that_is_told_to_slow_down_keeps_the_others_quiet() {
+        let setting = setting(TimeDelta::minutes(1));
+        let ends_at = setting.clock.now() + TimeDelta::seconds(59);
+        let refused = AtomicU64::new(0);
+        let send = || async {
+            if setting.clock.now() < ends_at {
+                refused.fetch_add(1, Ordering::Relaxed);
+                return Err(slow_down(None));
+            }
+            Ok(())
+        };
+        // The first to be refused waits; all the others begin meanwhile.
+        let all = futures::future::join_all((0..20).map(|_| setting.caller.attempt(send))).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert!(refused.load(Ordering::Relaxed) <= 4, "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_refused_until_it_has_answered_once() {
+        let setting = setting(TimeDelta::minutes(1));
+        let refused = setting.caller.attempt(|| async { Err::<(), _>(wrong_key()) }).await;
+        assert!(matches!(refused, Err(Error::Unauthorized { .. })), "{refused:?}");
+        setting.caller.attempt(|| async { Ok(()) }).await.unwrap();
+        let suspected = setting.caller.attempt(|| async { Err::<(), _>(wrong_key()) }).await;
+        assert!(matches!(suspected, Err(Error::Spent { .. })), "{suspected:?}");
+        assert!(setting.quota.budget().unwrap().blocked_until.is_some());
     }
 }

@@ -4,6 +4,7 @@ use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 
+use crate::config;
 use crate::error::Hint;
 use crate::ids::ProviderId;
 use crate::quota::Exhausted;
@@ -161,14 +162,17 @@ pub enum Error {
     /// The run was asked to stop.
     #[error("stopped")]
     Stopped,
-    /// The client could not be made.
-    #[error("failed to set up the connection to provider `{provider}`")]
+    /// The client, or a request, could not be made.
+    #[error("failed to set up requests to provider `{provider}`")]
     Setup {
         /// The provider.
         provider: ProviderId,
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A secret could not be read.
+    #[error(transparent)]
+    Secret(#[from] config::Error),
 }
 
 /// How the text of a refusal begins that came without a word of the provider's.
@@ -195,7 +199,8 @@ impl Error {
             | Self::PageIgnored { .. }
             | Self::Keep(_)
             | Self::Stopped
-            | Self::Setup { .. } => false,
+            | Self::Setup { .. }
+            | Self::Secret(_) => false,
         }
     }
 
@@ -258,7 +263,13 @@ impl Hint for Error {
             }
             Self::Redirected { .. } => "if that is where the API lives now, set it as `base_url`",
             Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_megabytes`",
+            // What is refused with one of these is the address, not the rows asked for.
+            Self::Refused { status: 403..=405, .. } => {
+                "look at `base_url` and at the ids of this source: the server there does not know \
+                 what was asked for; it may be that of another region or brand"
+            }
             Self::Ledger(error) => return error.hint(),
+            Self::Secret(error) => return error.hint(),
             Self::Connect { .. } => {
                 "look at the network and at `base_url`, then run the same again"
             }

@@ -11,6 +11,7 @@ use chrono::Utc;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::header::HeaderMap;
+use reqwest::header::HeaderValue;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect;
 use url::Url;
@@ -19,6 +20,9 @@ use super::Error;
 use super::Result;
 use crate::clock::SharedClock;
 use crate::ids::ProviderId;
+
+/// The media type of what is sent and expected.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -33,12 +37,80 @@ pub struct HttpSettings {
     pub max_body_bytes: u64,
 }
 
+/// One request below the base address.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    path: &'a str,
+    segment: Option<&'a str>,
+    query: &'a [(&'a str, String)],
+    headers: Option<&'a HeaderMap>,
+    json: Option<&'a str>,
+}
+
+impl<'a> Call<'a> {
+    /// Returns a GET of `path`.
+    pub fn get(path: &'a str) -> Self {
+        Self { path, segment: None, query: &[], headers: None, json: None }
+    }
+
+    /// Returns a POST of `json` to `path`. The body is kept with the request's name: no secrets.
+    pub fn post(path: &'a str, json: &'a str) -> Self {
+        Self { json: Some(json), ..Self::get(path) }
+    }
+
+    /// Adds one more segment to the path, whatever its characters: an id that the provider made up.
+    #[must_use]
+    pub fn segment(self, segment: &'a str) -> Self {
+        Self { segment: Some(segment), ..self }
+    }
+
+    /// Sets the query, which is no place for secrets.
+    #[must_use]
+    pub fn query(self, query: &'a [(&'a str, String)]) -> Self {
+        Self { query, ..self }
+    }
+
+    /// Adds headers to those of the client.
+    #[must_use]
+    pub fn headers(self, headers: &'a HeaderMap) -> Self {
+        Self { headers: Some(headers), ..self }
+    }
+
+    fn url(&self, base_url: &Url) -> Option<Url> {
+        let mut url = base_url.clone();
+        url.set_path(&format!("{}/{}", url.path().trim_end_matches('/'), self.path));
+        if let Some(segment) = self.segment {
+            // Where a segment means a folder, it cannot be told from a path without it.
+            if matches!(segment, "" | "." | "..") {
+                return None;
+            }
+            url.path_segments_mut().ok()?.push(segment);
+        }
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(self.query);
+        }
+        Some(url)
+    }
+
+    /// Returns what the archive says of it: path and query, and what a POST sends.
+    fn describe(&self, url: &Url) -> String {
+        let address = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        match self.json {
+            Some(json) => format!("POST {address} {json}"),
+            None => address,
+        }
+    }
+}
+
 /// An answer, whatever its status.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// Path and query as sent.
+    /// Path and query as sent; with `POST` before it and the body after it where there was one.
     pub request: String,
     /// How long the provider asks to wait.
     pub retry_after: Option<TimeDelta>,
@@ -48,6 +120,26 @@ pub struct Answer {
     pub body: Bytes,
     /// When the whole answer was there.
     pub received_at: DateTime<Utc>,
+}
+
+impl Answer {
+    /// Tells whether the status is one of success.
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Returns an answer as a test needs it.
+    #[cfg(test)]
+    pub(super) fn of_test(status: u16, media_type: &str, body: &'static str) -> Self {
+        Self {
+            status,
+            request: "/the/path?page=1".to_owned(),
+            retry_after: None,
+            media_type: media_type.to_owned(),
+            body: Bytes::from_static(body.as_bytes()),
+            received_at: DateTime::UNIX_EPOCH,
+        }
+    }
 }
 
 /// A connection to one provider.
@@ -83,17 +175,22 @@ impl HttpClient {
 
     /// Sends one GET of `path` below the base address.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
-        let mut url = self.settings.base_url.clone();
-        let whole = format!("{}/{}", url.path().trim_end_matches('/'), path);
-        url.set_path(&whole);
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
+        self.send(Call::get(path).query(query)).await
+    }
+
+    /// Sends one request. Fails where its path cannot be written, with nothing sent.
+    pub async fn send(&self, call: Call<'_>) -> Result<Answer> {
+        let url = call.url(&self.settings.base_url).ok_or_else(|| self.unwritable(call))?;
+        let request = call.describe(&url);
+        let method = if call.json.is_some() { Method::POST } else { Method::GET };
+        let mut sending = self.http.request(method, url);
+        if let Some(headers) = call.headers {
+            sending = sending.headers(headers.clone());
         }
-        let request = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let sent = self.http.request(Method::GET, url).send().await;
+        if let Some(json) = call.json {
+            sending = sending.header(CONTENT_TYPE, JSON).body(json.to_owned());
+        }
+        let sent = sending.send().await;
         let mut response = sent.map_err(|error| self.transport(error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers(), self.clock.now());
@@ -101,6 +198,11 @@ impl HttpClient {
         let body = self.body(&mut response).await?;
         let received_at = self.clock.now();
         Ok(Answer { status, request, retry_after, media_type, body, received_at })
+    }
+
+    fn unwritable(&self, call: Call<'_>) -> Error {
+        let what = format!("below `{}`, an id of this form has no path of its own", call.path);
+        Error::Setup { provider: self.provider, source: what.into() }
     }
 
     async fn body(&self, response: &mut reqwest::Response) -> Result<Bytes> {
@@ -186,7 +288,6 @@ pub(super) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
 
     fn wait(value: &'static str) -> Option<TimeDelta> {
         let mut headers = HeaderMap::new();

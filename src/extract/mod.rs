@@ -34,6 +34,7 @@ pub use engine::Reader;
 pub use engine::Slot;
 pub use error::Error;
 pub use http::Answer;
+pub use http::Call;
 pub use http::HttpClient;
 pub use http::HttpSettings;
 

@@ -16,10 +16,10 @@ use crate::clock::SharedClock;
 use crate::config::Job;
 use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
-use crate::config::WhatConvertsPlan;
+use crate::extract;
 use crate::extract::Caller;
 use crate::extract::Source;
-use crate::extract::providers::whatconverts;
+use crate::extract::providers;
 use crate::quota::Ledger;
 use crate::quota::Options;
 use crate::quota::Quota;
@@ -57,12 +57,14 @@ impl Quotas {
         Self { ledgers: Store::open(folder), clock, options, groups: Mutex::default() }
     }
 
-    pub(super) fn of(&self, source: &SourceSettings, token: &SecretString) -> Result<Quota> {
+    /// Returns the quota of a source. Fails where the key, by which the ledger is found, cannot be
+    /// read.
+    pub(super) fn of(&self, source: &SourceSettings) -> Result<Quota> {
         let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
         let group = match &source.quota.group {
             Some(group) => group.clone(),
             // A rotated secret keeps its token, and two sources of one key share what it may.
-            None => fingerprint(token),
+            None => fingerprint(&source.key().read()?),
         };
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let quota = groups.entry(group.clone()).or_insert_with(|| {
@@ -79,8 +81,8 @@ impl Quotas {
     }
 }
 
-fn fingerprint(token: &SecretString) -> String {
-    let hash = blake3::derive_key("leadpipe quota group", token.expose_secret().as_bytes());
+fn fingerprint(key: &SecretString) -> String {
+    let hash = blake3::derive_key("leadpipe quota group", key.expose_secret().as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -95,14 +97,21 @@ pub(super) fn secrets_hint(source: &SourceSettings) -> String {
             )
         }
         ProviderSettings::Whautomate(settings) => {
-            format!(
-                "`api_key` of source `{}` comes from {}",
+            return format!(
+                "`api_key` of source `{}` comes from {}; a key is good for one host only: look at \
+                 `base_url` as well; `leadpipe check` tries both",
                 source.name,
                 settings.api_key.describe()
-            )
+            );
         }
         ProviderSettings::Convertalk(settings) => {
-            format!("`token` of source `{}` comes from {}", source.name, settings.token.describe())
+            return format!(
+                "`token` of source `{}` comes from {}; the pages of the brands disagree on the \
+                 header that carries it: look at `auth_header` and `users_auth` as well; \
+                 `leadpipe check` tries them",
+                source.name,
+                settings.token.describe()
+            );
         }
     };
     format!("{from}; `leadpipe check` tries them")
@@ -116,22 +125,14 @@ pub(super) fn connect(
     stop: watch::Receiver<bool>,
     clock: SharedClock,
 ) -> Result<Client> {
-    let ProviderSettings::WhatConverts(provider) = &source.provider else {
-        return Err(Error::NotYet(source.provider_id()));
-    };
-    let token = provider.token.read()?;
-    let quota = quotas.of(source, &token)?;
-    let wire = whatconverts::Settings {
-        http: settings::http(source),
-        secret: provider.secret.read()?,
-        token,
-        is_master: provider.plan == WhatConvertsPlan::Master,
-        date_parameters: provider.date_parameters.clone(),
-    };
-    let client = whatconverts::WhatConverts::new(wire, clock.clone())?;
-    let policy = settings::retry_policy(job, source);
+    let quota = quotas.of(source)?;
+    let wire = providers::connect(source, clock.clone()).map_err(|error| match error {
+        extract::Error::Secret(error) => Error::Config(error),
+        error => error.into(),
+    })?;
+    let policy = settings::retry_policy(job, source, &quota);
     let shared = Arc::new(quota.clone());
     let caller = Caller::new(source.provider_id(), shared, clock, policy, stop);
     let at_once = settings::rule(source).map_or(1, |rule| rule.at_once.get() as usize);
-    Ok(Client { source: Arc::new(client), caller, quota, at_once })
+    Ok(Client { source: wire, caller, quota, at_once })
 }

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Error;
 use super::Result;
 use super::client::Quotas;
 use super::source;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::config::Job;
-use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::ids::SourceName;
 use crate::quota::Budget;
@@ -20,13 +18,7 @@ use crate::record::ScopeKey;
 /// found, cannot be read.
 pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Budget>> {
     let quotas = Quotas::new(job, None, clock.clone());
-    let budget = |source: &SourceSettings| {
-        let ProviderSettings::WhatConverts(provider) = &source.provider else {
-            return Err(Error::NotYet(source.provider_id()));
-        };
-        let token = provider.token.read()?;
-        Ok(quotas.of(source, &token)?.budget()?)
-    };
+    let budget = |source: &SourceSettings| Ok(quotas.of(source)?.budget()?);
     job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect()
 }
 

@@ -57,7 +57,6 @@ use crate::config::SourceSettings;
 use crate::error::Hint;
 use crate::extract;
 use crate::ids::InvalidId;
-use crate::ids::ProviderId;
 use crate::ids::SourceName;
 use crate::load;
 use crate::plan::Task;
@@ -145,9 +144,6 @@ pub enum Error {
         /// The name then.
         from: SourceName,
     },
-    /// A provider that this version does not read yet.
-    #[error("provider `{0}` is not supported by this version")]
-    NotYet(ProviderId),
     /// A setting that this version does not know how to follow.
     #[error("{0} is not supported by this version")]
     Unsupported(&'static str),

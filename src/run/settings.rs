@@ -12,15 +12,12 @@ use crate::config;
 use crate::config::Job;
 use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
-use crate::extract::HttpSettings;
 use crate::extract::RetryPolicy;
 use crate::load;
 use crate::quota;
+use crate::quota::Quota;
 use crate::transform;
 use crate::transform::Mapping;
-
-/// The longest that no byte of an answer may come.
-const STALL: Duration = Duration::from_secs(30);
 
 /// Returns the streams that are read of a source.
 pub(super) fn streams(source: &SourceSettings) -> Vec<&'static str> {
@@ -41,8 +38,8 @@ pub(super) fn mappings(
 ) -> Result<BTreeMap<&'static str, Box<dyn Mapping>>, Error> {
     let provider = source.provider_id();
     let mapping = |stream| {
-        let mapping = transform::mapping(provider, stream).ok_or(Error::NotYet(provider))?;
-        Ok((stream, mapping))
+        let mapping = transform::mapping(provider, stream);
+        Ok((stream, mapping.ok_or(Error::Bug("a stream has no mapping"))?))
     };
     streams(source).into_iter().map(mapping).collect()
 }
@@ -98,23 +95,14 @@ pub(super) fn fingerprint(job: &Job) -> String {
     blake3::hash(covered.join(" ").as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Returns how a source's server is talked to.
-pub(super) fn http(source: &SourceSettings) -> HttpSettings {
-    HttpSettings {
-        base_url: source.base_url.clone(),
-        timeout: source.timeout.to_std().unwrap_or(Duration::from_secs(60)),
-        stall: STALL,
-        max_body_bytes: source.max_body_bytes,
-    }
-}
-
 /// Returns how often and how patiently a source's requests are sent again.
-pub(super) fn retry_policy(job: &Job, source: &SourceSettings) -> RetryPolicy {
+pub(super) fn retry_policy(job: &Job, source: &SourceSettings, quota: &Quota) -> RetryPolicy {
     RetryPolicy {
         retries: source.retries as usize,
         first_wait: Duration::from_millis(500),
         longest_wait: Duration::from_secs(60),
         patience: job.run.patience.max(TimeDelta::minutes(1)),
+        rate_span: quota.ledger().rule().rate.per,
     }
 }
 

@@ -12,10 +12,10 @@ use chrono::TimeDelta;
 use chrono::Utc;
 use reqwest::header::AUTHORIZATION;
 use reqwest::header::HeaderMap;
-use reqwest::header::HeaderValue;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 
+use super::credential;
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
 use crate::extract::Abilities;
@@ -253,11 +253,8 @@ fn credentials(token: &SecretString, secret: &SecretString) -> SecretString {
 
 fn basic_auth(credentials: &SecretString) -> Result<HeaderMap> {
     let encoded = format!("Basic {}", credentials.expose_secret());
-    let fail = |source| Error::Setup { provider: PROVIDER, source: Box::new(source) };
-    let mut value = HeaderValue::from_str(&encoded).map_err(fail)?;
-    value.set_sensitive(true);
     let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, value);
+    headers.insert(AUTHORIZATION, credential(PROVIDER, &encoded)?);
     Ok(headers)
 }
 

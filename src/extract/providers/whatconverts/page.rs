@@ -4,18 +4,9 @@
 //! text. Everything but the rows may be missing.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use chrono::DateTime;
-use chrono::NaiveDateTime;
-use chrono::Utc;
 use serde::Deserialize;
-use serde::Deserializer;
-use serde::de;
 use serde::de::IgnoredAny;
-use serde::de::MapAccess;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
 use serde_json::value::RawValue;
 
 use super::PROVIDER;
@@ -23,82 +14,36 @@ use crate::extract::Answer;
 use crate::extract::Error;
 use crate::extract::PageFacts;
 use crate::extract::Result;
-use crate::extract::RowFacts;
 use crate::extract::http::one_line;
-use crate::record::id_hash;
+use crate::extract::providers::json;
+use crate::extract::providers::refusal::NO_WORDS;
+use crate::extract::providers::refusal::Refusal;
+use crate::extract::providers::refusal::describe;
+use crate::extract::providers::rows::Names;
+use crate::extract::providers::rows::Row;
+
+/// Where the vendor puts the reason of a refusal.
+const WORDS: [&str; 1] = ["/error_message"];
 
 /// Refuses an answer whose status says that it is none.
 pub(super) fn refuse_bad_status(answer: &Answer) -> Result<()> {
-    if (200..300).contains(&answer.status) {
+    if answer.is_success() {
         return Ok(());
     }
-    let text = error_text(&answer.body);
-    Err(refusal(answer, text.as_deref()))
+    Err(refusal(answer, json::words(&answer.body, &WORDS).as_deref()))
 }
 
 /// Refuses an answer that carries an error although its status is 200.
 pub(super) fn refuse_error_text(answer: &Answer) -> Result<()> {
-    match error_text(&answer.body) {
-        Some(text) => Err(refusal(answer, Some(&text))),
+    match json::words(&answer.body, &WORDS) {
+        Some(words) => Err(refusal(answer, Some(&words))),
         None => Ok(()),
     }
 }
 
-fn error_text(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body<'a> {
-        #[serde(borrow, default)]
-        error_message: Option<Cow<'a, str>>,
-    }
-    let body: Body<'_> = serde_json::from_slice(body).ok()?;
-    body.error_message.filter(|text| !text.trim().is_empty()).map(|text| one_line(&text))
+fn refusal(answer: &Answer, words: Option<&str>) -> Error {
+    Refusal::of(PROVIDER, answer).judge(words, &describe(answer))
 }
-
-/// Tells what a refusal means. The vendor documents neither what comes beyond the allowance nor
-/// any code beside the text, so the text decides where it speaks of a limit.
-fn refusal(answer: &Answer, text: Option<&str>) -> Error {
-    let (status, retry_after) = (answer.status, answer.retry_after);
-    let lower = text.unwrap_or_default().to_ascii_lowercase();
-    if speaks_of_the_day(&lower) {
-        let text = text.unwrap_or_default().to_owned();
-        return Error::UsedUp { provider: PROVIDER, status, text, retry_after };
-    }
-    if status == 429 || speaks_of_the_rate(&lower) {
-        return Error::RateLimited { provider: PROVIDER, status, retry_after };
-    }
-    match (status, text) {
-        (401 | 403, text) => {
-            let text = text.unwrap_or("no reason given").to_owned();
-            Error::Unauthorized { provider: PROVIDER, status, text }
-        }
-        (408 | 500..=599, _) => Error::Unavailable { provider: PROVIDER, status, retry_after },
-        (status, text) => {
-            let text = text.map_or_else(|| describe(answer), str::to_owned);
-            let request = answer.request.clone();
-            Error::Refused { provider: PROVIDER, request, status, text }
-        }
-    }
-}
-
-fn speaks_of_the_day(text: &str) -> bool {
-    let day = ["daily", "per day", "quota", "today"].iter().any(|word| text.contains(word));
-    day && ["limit", "quota", "exceed", "used up"].iter().any(|word| text.contains(word))
-}
-
-fn speaks_of_the_rate(text: &str) -> bool {
-    text.contains("rate limit") || text.contains("too many requests")
-}
-
-fn describe(answer: &Answer) -> String {
-    let kind = match answer.media_type.as_str() {
-        "" => "without a type",
-        kind => kind,
-    };
-    format!("{NO_WORDS}, but {} bytes {kind}", answer.body.len())
-}
-
-/// How the description of an answer begins that carries no error of the vendor's.
-const NO_WORDS: &str = "no `error_message`";
 
 /// Tells whether a refusal says that the lead asked for does not exist. The text is a client's
 /// record; its status is not known, so 400, 404, 410 and 200 are all taken.
@@ -117,14 +62,14 @@ pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
     if let Some(error) = error_in(envelope.error_message.as_deref()) {
         return Err(error);
     }
-    let total = number(envelope.total_leads);
+    let total = json::number(envelope.total_leads);
     let rows = match envelope.leads {
         Some(rows) => rows,
         // The vendor does not say whether a listing without leads still has `leads`.
         None if total == Some(0) => Vec::new(),
         None => return Err(broken("there is no `leads` in it")),
     };
-    let small = |raw| number(raw).and_then(|number| u32::try_from(number).ok());
+    let small = |raw| json::number(raw).and_then(|number| u32::try_from(number).ok());
     Ok(PageFacts {
         rows: rows.into_iter().map(|row| row.0).collect(),
         total,
@@ -152,7 +97,7 @@ pub(super) enum Single {
 /// Fails where it is something else, or another lead than `asked`.
 pub(super) fn read_single(body: &[u8], asked: &str) -> Result<Single> {
     #[derive(Deserialize)]
-    struct Lead<'a> {
+    struct One<'a> {
         #[serde(borrow, default)]
         lead_id: Option<&'a RawValue>,
         custom_fields: Option<IgnoredAny>,
@@ -163,7 +108,7 @@ pub(super) fn read_single(body: &[u8], asked: &str) -> Result<Single> {
         #[serde(borrow, default)]
         error_message: Option<Cow<'a, str>>,
         #[serde(borrow, default)]
-        leads: Option<Vec<Lead<'a>>>,
+        leads: Option<Vec<One<'a>>>,
     }
     let envelope = parse::<Body<'_>>(body)?;
     if let Some(error) = error_in(envelope.error_message.as_deref()) {
@@ -171,11 +116,11 @@ pub(super) fn read_single(body: &[u8], asked: &str) -> Result<Single> {
     }
     let lead = match envelope.leads {
         Some(leads) => leads.into_iter().next(),
-        None => Some(parse::<Lead<'_>>(body)?),
+        None => Some(parse::<One<'_>>(body)?),
     };
     let Some(lead) = lead else { return Ok(Single::None) };
-    match lead.lead_id.and_then(|id| native_id(id.get())) {
-        Some(id) if id == id_hash(asked) => Ok(Single::Lead {
+    match lead.lead_id.and_then(|id| json::native_id(id.get())) {
+        Some(id) if id == asked => Ok(Single::Lead {
             has_custom_fields: lead.custom_fields.is_some() || lead.field_mappings.is_some(),
         }),
         Some(_) => Err(broken("it is another lead than the one asked for")),
@@ -188,7 +133,7 @@ pub(super) fn read_single(body: &[u8], asked: &str) -> Result<Single> {
 pub(super) struct Accounts {
     /// The accounts.
     pub(super) accounts: Vec<Account>,
-    #[serde(default, deserialize_with = "lenient_number")]
+    #[serde(default, deserialize_with = "json::lenient_number")]
     total_pages: Option<u64>,
 }
 
@@ -196,7 +141,7 @@ pub(super) struct Accounts {
 #[derive(Debug, Deserialize)]
 pub(super) struct Account {
     /// Its id.
-    #[serde(deserialize_with = "id_number")]
+    #[serde(deserialize_with = "json::id_number")]
     pub(super) account_id: u64,
     /// Its profiles; `None` where they must be asked for.
     #[serde(default)]
@@ -208,7 +153,7 @@ pub(super) struct Account {
 pub(super) struct Profiles {
     /// The profiles.
     pub(super) profiles: Vec<Profile>,
-    #[serde(default, deserialize_with = "lenient_number")]
+    #[serde(default, deserialize_with = "json::lenient_number")]
     total_pages: Option<u64>,
 }
 
@@ -216,7 +161,7 @@ pub(super) struct Profiles {
 #[derive(Debug, Deserialize)]
 pub(super) struct Profile {
     /// Its id.
-    #[serde(deserialize_with = "id_number")]
+    #[serde(deserialize_with = "json::id_number")]
     pub(super) profile_id: u64,
 }
 
@@ -254,25 +199,11 @@ pub(super) fn read_profiles(answer: &Answer) -> Result<Profiles> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(body).map_err(|error| {
-        let looks_like_html = body.trim_ascii_start().first() == Some(&b'<');
-        let what = if looks_like_html { "it is HTML, not JSON".to_owned() } else { place(&error) };
-        broken(&what)
-    })
-}
-
-/// Names where the parser stopped, without the text it stopped at.
-fn place(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "the JSON ends early",
-        serde_json::error::Category::Data => "the JSON has another form than documented",
-        _ => "it is not JSON",
-    };
-    format!("{what}, at line {} column {}", error.line(), error.column())
+    json::parse(PROVIDER, body)
 }
 
 fn broken(detail: &str) -> Error {
-    Error::Broken { provider: PROVIDER, detail: detail.to_owned() }
+    json::broken(PROVIDER, detail)
 }
 
 #[derive(Deserialize)]
@@ -288,145 +219,34 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     total_leads: Option<&'a RawValue>,
     #[serde(default)]
-    leads: Option<Vec<Row>>,
+    leads: Option<Vec<Row<Lead>>>,
 }
 
 /// Returns the refusal that a body with status 200 may carry.
 fn error_in(error_message: Option<&str>) -> Option<Error> {
-    let text = error_message.filter(|text| !text.trim().is_empty())?;
-    let answer = Answer {
-        status: 200,
-        request: "the page".to_owned(),
-        retry_after: None,
-        media_type: "application/json".to_owned(),
-        body: bytes::Bytes::new(),
-        received_at: DateTime::UNIX_EPOCH,
-    };
-    Some(refusal(&answer, Some(&one_line(text))))
+    let words = one_line(error_message?);
+    let refusal = Refusal::in_page(PROVIDER, 200);
+    (!words.is_empty()).then(|| refusal.judge(Some(&words), NO_WORDS))
 }
 
-/// Reads a number that may come as text.
-fn number(raw: Option<&RawValue>) -> Option<u64> {
-    raw?.get().trim_matches('"').trim().parse().ok()
-}
+/// The fields of a lead.
+struct Lead;
 
-fn lenient_number<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> std::result::Result<Option<u64>, D::Error> {
-    let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
-    Ok(number(raw.as_deref()))
-}
-
-fn id_number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<u64, D::Error> {
-    let raw = Box::<RawValue>::deserialize(deserializer)?;
-    number(Some(&raw)).ok_or_else(|| de::Error::custom("an id is not a number"))
-}
-
-/// A row of any JSON kind; only an object has an id.
-struct Row(RowFacts);
-
-impl<'de> Deserialize<'de> for Row {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_any(RowVisitor).map(Row)
-    }
-}
-
-struct RowVisitor;
-
-impl<'de> Visitor<'de> for RowVisitor {
-    type Value = RowFacts;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a lead")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<RowFacts, A::Error> {
-        let mut facts = RowFacts::default();
-        while let Some(key) = map.next_key::<Key>()? {
-            match key {
-                Key::LeadId => facts.id = native_id(map.next_value::<&RawValue>()?.get()),
-                Key::DateCreated => facts.created_at = time(map.next_value::<&RawValue>()?.get()),
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(facts)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<RowFacts, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(RowFacts::default())
-    }
-
-    fn visit_unit<E>(self) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    fn visit_str<E>(self, _: &str) -> std::result::Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-}
-
-/// The keys of a row that paging needs.
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
-    LeadId,
-    DateCreated,
-    #[serde(other)]
-    Other,
-}
-
-/// Reads an id, a number or a text; the same text as the mapping uses.
-fn native_id(raw: &str) -> Option<u64> {
-    let text = match raw.strip_prefix('"') {
-        Some(_) => Cow::Owned(serde_json::from_str::<String>(raw).ok()?),
-        None => Cow::Borrowed(raw),
-    };
-    let is_scalar = !matches!(raw.as_bytes().first()?, b'{' | b'[' | b'n' | b't' | b'f');
-    let text = text.trim();
-    (is_scalar && !text.is_empty()).then(|| id_hash(text))
-}
-
-/// Reads a creation time in the three forms seen: `Z`, an offset, and no zone (then UTC).
-fn time(raw: &str) -> Option<DateTime<Utc>> {
-    let text = raw.trim_matches('"');
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Some(time.to_utc());
-    }
-    let forms = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f"];
-    let parsed = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
-    parsed.map(|time| time.and_utc())
+impl Names for Lead {
+    const ID: &'static str = "lead_id";
+    const CREATED_AT: &'static str = "date_created";
+    // Its listings state a total.
+    const UPDATED_AT: Option<&'static str> = None;
+    const LISTS: &'static [&'static str] = &["leads"];
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::id_hash;
 
     fn answer(status: u16, body: &'static str) -> Answer {
-        Answer {
-            status,
-            request: "/api/v1/leads".into(),
-            retry_after: None,
-            media_type: "application/json".into(),
-            body: bytes::Bytes::from_static(body.as_bytes()),
-            received_at: DateTime::UNIX_EPOCH,
-        }
+        Answer::of_test(status, "application/json", body)
     }
 
     #[test]

@@ -1,0 +1,340 @@
+//! Finds the rows of a page and reads of each what paging needs, in one light pass.
+//!
+//! Providers put the same list bare, under one name or another, or a level deeper; a row may be of
+//! any JSON kind, and only an object has an id.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use chrono::DateTime;
+use chrono::Utc;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::DeserializeSeed;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde_json::value::RawValue;
+
+use super::json;
+use crate::extract::RowFacts;
+use crate::record::id_hash;
+
+/// How a provider names what paging needs.
+pub(super) trait Names {
+    /// The field of a row with its id.
+    const ID: &'static str;
+    /// The field of a row with the time of its creation.
+    const CREATED_AT: &'static str;
+    /// The field of a row with the time of its last change, where paging needs it.
+    const UPDATED_AT: Option<&'static str>;
+    /// The names under which a list of rows stands.
+    const LISTS: &'static [&'static str];
+
+    /// Returns the time of creation that an id carries, for a row that says none.
+    fn created_in(_id: &str) -> Option<DateTime<Utc>> {
+        None
+    }
+}
+
+/// What paging needs of a row of any JSON kind.
+#[derive(Debug)]
+pub(super) struct Row<N>(pub(super) RowFacts, PhantomData<N>);
+
+impl<'de, N: Names> Deserialize<'de> for Row<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let facts = deserializer.deserialize_any(RowVisitor::<N>(PhantomData))?;
+        Ok(Self(facts, PhantomData))
+    }
+}
+
+/// What a visitor makes of truth, numbers and texts: always the same.
+macro_rules! scalars_give {
+    ($value:expr) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            $value
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            $value
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            $value
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            $value
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            $value
+        }
+    };
+}
+
+struct RowVisitor<N>(PhantomData<N>);
+
+impl<'de, N: Names> Visitor<'de> for RowVisitor<N> {
+    type Value = RowFacts;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a record")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RowFacts, A::Error> {
+        let mut facts = RowFacts::default();
+        let mut in_id = None;
+        while let Some(key) = map.next_key::<Key<N>>()? {
+            match key {
+                Key::Id => {
+                    let id = json::native_id(map.next_value::<&RawValue>()?.get());
+                    facts.id = id.as_deref().map(id_hash);
+                    in_id = id.as_deref().and_then(N::created_in);
+                }
+                Key::CreatedAt => facts.created_at = time(&mut map)?,
+                Key::UpdatedAt => facts.updated_at = time(&mut map)?,
+                Key::Other(_) => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        facts.created_at = facts.created_at.or(in_id);
+        Ok(facts)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RowFacts, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(RowFacts::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<RowFacts, E> {
+        Ok(RowFacts::default())
+    }
+
+    scalars_give!(Ok(RowFacts::default()));
+}
+
+fn time<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<DateTime<Utc>>, A::Error> {
+    Ok(json::time(map.next_value::<&RawValue>()?.get()))
+}
+
+/// A field of a row.
+enum Key<N> {
+    Id,
+    CreatedAt,
+    UpdatedAt,
+    Other(PhantomData<N>),
+}
+
+impl<'de, N: Names> Deserialize<'de> for Key<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(KeyVisitor(PhantomData))
+    }
+}
+
+struct KeyVisitor<N>(PhantomData<N>);
+
+impl<N: Names> Visitor<'_> for KeyVisitor<N> {
+    type Value = Key<N>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the name of a field")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key<N>, E> {
+        Ok(match name {
+            name if name == N::ID => Key::Id,
+            name if name == N::CREATED_AT => Key::CreatedAt,
+            name if Some(name) == N::UPDATED_AT => Key::UpdatedAt,
+            _ => Key::Other(PhantomData),
+        })
+    }
+}
+
+/// What stands where a page has its rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// A list.
+    Listed(Vec<RowFacts>),
+    /// Nothing: there is no such field, or a `null`.
+    #[default]
+    Nothing,
+    /// Something in which no list is found.
+    Other,
+}
+
+/// The rows of a page, wherever they stand: in a list, or in an object that holds it under one of
+/// [`Names::LISTS`]. What stands there may be an object again; in that one, a list of another name
+/// is taken as well where it is the only one.
+#[derive(Debug)]
+pub(super) struct Listing<N> {
+    pub(super) rows: Rows,
+    names: PhantomData<N>,
+}
+
+impl<'de, N: Names> Deserialize<'de> for Listing<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rows = Look::<N>::at(0).deserialize(deserializer)?;
+        Ok(Self { rows, names: PhantomData })
+    }
+}
+
+/// Reads what stands under one of [`Names::LISTS`].
+pub(super) fn under_name<'de, N: Names, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Rows, D::Error> {
+    Look::<N>::at(1).deserialize(deserializer)
+}
+
+/// Looks for rows in a value: the body, what stands in it under a name, or in that.
+struct Look<N> {
+    depth: u8,
+    names: PhantomData<N>,
+}
+
+/// How deep a list may stand.
+const DEEPEST: u8 = 2;
+
+impl<N> Look<N> {
+    fn at(depth: u8) -> Self {
+        Self { depth, names: PhantomData }
+    }
+}
+
+impl<'de, N: Names> DeserializeSeed<'de> for Look<N> {
+    type Value = Rows;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Rows, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, N: Names> Visitor<'de> for Look<N> {
+    type Value = Rows;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of records, or an object that holds one")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
+        let mut rows = Vec::new();
+        while let Some(row) = seq.next_element::<Row<N>>()? {
+            rows.push(row.0);
+        }
+        Ok(Rows::Listed(rows))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
+        let (mut named, mut others) = (Rows::Other, Vec::new());
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let is_list = N::LISTS.contains(&name.as_ref());
+            if self.depth == DEEPEST || (self.depth == 0 && !is_list) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let below = if is_list { self.depth + 1 } else { DEEPEST };
+            match (map.next_value_seed(Self::at(below))?, is_list) {
+                (rows, true) => named = named.or(rows),
+                (rows @ Rows::Listed(_), false) => others.push(rows),
+                (_, false) => {}
+            }
+        }
+        // Of several lists nobody could say which are the rows.
+        let only = others.pop().filter(|_| others.is_empty());
+        Ok(named.or(only.unwrap_or(Rows::Other)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Rows, E> {
+        Ok(if self.depth == 0 { Rows::Other } else { Rows::Nothing })
+    }
+
+    scalars_give!(Ok(Rows::Other));
+}
+
+impl Rows {
+    /// Returns what says more: a list, nothing, something else.
+    fn or(self, other: Self) -> Self {
+        match (&self, &other) {
+            (Self::Listed(_), _) | (_, Self::Other) => self,
+            (_, Self::Listed(_)) | (Self::Other, Self::Nothing) => other,
+            (Self::Nothing, Self::Nothing) => self,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ProviderId;
+
+    struct Person;
+
+    impl Names for Person {
+        const ID: &'static str = "id";
+        const CREATED_AT: &'static str = "createdAt";
+        const UPDATED_AT: Option<&'static str> = Some("updatedAt");
+        const LISTS: &'static [&'static str] = &["data", "persons"];
+    }
+
+    fn rows(body: &str) -> Rows {
+        json::parse::<Listing<Person>>(ProviderId::Whautomate, body.as_bytes()).unwrap().rows
+    }
+
+    fn count(body: &str) -> Option<usize> {
+        match rows(body) {
+            Rows::Listed(rows) => Some(rows.len()),
+            Rows::Nothing | Rows::Other => None,
+        }
+    }
+
+    #[test]
+    fn a_list_is_found_wherever_a_provider_puts_it() {
+        for two in [
+            r#"[{"id":1},{"id":2}]"#,
+            r#"{"data":[{"id":1},{"id":2}],"total":9}"#,
+            r#"{"pagination":{"data":[1]},"persons":[{"id":1},{"id":2}]}"#,
+            r#"{"data":{"persons":[{"id":1},{"id":2}],"tags":["a"]}}"#,
+            r#"{"data":{"docs":[{"id":1},{"id":2}],"page":1}}"#,
+        ] {
+            assert_eq!(count(two), Some(2), "{two}");
+        }
+        for empty in ["[]", r#"{"data":[]}"#, r#"{"data":{"docs":[]}}"#] {
+            assert_eq!(count(empty), Some(0), "{empty}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_rows_is_not_taken_for_one() {
+        for none in [
+            "{}",
+            "null",
+            "7",
+            r#""[]""#,
+            r#"{"data":{}}"#,
+            r#"{"data":"[]"}"#,
+            r#"{"errors":[{"id":1}]}"#,
+            r#"{"message":["a","b"]}"#,
+            r#"{"data":{"tags":["a"],"docs":[{"id":1}]}}"#,
+            r#"{"data":{"data":{"data":[{"id":1}]}}}"#,
+        ] {
+            assert_eq!(rows(none), Rows::Other, "{none}");
+        }
+        for nothing in [r#"{"data":null}"#, r#"{"data":null,"persons":{}}"#] {
+            assert_eq!(rows(nothing), Rows::Nothing, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_row_tells_its_id_and_times_and_may_be_of_any_kind() {
+        let body = r#"[{"updatedAt":"2025-01-02T00:00:00.5Z","id":"a","createdAt":"2025-01-01T00:00:00Z",
+            "inner":{"id":"b"}}, {"id":7,"createdAt":"text","updatedAt":null}, 1, null, true, "x", 0.5, []]"#;
+        let Rows::Listed(rows) = rows(body) else { panic!() };
+        assert_eq!(rows.len(), 8);
+        assert_eq!(rows[0].id, Some(id_hash("a")));
+        assert_eq!(rows[0].created_at.unwrap().to_rfc3339(), "2025-01-01T00:00:00+00:00");
+        assert_eq!(rows[0].updated_at.unwrap().to_rfc3339(), "2025-01-02T00:00:00.500+00:00");
+        assert_eq!(rows[1], RowFacts { id: Some(id_hash("7")), ..RowFacts::default() });
+        assert!(rows[2..].iter().all(|row| *row == RowFacts::default()));
+    }
+}
