@@ -20,6 +20,7 @@ use crate::transform::person::Phones;
 use crate::transform::reader::Reader;
 use crate::transform::record;
 use crate::transform::record::Fields;
+use crate::transform::record::Form;
 use crate::transform::record::Record;
 use crate::transform::value;
 
@@ -28,11 +29,9 @@ use crate::transform::value;
 pub(super) struct Mapper {
     /// The provider.
     pub(super) provider: ProviderId,
-    /// The envelope's array of records.
-    pub(super) rows: &'static str,
-    /// The name of the field with a record's id.
-    pub(super) id: &'static str,
-    /// The place of that field in `fields`.
+    /// How its pages are built.
+    pub(super) form: Form,
+    /// The place in `fields` of the field with a record's id.
     pub(super) id_place: usize,
     /// The fields the provider is known to send.
     pub(super) fields: Fields,
@@ -42,7 +41,7 @@ pub(super) struct Mapper {
 
 impl Mapping for Mapper {
     fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
-        let rows = record::rows(page.body, self.rows, self.id)?;
+        let rows = record::rows(page.body, &self.form)?;
         let mut state = State {
             builder: LeadBatchBuilder::with_capacity(rows.len()),
             places: Vec::with_capacity(rows.len()),
@@ -95,8 +94,8 @@ impl Mapper {
         }
         let native_id = self.take_id(record)?;
         for name in record.unknown() {
-            if !state.unknown_fields.contains(name) {
-                state.unknown_fields.insert(name.to_owned());
+            if !state.unknown_fields.contains(&*name) {
+                state.unknown_fields.insert(name.into_owned());
             }
         }
         let (warnings, phones) = (&mut state.warnings, &mut state.phones);
@@ -113,7 +112,7 @@ impl Mapper {
     }
 
     fn take_id<'a>(&self, record: &mut Record<'a>) -> Result<Cow<'a, str>, String> {
-        let refuse = |problem| Err(format!("the field `{}` {problem}", self.id));
+        let refuse = |problem| Err(format!("the field `{}` {problem}", self.form.id));
         match record.get(self.id_place).map(value::id) {
             None => refuse("is missing"),
             Some(Ok(None)) => refuse("is empty"),

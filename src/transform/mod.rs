@@ -11,6 +11,8 @@ mod person;
 mod reader;
 mod record;
 mod terms;
+#[cfg(test)]
+mod testing;
 mod value;
 
 use std::collections::BTreeMap;
@@ -164,6 +166,10 @@ pub trait Mapping: fmt::Debug + Send + Sync {
 pub fn mapping(provider: ProviderId, stream: &str) -> Option<Box<dyn Mapping>> {
     match (provider, stream) {
         (ProviderId::WhatConverts, "leads") => Some(Box::new(mappings::whatconverts::leads())),
+        (ProviderId::Whautomate, "contacts") => Some(Box::new(mappings::whautomate::contacts())),
+        (ProviderId::Whautomate, "clients") => Some(Box::new(mappings::whautomate::clients())),
+        (ProviderId::Convertalk, "chats") => Some(Box::new(mappings::convertalk::chats())),
+        (ProviderId::Convertalk, "users") => Some(Box::new(mappings::convertalk::users())),
         _ => None,
     }
 }
@@ -242,6 +248,11 @@ mod tests {
     #[test]
     fn only_known_streams_have_a_mapping() {
         assert!(mapping(ProviderId::WhatConverts, "leads").is_some());
+        assert!(mapping(ProviderId::Whautomate, "contacts").is_some());
+        assert!(mapping(ProviderId::Whautomate, "clients").is_some());
+        assert!(mapping(ProviderId::Convertalk, "chats").is_some());
+        assert!(mapping(ProviderId::Convertalk, "users").is_some());
         assert!(mapping(ProviderId::WhatConverts, "users").is_none());
+        assert!(mapping(ProviderId::Whautomate, "appointments").is_none());
     }
 }

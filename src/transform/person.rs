@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fmt::Write;
 
 use celes::Country;
 use email_address::EmailAddress;
@@ -105,6 +106,22 @@ pub(super) fn is_country_code(text: &str) -> bool {
     matches!(text.len(), 2 | 3) && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
+/// A telephone number as a provider gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Number<'t> {
+    /// As somebody wrote it.
+    Written(&'t str),
+    /// As a messaging platform keeps it: with its country code, but maybe without the `+`.
+    Kept(&'t str),
+    /// In two parts.
+    Parts {
+        /// The country code, with or without `+`.
+        code: &'t str,
+        /// The rest, which may have the zero of national calls, or the code once more.
+        number: &'t str,
+    },
+}
+
 /// Reads telephone numbers, and remembers what it read.
 #[derive(Debug, Default)]
 pub(super) struct Phones {
@@ -115,17 +132,28 @@ pub(super) struct Phones {
 impl Phones {
     /// Returns the number in E.164, read as one of the first of `regions` (alpha-2) in which it is
     /// valid; a number with its country code needs none.
-    pub(super) fn read(&mut self, text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    pub(super) fn read(
+        &mut self,
+        number: Number<'_>,
+        regions: [Option<&str>; 2],
+    ) -> Option<String> {
+        let (kind, code, text) = match number {
+            Number::Written(text) => ("written", "", text),
+            Number::Kept(text) => ("kept", "", text),
+            Number::Parts { code, number } => ("parts", code, number),
+        };
+        let [first, second] = regions.map(Option::unwrap_or_default);
         self.key.clear();
-        for region in regions {
-            self.key.push_str(region.unwrap_or_default());
-            self.key.push('\n');
-        }
-        self.key.push_str(text);
+        // Writing to a string cannot fail.
+        let _ = write!(self.key, "{kind}\n{first}\n{second}\n{}\n{code}{text}", code.len());
         if let Some(known) = self.remembered.get(&self.key) {
             return known.clone();
         }
-        let phone = phone(text, regions);
+        let phone = match number {
+            Number::Written(text) => written(text, regions),
+            Number::Kept(text) => kept(text, regions),
+            Number::Parts { code, number } => joined(code, number, regions),
+        };
         if self.remembered.len() < MAX_REMEMBERED {
             self.remembered.insert(self.key.clone(), phone.clone());
         }
@@ -133,7 +161,7 @@ impl Phones {
     }
 }
 
-fn phone(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+fn written(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
     let text = text.trim();
     if text.len() > MAX_PHONE_LENGTH {
         return None;
@@ -145,6 +173,35 @@ fn phone(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
         let is_valid = phonenumber::is_valid(&number);
         is_valid.then(|| format!("+{}{}", number.code().value(), number.national()))
     })
+}
+
+/// Reads a number that is none of the regions' as one with its country code.
+fn kept(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    written(text, regions).or_else(|| {
+        let text = text.trim();
+        let digits = text.strip_prefix("00").unwrap_or(text);
+        digits.starts_with(|first: char| first.is_ascii_digit()).then(|| international(digits))?
+    })
+}
+
+/// Reads a number whose country code came apart from it.
+fn joined(code: &str, number: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+    let code = digits(code);
+    let code = code.trim_start_matches('0');
+    if code.is_empty() || number.trim().starts_with('+') {
+        return kept(number, regions);
+    }
+    let all = digits(number);
+    let significant = all.trim_start_matches('0');
+    international(&format!("{code} {number}"))
+        .or_else(|| international(&format!("{code}{significant}")))
+        // Some people type the code into the number's field, too.
+        .or_else(|| significant.starts_with(code).then(|| international(significant))?)
+}
+
+fn international(digits: &str) -> Option<String> {
+    written(&format!("+{digits}"), [None, None])
 }
 
 #[cfg(test)]
@@ -166,7 +223,7 @@ mod tests {
             ("12", [Some("US"), None], None),
             ("anonymous", [Some("US"), None], None),
         ] {
-            assert_eq!(phone(text, regions).as_deref(), e164, "{text}");
+            assert_eq!(written(text, regions).as_deref(), e164, "{text}");
         }
     }
 
@@ -174,9 +231,17 @@ mod tests {
     fn a_number_read_twice_is_the_same() {
         let mut phones = Phones::default();
         for _ in 0..2 {
-            let us = phones.read("704-555-0155", [Some("US"), None]);
+            let number = Number::Written("704-555-0155");
+            let us = phones.read(number, [Some("US"), None]);
             assert_eq!(us.as_deref(), Some("+17045550155"));
-            assert_eq!(phones.read("704-555-0155", [None, None]), None);
+            assert_eq!(phones.read(number, [None, None]), None);
+            // The same text, given otherwise, is another number.
+            let parts = Number::Parts { code: "44", number: "020 7946 0018" };
+            assert_eq!(phones.read(parts, [None, None]).as_deref(), Some("+442079460018"));
+            assert_eq!(
+                phones.read(Number::Kept("44020 7946 0018"), [Some("US"), None]),
+                phones.read(parts, [None, None])
+            );
         }
     }
 
@@ -238,7 +303,9 @@ mod tests {
         #[test]
         fn no_text_makes_a_reader_panic(text in any::<String>(), digits in "[-+0-9 ().ext,;#]{0,40}") {
             for text in [text, digits] {
-                let _ = (phone(&text, [Some("US"), Some("DE")]), email(&text), country(&text));
+                let regions = [Some("US"), Some("DE")];
+                let _ = (kept(&text, regions), email(&text), country(&text));
+                let _ = (joined(&text, &text, regions), joined("49", &text, regions));
             }
         }
     }

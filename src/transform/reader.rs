@@ -14,10 +14,12 @@ use crate::transform::Page;
 use crate::transform::Settings;
 use crate::transform::Warnings;
 use crate::transform::person;
+use crate::transform::person::Number;
 use crate::transform::person::Phones;
 use crate::transform::record::Record;
 use crate::transform::record::Rest;
 use crate::transform::value;
+use crate::transform::value::Nested;
 use crate::transform::value::Read;
 
 /// A record being read. A field is named by its place in the mapping's list.
@@ -29,6 +31,10 @@ pub(super) struct Reader<'r, 'a> {
     pub(super) page: &'r Page<'a>,
     pub(super) settings: &'a Settings,
 }
+
+/// A telephone number in the forms in which a lead has it: as given, with a country code that came
+/// apart before it; in E.164, where it is valid; and the key of that.
+type Telephone<'a> = (Option<Text<'a>>, Option<Text<'a>>, Option<Text<'a>>);
 
 impl<'a> Reader<'_, 'a> {
     /// Counts a value that did not fit `column`.
@@ -143,10 +149,47 @@ impl<'a> Reader<'_, 'a> {
 
     /// Takes a map.
     pub(super) fn map(&mut self, field: impl Into<usize>, column: &'static str) -> JsonObject<'a> {
+        JsonObject(self.nested(field, column, value::map).unwrap_or_default().into())
+    }
+
+    /// Takes tags: a list of texts, or of objects that have a name.
+    pub(super) fn tags(&mut self, field: impl Into<usize>) -> JsonArray<'a> {
+        JsonArray(self.nested(field, "tags", value::tags).unwrap_or_default().into())
+    }
+
+    /// Takes the first text of a list; where there are more, the list stays for `extra`.
+    pub(super) fn first_of_list(
+        &mut self,
+        field: impl Into<usize>,
+        column: &'static str,
+    ) -> Option<Text<'a>> {
+        self.nested(field, column, value::first_of_list).map(Cow::Owned)
+    }
+
+    /// Takes a map that may come as an array of objects with `key` and `value`.
+    pub(super) fn attributes(
+        &mut self,
+        field: impl Into<usize>,
+        column: &'static str,
+    ) -> JsonObject<'a> {
+        JsonObject(self.nested(field, column, value::attributes).unwrap_or_default().into())
+    }
+
+    /// Takes notes, each of which may have a title, as lines.
+    pub(super) fn notes(&mut self, field: impl Into<usize>) -> Option<Text<'a>> {
+        self.nested(field, "notes", value::notes).map(Cow::Owned)
+    }
+
+    fn nested(
+        &mut self,
+        field: impl Into<usize>,
+        column: &'static str,
+        read: impl FnOnce(&'a str) -> Read<Nested>,
+    ) -> Option<String> {
         let field = field.into();
-        let Some(map) = self.take(field, column, value::map) else { return JsonObject::default() };
-        self.record.leave(field, map.rest);
-        JsonObject(map.json.into())
+        let nested = self.take(field, column, read)?;
+        self.record.leave(field, nested.rest);
+        Some(nested.text)
     }
 
     /// Takes a country; a name stays for `extra`, since it may say more (`England`) than its code.
@@ -187,8 +230,46 @@ impl<'a> Reader<'_, 'a> {
         region: Option<&str>,
     ) -> (Option<Text<'a>>, Option<Text<'a>>) {
         let Some(raw) = raw else { return (None, None) };
-        let phone = self.phones.read(raw, [country, region]);
+        let phone = self.phones.read(Number::Written(raw), [country, region]);
         self.keyed("phone", phone)
+    }
+
+    /// Takes a telephone number that a platform keeps with its country code, which may have a field
+    /// of its own.
+    ///
+    /// It is read with the lead's own country first, then with the region of the settings. A country
+    /// code without a number says nothing, and stays for `extra`.
+    pub(super) fn telephone<F: Into<usize> + Copy>(
+        &mut self,
+        code: Option<F>,
+        number: F,
+        country: Option<&str>,
+    ) -> Telephone<'a> {
+        let Some(number) = self.text(number, "phone_raw") else { return Telephone::default() };
+        let code = code.and_then(|code| self.text(code, "phone_raw"));
+        let regions = [country, self.region()];
+        let (raw, e164) = match code {
+            Some(code) => {
+                let given = Number::Parts { code: &code, number: &number };
+                let e164 = self.phones.read(given, regions);
+                (format!("{code} {number}").into(), e164)
+            }
+            None => {
+                let e164 = self.phones.read(Number::Kept(&number), regions);
+                (number, e164)
+            }
+        };
+        let (e164, key) = self.keyed("phone", e164);
+        (Some(raw), e164, key)
+    }
+
+    /// Returns the region of the part of the account that was asked, or else of the source.
+    fn region(&self) -> Option<&'a str> {
+        let settings = self.settings;
+        settings
+            .profile(self.page.partition)
+            .and_then(|profile| profile.default_region.as_deref())
+            .or(settings.default_region.as_deref())
     }
 
     fn keyed(

@@ -30,10 +30,39 @@ pub(super) fn status(native: &str) -> &'static str {
         "inprogress" | "inprogess" => "in_progress",
         "review" => "review",
         "onhold" => "on_hold",
-        "blocked" => "blocked",
+        // Convertalk spells it `DEPENDANCY`: it waits for something else.
+        "blocked" | "dependancy" | "dependency" => "blocked",
         "completed" => "completed",
         "closed" => "closed",
         _ => "other",
+    }
+}
+
+/// Returns the place in the funnel, `other` where the word is not known.
+pub(super) fn stage(native: &str) -> &'static str {
+    match folded(native).as_str() {
+        "subscriber" => "subscriber",
+        "lead" => "lead",
+        "marketingqualified" | "marketingqualifiedlead" | "marketingqualifiedleadmql" | "mql" => {
+            "marketing_qualified"
+        }
+        "salesqualified" | "salesqualifiedlead" | "salesqualifiedleadsql" | "sql" => {
+            "sales_qualified"
+        }
+        "opportunity" => "opportunity",
+        "customer" => "customer",
+        "evangelist" => "evangelist",
+        "lost" => "lost",
+        _ => "other",
+    }
+}
+
+/// Tells whether a lead at this stage was found worth selling to; at `lost` and `other` nobody knows.
+pub(super) fn is_qualified(stage: &str) -> Option<bool> {
+    match stage {
+        "subscriber" | "lead" | "marketing_qualified" => Some(false),
+        "sales_qualified" | "opportunity" | "customer" | "evangelist" => Some(true),
+        _ => None,
     }
 }
 
@@ -54,5 +83,25 @@ mod tests {
         assert_eq!(channel("Fax"), "other");
         assert_eq!(status("In Progess"), "in_progress");
         assert_eq!(status("Lost"), "other");
+        assert_eq!(status("DEPENDANCY"), "blocked");
+        assert_eq!(stage("Marketing qualified lead (MQL)"), "marketing_qualified");
+        assert_eq!(stage("Follow-up Required"), "other");
+    }
+
+    #[test]
+    fn a_lead_is_qualified_from_the_sales_stages_on() {
+        for (stage, qualified) in [
+            ("subscriber", Some(false)),
+            ("lead", Some(false)),
+            ("marketing_qualified", Some(false)),
+            ("sales_qualified", Some(true)),
+            ("opportunity", Some(true)),
+            ("customer", Some(true)),
+            ("evangelist", Some(true)),
+            ("lost", None),
+            ("other", None),
+        ] {
+            assert_eq!(is_qualified(stage), qualified, "{stage}");
+        }
     }
 }

@@ -217,23 +217,40 @@ fn number(digits: &str) -> Option<u32> {
     fits.then(|| digits.parse().ok()).flatten()
 }
 
-/// A list or map as it stands in its column, and what of it could not.
+/// What a column takes of a list or map, and what of it it cannot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Nested {
-    /// The JSON text of the column.
-    pub(super) json: String,
+    /// The text of the column.
+    pub(super) text: String,
     /// What goes to `extra`.
     pub(super) rest: Rest,
 }
+
+/// How an array of objects spells a map: the members with a name and with its value, those first by
+/// which what is left is written.
+#[derive(Debug, Clone, Copy)]
+struct Spelling {
+    name: &'static [&'static str],
+    value: &'static [&'static str],
+}
+
+const FIELDS: Spelling =
+    Spelling { name: &["name", "field_name"], value: &["value", "field_value"] };
+const ATTRIBUTES: Spelling = Spelling { name: &["key"], value: &["value"] };
 
 /// Reads a map: an object, an array of names with values, or text with either of them.
 ///
 /// Of a repeated name the last value counts, and the others are the rest.
 pub(super) fn map(raw: &str) -> Read<Nested> {
-    unquoted(raw, map_of_json)
+    unquoted(raw, |raw| map_of_json(raw, FIELDS))
 }
 
-fn map_of_json(raw: &str) -> Read<Nested> {
+/// Reads a map as [`map`] does, one of whose names is called `key`.
+pub(super) fn attributes(raw: &str) -> Read<Nested> {
+    unquoted(raw, |raw| map_of_json(raw, ATTRIBUTES))
+}
+
+fn map_of_json(raw: &str, spelling: Spelling) -> Read<Nested> {
     if is_blank(raw) {
         return Ok(None);
     }
@@ -243,7 +260,7 @@ fn map_of_json(raw: &str) -> Read<Nested> {
         split(raw, |name, value| pairs.push((json::string_text(name), value)))?;
     } else {
         for element in elements(raw)? {
-            let (pair, is_whole) = pair(element)?;
+            let (pair, is_whole) = pair(element, spelling)?;
             pairs.push(pair);
             if !is_whole {
                 rest = Rest::Whole;
@@ -256,13 +273,54 @@ fn map_of_json(raw: &str) -> Read<Nested> {
         if seen.insert(name) { &mut kept } else { &mut lost }.push((&**name, *value));
     }
     if rest == Rest::Nothing && !lost.is_empty() {
-        rest = Rest::Part(pairs_json(&lost));
+        rest = Rest::Part(pairs_json(&lost, spelling));
     }
-    Ok(Some(Nested { json: object_json(&kept), rest }))
+    Ok(Some(Nested { text: object_json(&kept), rest }))
 }
 
 /// Reads a list of texts: an array, text with an array, or text with commas between its parts.
 pub(super) fn list(raw: &str) -> Read<String> {
+    texts(raw, text)
+}
+
+/// Reads tags: a list of texts as [`list`] does, or of objects of which each has a name. Where there
+/// is more in an object than its name, the list is the rest, too.
+pub(super) fn tags(raw: &str) -> Read<Nested> {
+    let mut rest = Rest::Nothing;
+    let read = texts(raw, |element| {
+        if !element.starts_with('{') {
+            return text(element);
+        }
+        let (name, is_whole) = tag_name(element)?;
+        if !is_whole {
+            rest = Rest::Whole;
+        }
+        Ok(Some(name))
+    })?;
+    Ok(read.map(|text| Nested { text, rest }))
+}
+
+/// Reads the first text of a list; where there are more, all of it is the rest, too.
+pub(super) fn first_of_list(raw: &str) -> Read<Nested> {
+    let Some(list) = list(raw)? else { return Ok(None) };
+    let texts = elements(&list)?;
+    let first = texts.first().map(|first| json::string_text(first).into_owned());
+    let rest = if texts.len() > 1 { Rest::Whole } else { Rest::Nothing };
+    Ok(first.map(|text| Nested { text, rest }))
+}
+
+/// Returns what a tag is called, and whether the object says nothing else.
+fn tag_name(raw: &str) -> Result<(Cow<'_, str>, bool), Misfit> {
+    let (mut name, mut is_whole) = (None, true);
+    split(raw, |member, found| match &*json::string_text(member) {
+        "name" => name = Some(found),
+        _ => is_whole &= is_blank(found),
+    })?;
+    let name = text(name.ok_or(Misfit)?)?.ok_or(Misfit)?;
+    Ok((name, is_whole))
+}
+
+fn texts(raw: &str, element: impl for<'e> FnMut(&'e str) -> Read<Cow<'e, str>>) -> Read<String> {
     if raw.starts_with('"') {
         let text = json::string_text(raw);
         let text = text.trim();
@@ -275,9 +333,55 @@ pub(super) fn list(raw: &str) -> Read<String> {
         if is_blank(raw) {
             return Ok(None);
         }
-        let texts: Result<Vec<_>, Misfit> = elements(raw)?.into_iter().map(text).collect();
+        let texts: Result<Vec<_>, Misfit> = elements(raw)?.into_iter().map(element).collect();
         Ok(array_json(texts?.iter().flatten().map(|text| &**text)))
     })
+}
+
+/// Reads notes: text, or an array of texts and of objects with `title` and `description`, of which
+/// each becomes `title: description`, with a line break between them. What else is in the objects
+/// is the rest, an object for each note.
+pub(super) fn notes(raw: &str) -> Read<Nested> {
+    if !raw.starts_with('[') {
+        let text = text(raw)?;
+        return Ok(text.map(|text| Nested { text: text.into_owned(), rest: Rest::Nothing }));
+    }
+    let (mut lines, mut rests) = (Vec::new(), Vec::new());
+    for element in elements(raw)? {
+        let (line, rest) = note(element)?;
+        lines.extend(line);
+        rests.push(rest);
+    }
+    let rest = match rests.iter().any(|rest| rest != "{}") {
+        true => Rest::Part(format!("[{}]", rests.join(","))),
+        false => Rest::Nothing,
+    };
+    let text = lines.join("\n");
+    if text.is_empty() && rest != Rest::Nothing {
+        return Err(Misfit);
+    }
+    Ok((!text.is_empty()).then_some(Nested { text, rest }))
+}
+
+/// Returns the line of a note, and an object of what is not in it.
+fn note(raw: &str) -> Result<(Option<String>, String), Misfit> {
+    if !raw.starts_with('{') {
+        return Ok((text(raw)?.map(Cow::into_owned), "{}".to_owned()));
+    }
+    let (mut title, mut description, mut others) = ("null", "null", Vec::new());
+    split(raw, |name, value| match json::string_text(name) {
+        name if name == "title" => title = value,
+        name if name == "description" => description = value,
+        name if !is_blank(value) => others.push((name, value)),
+        _ => {}
+    })?;
+    others.reverse();
+    let others: Vec<_> = others.iter().map(|(name, value)| (&**name, *value)).collect();
+    let line = match (text(title)?, text(description)?) {
+        (Some(title), Some(description)) => Some(format!("{title}: {description}")),
+        (title, description) => title.or(description).map(Cow::into_owned),
+    };
+    Ok((line, object_json(&others)))
 }
 
 /// Calls `read` with the value, or with the JSON that stands in it as text.
@@ -304,13 +408,12 @@ fn elements(raw: &str) -> Result<Vec<&str>, Misfit> {
 
 type Pair<'a> = (Cow<'a, str>, &'a str);
 
-/// Reads `{"field_name": …, "field_value": …}` or `{"name": …, "value": …}`; also tells whether
-/// there was nothing else in it.
-fn pair(raw: &str) -> Result<(Pair<'_>, bool), Misfit> {
+/// Reads an object with a name and its value; also tells whether there was nothing else in it.
+fn pair(raw: &str, spelling: Spelling) -> Result<(Pair<'_>, bool), Misfit> {
     let (mut name, mut value, mut is_whole) = (None, None, true);
     split(raw, |member, found| match &*json::string_text(member) {
-        "field_name" | "name" => name = Some(found),
-        "field_value" | "value" => value = Some(found),
+        member if spelling.name.contains(&member) => name = Some(found),
+        member if spelling.value.contains(&member) => value = Some(found),
         _ => is_whole = false,
     })?;
     let name = text(name.ok_or(Misfit)?)?.ok_or(Misfit)?;
@@ -333,14 +436,12 @@ fn object_json(members: &[(&str, &str)]) -> String {
 }
 
 /// Returns an array of names with values, which are given from the last to the first.
-fn pairs_json(members: &[(&str, &str)]) -> String {
+fn pairs_json(members: &[(&str, &str)], spelling: Spelling) -> String {
     let objects = members.iter().rev().map(|(name, value)| {
-        let mut out = String::from("{\"name\":");
-        json::push_string(name, &mut out);
-        out.push_str(",\"value\":");
-        json::compact(value, &mut out);
-        out.push('}');
-        out
+        let mut quoted = String::new();
+        json::push_string(name, &mut quoted);
+        // Given from the last to the first.
+        object_json(&[(spelling.value[0], *value), (spelling.name[0], &*quoted)])
     });
     format!("[{}]", objects.collect::<Vec<_>>().join(","))
 }
@@ -376,6 +477,10 @@ mod tests {
             assert_eq!(time(raw), Ok(None), "{raw}");
             assert_eq!(map(raw), Ok(None), "{raw}");
             assert_eq!(list(raw), Ok(None), "{raw}");
+            assert_eq!(attributes(raw), Ok(None), "{raw}");
+            assert_eq!(tags(raw), Ok(None), "{raw}");
+            assert_eq!(notes(raw), Ok(None), "{raw}");
+            assert_eq!(first_of_list(raw), Ok(None), "{raw}");
         }
     }
 
@@ -469,7 +574,7 @@ mod tests {
             r#""{\"a b\":\"1\",\"c\":[2]}""#,
         ] {
             let read = map(raw).unwrap().unwrap();
-            assert_eq!(read.json, r#"{"a b":"1","c":[2]}"#);
+            assert_eq!(read.text, r#"{"a b":"1","c":[2]}"#);
             assert_eq!(read.rest, Rest::Nothing);
         }
         for raw in ["7", r#""text""#, "[1]", r#"[{"value":1}]"#] {
@@ -480,12 +585,12 @@ mod tests {
     #[test]
     fn of_a_repeated_name_the_last_value_counts_and_the_others_are_the_rest() {
         let read = map(r#"{"a":1,"b":2,"a":3,"a":4}"#).unwrap().unwrap();
-        assert_eq!(read.json, r#"{"b":2,"a":4}"#);
+        assert_eq!(read.text, r#"{"b":2,"a":4}"#);
         let lost = r#"[{"name":"a","value":1},{"name":"a","value":3}]"#;
         assert_eq!(read.rest, Rest::Part(lost.to_owned()));
 
         let read = map(r#"[{"name":"a","value":1,"id":9}]"#).unwrap().unwrap();
-        assert_eq!((read.json.as_str(), read.rest), (r#"{"a":1}"#, Rest::Whole));
+        assert_eq!((read.text.as_str(), read.rest), (r#"{"a":1}"#, Rest::Whole));
     }
 
     #[test]
@@ -498,6 +603,46 @@ mod tests {
         assert_eq!(list(r#""[buy], now""#), Ok(Some(r#"["[buy]","now"]"#.to_owned())));
         assert_eq!(list(r#"[["a"]]"#), Err(Misfit));
         assert_eq!(list(r#"{"a":1}"#), Err(Misfit));
+    }
+
+    #[test]
+    fn an_attribute_has_a_key() {
+        let read = attributes(r#"[{"key":"a","value":1},{"key":"a","value":[2]}]"#);
+        let read = read.unwrap().unwrap();
+        assert_eq!(read.text, r#"{"a":[2]}"#);
+        assert_eq!(read.rest, Rest::Part(r#"[{"key":"a","value":1}]"#.to_owned()));
+        assert_eq!(attributes(r#"{"a":1}"#).unwrap().unwrap().text, r#"{"a":1}"#);
+        // What is called a name is not what is called a key.
+        assert_eq!(attributes(r#"[{"name":"a","value":1}]"#), Err(Misfit));
+        assert_eq!(map(r#"[{"key":"a","value":1}]"#), Err(Misfit));
+    }
+
+    #[test]
+    fn tags_are_texts_or_have_a_name() {
+        let tags = |raw: &str| tags(raw).unwrap().map(|read| (read.text, read.rest));
+        let both = r#"["a","b"]"#.to_owned();
+        let plain = Some((both.clone(), Rest::Nothing));
+        assert_eq!(tags(r#"["a",null,"b"]"#), plain);
+        assert_eq!(tags(r#""a, b""#), plain);
+        assert_eq!(tags(r#""[\"a\",{\"name\":\"b\"}]""#), plain);
+        assert_eq!(tags(r#"[{"name":"a","id":1},"b"]"#), Some((both, Rest::Whole)));
+        assert_eq!(tags("[]"), None);
+        for raw in [r#"[{"id":1}]"#, r#"[["a"]]"#, r#"{"name":"a"}"#, "7"] {
+            assert_eq!(super::tags(raw), Err(Misfit), "{raw}");
+        }
+    }
+
+    #[test]
+    fn notes_are_lines_and_what_else_they_have_is_the_rest() {
+        let read = notes(r#"[{"title":"a","description":"b","_id":1},"c",{"description":"d"},{}]"#);
+        let read = read.unwrap().unwrap();
+        assert_eq!(read.text, "a: b\nc\nd");
+        assert_eq!(read.rest, Rest::Part(r#"[{"_id":1},{},{},{}]"#.to_owned()));
+        assert_eq!(notes(r#""a""#).unwrap().unwrap().text, "a");
+        assert_eq!(notes(r#"[{"title":"","_id":null}]"#), Ok(None));
+        for raw in [r#"[{"_id":1}]"#, r#"[["a"]]"#, r#"{"title":"a"}"#] {
+            assert_eq!(notes(raw), Err(Misfit), "{raw}");
+        }
     }
 
     proptest! {
@@ -517,6 +662,7 @@ mod tests {
             let raw = serde_json::to_string(&given).unwrap();
             let _ = (text(&raw), id(&raw), bool(&raw), int(&raw), float(&raw), money(&raw));
             let _ = (time(&raw), map(&raw), list(&raw));
+            let _ = (attributes(&raw), tags(&raw), notes(&raw), first_of_list(&raw));
         }
 
         #[test]

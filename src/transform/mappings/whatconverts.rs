@@ -10,26 +10,10 @@ use crate::transform::ProfileSettings;
 use crate::transform::mapper::Mapper;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
+use crate::transform::record::Form;
 use crate::transform::terms;
 
-/// Declares the fields WhatConverts is known to send, spelled as they are sent.
-macro_rules! fields {
-    ($($name:ident)*) => {
-        #[expect(non_camel_case_types, reason = "a variant is spelled as the field it names")]
-        #[derive(Debug, Clone, Copy)]
-        enum Field { $($name),* }
-
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-
-        impl From<Field> for usize {
-            fn from(field: Field) -> Self {
-                field as Self
-            }
-        }
-    };
-}
-
-fields! {
+fields! { Field:
     lead_id
     account account_id profile profile_id user_id
     date_created last_updated
@@ -89,10 +73,14 @@ const WITHOUT_COLUMN: &[&str] = &[
 pub(in crate::transform) fn leads() -> Mapper {
     Mapper {
         provider: ProviderId::WhatConverts,
-        rows: "leads",
-        id: NAMES[F::lead_id as usize],
+        form: Form {
+            id: "lead_id",
+            names: &["leads"],
+            marks: &["page_number", "total_pages", "total_leads"],
+            may_be_array: false,
+        },
         id_place: F::lead_id as usize,
-        fields: Fields::new(&[NAMES, WITHOUT_COLUMN]),
+        fields: Fields::new(&[F::NAMES, WITHOUT_COLUMN], &[]),
         read: |reader, lead| {
             read_account(reader, lead);
             read_kind(reader, lead);
@@ -251,29 +239,23 @@ fn read_message<'a>(reader: &mut Reader<'_, 'a>) -> Option<Text<'a>> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use arrow::array::Array;
-    use arrow::array::AsArray;
-    use arrow::array::RecordBatch;
-    use arrow::datatypes::Decimal128Type;
-    use arrow::datatypes::Float64Type;
-    use arrow::datatypes::Int64Type;
-    use arrow::datatypes::TimestampMicrosecondType;
-    use chrono::DateTime;
     use proptest::prelude::*;
     use serde_json::Value as Json;
     use serde_json::json;
 
     use super::*;
-    use crate::schema::lead;
     use crate::schema::lead::Kind;
-    use crate::schema::lead::Micros;
-    use crate::schema::lead::Money;
-    use crate::schema::lead::Value;
-    use crate::transform::IdentityKey;
+    use crate::schema::lead::column;
     use crate::transform::Mapped;
     use crate::transform::Mapping;
     use crate::transform::Page;
     use crate::transform::Settings;
+    use crate::transform::testing;
+    use crate::transform::testing::Columns;
+    use crate::transform::testing::any_json;
+    use crate::transform::testing::cell;
+    use crate::transform::testing::rendered;
+    use crate::transform::testing::row;
 
     fn settings() -> Settings {
         let british = ProfileSettings {
@@ -281,74 +263,29 @@ mod tests {
             default_region: Some("GB".to_owned()),
         };
         Settings {
-            account_id: None,
             currency: Some("USD".to_owned()),
             default_region: Some("US".to_owned()),
             profiles: [("profile:123".to_owned(), british)].into(),
-            identity_key: IdentityKey::new(b"a key for tests"),
+            ..testing::settings()
+        }
+    }
+
+    fn page(body: &[u8]) -> Page<'_> {
+        Page {
+            scope_label: "profile:9?spam=true",
+            partition: "profile:9",
+            ..testing::page("leads", body)
         }
     }
 
     fn map(body: &[u8]) -> Mapped {
-        let page = Page {
-            source: "acme",
-            stream: "leads",
-            scope_label: "profile:9?spam=true",
-            partition: "profile:9",
-            list: "",
-            run: "run",
-            received_at: DateTime::from_timestamp(1_763_000_000, 0).unwrap(),
-            location: "archive/acme/1.seg#4",
-            body,
-        };
-        leads().map(&page, &settings()).unwrap()
+        leads().map(&page(body), &settings()).unwrap()
     }
 
     /// Maps records that are written here, and returns the columns of the first that are not null.
-    fn columns(record: &Json) -> BTreeMap<&'static str, String> {
-        let mapped = map(&serde_json::to_vec(&json!({ "leads": [record] })).unwrap());
-        assert_eq!(mapped.rejects, []);
-        row(&mapped.leads, 0).into_iter().collect()
-    }
-
-    fn row(batch: &RecordBatch, row: usize) -> Vec<(&'static str, String)> {
-        let cells = lead::COLUMNS.iter().zip(batch.columns());
-        cells
-            .filter(|(_, array)| array.is_valid(row))
-            .map(|(column, array)| (column.name, cell(column.kind, array, row)))
-            .collect()
-    }
-
-    fn cell(kind: Kind, array: &dyn Array, row: usize) -> String {
-        let value = match kind {
-            Kind::Text | Kind::JsonArray | Kind::JsonObject => {
-                Value::Text(array.as_string::<i32>().value(row))
-            }
-            Kind::Bool => Value::Bool(array.as_boolean().value(row)),
-            Kind::Int => Value::Int(array.as_primitive::<Int64Type>().value(row)),
-            Kind::Float => Value::Float(array.as_primitive::<Float64Type>().value(row)),
-            Kind::Money => Value::Money(Money(array.as_primitive::<Decimal128Type>().value(row))),
-            Kind::Time => {
-                Value::Time(Micros(array.as_primitive::<TimestampMicrosecondType>().value(row)))
-            }
-        };
-        let mut text = String::new();
-        lead::push_csv_text(value, &mut text);
-        text
-    }
-
-    /// Renders what a page gave: a line for each column that is not null.
-    fn rendered(mapped: &Mapped) -> String {
-        let mut out = String::new();
-        for index in 0..mapped.leads.num_rows() {
-            out += &format!("lead at {}\n", mapped.places[index]);
-            for (name, text) in row(&mapped.leads, index) {
-                out += &format!("  {name}: {text}\n");
-            }
-        }
-        out += &format!("warnings: {:?}\n", mapped.warnings);
-        out += &format!("unknown fields: {:?}\n", mapped.unknown_fields);
-        out + &format!("rejects: {:?}\n", mapped.rejects)
+    fn columns(record: &Json) -> Columns {
+        let body = serde_json::to_vec(&json!({ "leads": [record] })).unwrap();
+        testing::columns_of(&leads(), &page(&body), &settings())
     }
 
     macro_rules! fixture {
@@ -526,7 +463,7 @@ mod tests {
     }
 
     /// Tells whether the columns of a lead tell what one field of its record does.
-    fn holds(lead: &BTreeMap<&str, String>, name: &str, value: &Json) -> bool {
+    fn holds(lead: &Columns, name: &str, value: &Json) -> bool {
         let json = |column: &str| {
             let text = lead.get(column).map_or("null", String::as_str);
             serde_json::from_str::<Json>(text).unwrap()
@@ -548,7 +485,7 @@ mod tests {
     #[test]
     fn a_text_cut_inside_an_emoji_is_no_reject() {
         let mapped = map(br#"{"leads":[{"lead_id":1,"notes":"Hi \ud83d","od\udd00d":"x\ude00"}]}"#);
-        let lead: BTreeMap<_, _> = row(&mapped.leads, 0).into_iter().collect();
+        let lead: Columns = row(&mapped.leads, 0).into_iter().collect();
         assert_eq!(lead["notes"], "Hi \u{fffd}");
         assert_eq!(lead["extra"], "{\"od\u{fffd}d\":\"x\u{fffd}\"}");
     }
@@ -562,27 +499,8 @@ mod tests {
         assert_eq!(map(body.as_bytes()).places, [0]);
     }
 
-    /// Returns any JSON value, nested a little.
-    fn any_json() -> impl Strategy<Value = Json> {
-        let leaf = prop_oneof![
-            Just(Json::Null),
-            any::<bool>().prop_map(Json::from),
-            any::<i64>().prop_map(Json::from),
-            any::<f64>().prop_map(Json::from),
-            any::<String>().prop_map(Json::from),
-            "[-+0-9 :TZ.]{0,25}".prop_map(Json::from),
-        ];
-        leaf.prop_recursive(3, 16, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-                prop::collection::btree_map(any::<String>(), inner, 0..4)
-                    .prop_map(|map| Json::Object(map.into_iter().collect())),
-            ]
-        })
-    }
-
     fn any_field() -> impl Strategy<Value = String> {
-        let known = prop::sample::select([NAMES, WITHOUT_COLUMN].concat());
+        let known = prop::sample::select([F::NAMES, WITHOUT_COLUMN].concat());
         prop_oneof![9 => known.prop_map(str::to_owned), 1 => any::<String>()]
     }
 
@@ -640,7 +558,7 @@ mod tests {
             let reversed: Vec<String> = pairs.iter().rev().cloned().collect();
             let hash = |body: String| {
                 let mapped = map(body.as_bytes());
-                cell(Kind::Text, mapped.leads.column(lead::column::CONTENT_HASH), 0)
+                cell(Kind::Text, mapped.leads.column(column::CONTENT_HASH), 0)
             };
             prop_assert_eq!(hash(body(pairs)), hash(body(reversed)));
         }
