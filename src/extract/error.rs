@@ -6,6 +6,7 @@ use chrono::Utc;
 
 use crate::config;
 use crate::error::Hint;
+use crate::extract::providers::refusal;
 use crate::ids::ProviderId;
 use crate::quota::Exhausted;
 
@@ -175,9 +176,6 @@ pub enum Error {
     Secret(#[from] config::Error),
 }
 
-/// How the text of a refusal begins that came without a word of the provider's.
-const NO_WORDS: &str = "no `error_message`";
-
 impl Error {
     /// Tells whether the same request may succeed when it is sent again soon.
     pub fn is_retryable(&self) -> bool {
@@ -221,7 +219,7 @@ impl Error {
     /// Tells whether the provider says, in its own words, that there is nothing at that place: another
     /// 404 is that of a path that does not exist.
     pub fn says_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, text, .. } if !text.starts_with(NO_WORDS))
+        matches!(self, Self::Refused { status: 404, text, .. } if !text.starts_with(refusal::NO_WORDS))
     }
 
     /// Tells whether smaller pages may get round the trouble: the provider answers, but this page

@@ -313,6 +313,7 @@ pub(super) fn read(
         first_wait: std::time::Duration::from_millis(1),
         longest_wait: std::time::Duration::from_millis(1),
         patience: TimeDelta::hours(1),
+        rate_span: TimeDelta::seconds(1),
     };
     let (_go_on, stop) = watch::channel(false);
     let caller = Caller::new(ProviderId::Convertalk, quota, clock, policy, stop);

@@ -5,7 +5,7 @@
 
 pub mod convertalk;
 mod json;
-mod refusal;
+pub(super) mod refusal;
 mod rows;
 #[cfg(test)]
 mod testing;

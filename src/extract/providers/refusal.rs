@@ -13,7 +13,7 @@ use crate::extract::Error;
 use crate::ids::ProviderId;
 
 /// How the description of an answer begins that carries no words of the provider's.
-pub(super) const NO_WORDS: &str = "no reason given";
+pub(in crate::extract) const NO_WORDS: &str = "no reason given";
 
 /// An answer that is a refusal.
 #[derive(Debug, Clone, Copy)]
