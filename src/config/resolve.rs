@@ -439,6 +439,8 @@ impl Resolver<'_> {
         }
         self.header(&format!("{place}.auth_header"), &source.auth_header);
         self.header(&format!("{place}.users_auth.header"), &source.users_auth.header);
+        self.header_text(&format!("{place}.users_auth.prefix"), &source.users_auth.prefix);
+        self.header_text(&format!("{place}.users_auth.authtype"), &source.users_auth.authtype);
         let token = self.secret(&format!("{place}.token"), source.token);
         let authtype = Some(source.users_auth.authtype).filter(|text| !text.is_empty());
         Some(ProviderSettings::Convertalk(ConvertalkSettings {
@@ -683,6 +685,12 @@ impl Resolver<'_> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
             self.fail::<()>(place, "expected the name of an HTTP header".to_owned());
+        }
+    }
+
+    fn header_text(&mut self, place: &str, text: &str) {
+        if !text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+            self.fail::<()>(place, "expected text that may stand in an HTTP header".to_owned());
         }
     }
 

@@ -213,6 +213,38 @@ fn plain_http_is_for_this_machine_alone() {
 }
 
 #[test]
+fn a_short_page_ends_a_listing_only_where_the_job_says_so() {
+    let clinic = |more: &str| {
+        let text = format!(
+            "{LEAST}[[sources]]\nname = \"clinic\"\nprovider = \"whautomate\"\n\
+             api_key = {{ env = \"K\" }}\nplan = \"trial\"\n{more}",
+        );
+        match &parse(&text).unwrap().sources[1].provider {
+            ProviderSettings::Whautomate(settings) => settings.short_page_ends,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(!clinic(""));
+    assert!(clinic("short_page_ends = true"));
+}
+
+#[test]
+fn what_goes_into_a_header_must_fit_into_one() {
+    let with = |users_auth: &str| {
+        parse(&format!(
+            "{LEAST}[[sources]]\nname = \"bots\"\nprovider = \"convertalk\"\n\
+             bot_ids = [\"1\"]\ncustomer_id = \"2\"\ntoken = {{ env = \"K\" }}\n\
+             users_auth = {{ {users_auth} }}\n",
+        ))
+    };
+    assert!(with("prefix = \"\", authtype = \"\"").is_ok());
+    for wrong in ["prefix = \"Bärer \"", "authtype = \"a\\nb\"", "header = \"two words\""] {
+        let shown = with(wrong).unwrap_err().to_string();
+        assert!(shown.contains("sources[1].users_auth."), "{shown}");
+    }
+}
+
+#[test]
 fn paths_are_taken_from_the_folder_of_the_job_file() {
     let text = least_with("{ env = \"T\" }", "{ file = \"secrets/token\" }");
     let job = Job::parse(&text, Path::new("/srv/jobs/job.toml")).unwrap();

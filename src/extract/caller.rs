@@ -48,6 +48,15 @@ pub struct RetryPolicy {
 /// the rate, and each further attempt would cost a permit to be told so.
 const SPANS_THAT_TELL: u32 = 2;
 
+/// What a request has waited for the rate, without being told for how long.
+#[derive(Debug, Default)]
+struct Limited {
+    /// Waits that were longer for it than they would have been.
+    spans: u32,
+    /// All in all.
+    waited: TimeDelta,
+}
+
 /// Requests of a run by what they were for.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -125,7 +134,7 @@ impl Caller {
         T: Send,
     {
         let mut waits = self.waits(retries);
-        let mut spans = 0;
+        let mut limited = Limited::default();
         loop {
             let error = match self.once(&send).await {
                 Ok(value) => {
@@ -137,36 +146,52 @@ impl Caller {
             if !error.is_retryable() {
                 return Err(self.settle_quota(error));
             }
-            let Some(backoff) = waits.next().filter(|_| spans < SPANS_THAT_TELL) else {
+            let backoff = waits.next().map(|wait| TimeDelta::from_std(wait).unwrap_or_default());
+            let Some(wait) = self.next_wait(&error, backoff, &mut limited) else {
                 return Err(self.given_up(error));
             };
-            let backoff = TimeDelta::from_std(backoff).unwrap_or_default();
-            let wait = self.wait_after(&error, backoff);
             if wait > self.policy.patience {
                 return Err(self.block(Some(wait)));
             }
-            spans += u32::from(error.retry_after().is_none() && wait > backoff);
+            if matches!(error, Error::RateLimited { .. }) {
+                self.keep_quiet(wait);
+            }
             tracing::debug!(provider = %self.provider, %error, ?wait, "will send a request again");
             self.counts.retries.fetch_add(1, Ordering::Relaxed);
             self.wait(wait).await?;
         }
     }
 
-    /// Returns how long to wait after an error that may pass. One that speaks for the rate keeps the
-    /// other requests quiet as well: they would be refused like this one, each for a permit.
-    fn wait_after(&self, error: &Error, backoff: TimeDelta) -> TimeDelta {
-        if !matches!(error, Error::RateLimited { .. }) {
-            return error.retry_after().map_or(backoff, |asked| asked.max(backoff));
+    /// Returns how long to wait after an error that may pass; `None` to give up. Whatever the
+    /// retries, a rate is not given up before it was waited for.
+    fn next_wait(
+        &self,
+        error: &Error,
+        backoff: Option<TimeDelta>,
+        limited: &mut Limited,
+    ) -> Option<TimeDelta> {
+        if !matches!(error, Error::RateLimited { retry_after: None, .. }) {
+            return backoff.map(|wait| error.retry_after().unwrap_or(wait).max(wait));
         }
-        let wait = error.retry_after().unwrap_or(self.policy.rate_span).max(backoff);
-        if wait <= self.policy.patience {
-            let mut quiet_until = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-            *quiet_until = (*quiet_until).max(self.clock.now() + wait);
+        let span = self.policy.rate_span;
+        let is_enough = backoff.is_none() || limited.spans >= SPANS_THAT_TELL;
+        if is_enough && limited.waited >= span {
+            return None;
         }
-        wait
+        let backoff = backoff.unwrap_or_default();
+        limited.spans += u32::from(span > backoff);
+        limited.waited += span.max(backoff);
+        Some(span.max(backoff))
     }
 
-    /// Waits until nobody is to be left alone any more.
+    /// Keeps the other requests quiet too, which would be refused like the one that was, each for a
+    /// permit.
+    fn keep_quiet(&self, wait: TimeDelta) {
+        let mut quiet_until = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *quiet_until = (*quiet_until).max(self.clock.now() + wait);
+    }
+
+    /// Waits for as long as the provider wants to be left alone.
     async fn stay_quiet(&self) -> Result<()> {
         loop {
             let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -359,6 +384,19 @@ mod tests {
         assert!(matches!(answer, Err(Error::Spent { resume_at: Some(_), .. })), "{answer:?}");
         assert_eq!((requests, setting.quota.spent()), (3, 3));
         assert!(setting.clock.now() - start < TimeDelta::minutes(3));
+    }
+
+    #[tokio::test]
+    async fn a_rate_is_waited_for_even_by_a_request_without_retries() {
+        let setting = setting(TimeDelta::minutes(1));
+        let ends_at = setting.clock.now() + TimeDelta::seconds(59);
+        let send =
+            || async { if setting.clock.now() < ends_at { Err(slow_down(None)) } else { Ok(()) } };
+        setting.caller.attempt_with(0, send).await.unwrap();
+        let down = || async { Err::<(), _>(slow_down(None)) };
+        let given_up = setting.caller.attempt_with(0, down).await;
+        assert!(matches!(given_up, Err(Error::Spent { .. })), "{given_up:?}");
+        assert_eq!(setting.quota.spent(), 4);
     }
 
     #[tokio::test]

@@ -88,33 +88,26 @@ fn fingerprint(key: &SecretString) -> String {
 
 /// Returns where the credentials of a source come from, for one whose credentials are refused.
 pub(super) fn secrets_hint(source: &SourceSettings) -> String {
-    let from = match &source.provider {
-        ProviderSettings::WhatConverts(settings) => {
-            let (token, secret) = (settings.token.describe(), settings.secret.describe());
-            format!(
-                "`token` and `secret` of source `{}` come from {token} and {secret}",
-                source.name
-            )
-        }
-        ProviderSettings::Whautomate(settings) => {
-            return format!(
-                "`api_key` of source `{}` comes from {}; a key is good for one host only: look at \
-                 `base_url` as well; `leadpipe check` tries both",
-                source.name,
-                settings.api_key.describe()
-            );
-        }
-        ProviderSettings::Convertalk(settings) => {
-            return format!(
-                "`token` of source `{}` comes from {}; the pages of the brands disagree on the \
-                 header that carries it: look at `auth_header` and `users_auth` as well; \
-                 `leadpipe check` tries them",
-                source.name,
-                settings.token.describe()
-            );
-        }
-    };
-    format!("{from}; `leadpipe check` tries them")
+    let name = &source.name;
+    match &source.provider {
+        ProviderSettings::WhatConverts(settings) => format!(
+            "`token` and `secret` of source `{name}` come from {} and {}; `leadpipe check` tries \
+             them",
+            settings.token.describe(),
+            settings.secret.describe()
+        ),
+        ProviderSettings::Whautomate(settings) => format!(
+            "`api_key` of source `{name}` comes from {}; a key may be good for the host of its \
+             region only, so look at `base_url` as well; `leadpipe check` tries both",
+            settings.api_key.describe()
+        ),
+        ProviderSettings::Convertalk(settings) => format!(
+            "`token` of source `{name}` comes from {}; the brands' documents disagree on the header \
+             that carries it, so look at `auth_header` and `users_auth` as well; `leadpipe check` \
+             tries them",
+            settings.token.describe()
+        ),
+    }
 }
 
 /// Reads the secrets of a source and makes its client.
@@ -135,4 +128,52 @@ pub(super) fn connect(
     let caller = Caller::new(source.provider_id(), shared, clock, policy, stop);
     let at_once = settings::rule(source).map_or(1, |rule| rule.at_once.get() as usize);
     Ok(Client { source: wire, caller, quota, at_once })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::SecretRef;
+
+    /// The job of the design, with `secret` as the key of all its sources and no named quota group.
+    fn job(secret: &str) -> Job {
+        let text = include_str!("../../tests/fixtures/job/design.toml");
+        let mut job = Job::parse(text, Path::new("job.toml")).unwrap();
+        for source in &mut job.sources {
+            source.quota.group = None;
+            let given = || SecretRef::Given(secret.into());
+            match &mut source.provider {
+                ProviderSettings::WhatConverts(settings) => settings.token = given(),
+                ProviderSettings::Whautomate(settings) => settings.api_key = given(),
+                ProviderSettings::Convertalk(settings) => settings.token = given(),
+            }
+        }
+        job
+    }
+
+    fn ledger_of(quotas: &Quotas, source: &SourceSettings) -> std::path::PathBuf {
+        quotas.of(source).unwrap().ledger().path().to_owned()
+    }
+
+    #[test]
+    fn a_key_has_one_ledger_and_another_key_has_another() {
+        let clock: SharedClock = Arc::new(ManualClock::new(chrono::DateTime::UNIX_EPOCH));
+        let quotas = Quotas::new(&job("one"), None, clock);
+        for index in 0..3 {
+            let of = |secret| ledger_of(&quotas, &job(secret).sources[index]);
+            assert_eq!(of("one"), of("one"));
+            assert_ne!(of("one"), of("two"));
+        }
+    }
+
+    #[test]
+    fn a_source_whose_credentials_are_refused_says_where_they_come_from() {
+        let text = include_str!("../../tests/fixtures/job/design.toml");
+        let job = Job::parse(text, Path::new("job.toml")).unwrap();
+        let hints: Vec<String> = job.sources.iter().map(secrets_hint).collect();
+        insta::assert_snapshot!(hints.join("\n"));
+    }
 }

@@ -104,3 +104,55 @@ fn credential(provider: ProviderId, text: &str) -> Result<HeaderValue> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Job;
+    use crate::config::SecretRef;
+    use crate::error::Hint;
+
+    fn job() -> Job {
+        let text = include_str!("../../../tests/fixtures/job/design.toml");
+        let mut job = Job::parse(text, Path::new("job.toml")).unwrap();
+        let given = || SecretRef::Given(testing::SECRET.into());
+        for source in &mut job.sources {
+            match &mut source.provider {
+                ProviderSettings::WhatConverts(settings) => {
+                    (settings.token, settings.secret) = (given(), given());
+                }
+                ProviderSettings::Whautomate(settings) => settings.api_key = given(),
+                ProviderSettings::Convertalk(settings) => settings.token = given(),
+            }
+        }
+        job
+    }
+
+    #[test]
+    fn a_source_of_every_provider_is_connected() {
+        for source in &job().sources {
+            let connected = connect(source, testing::clock()).unwrap();
+            assert_eq!(connected.provider(), source.provider_id());
+            assert!(!format!("{connected:?}").contains(testing::SECRET), "{connected:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_named_and_not_tried_again() {
+        let mut job = job();
+        let missing = || SecretRef::Env("LEADPIPE_TEST_NEVER_SET".to_owned());
+        for source in &mut job.sources {
+            match &mut source.provider {
+                ProviderSettings::WhatConverts(settings) => settings.secret = missing(),
+                ProviderSettings::Whautomate(settings) => settings.api_key = missing(),
+                ProviderSettings::Convertalk(settings) => settings.token = missing(),
+            }
+            let error = connect(source, testing::clock()).unwrap_err();
+            assert!(matches!(error, Error::Secret(_)) && !error.is_retryable(), "{error}");
+            assert!(error.to_string().contains("LEADPIPE_TEST_NEVER_SET"));
+            assert!(error.hint().is_some());
+        }
+    }
+}

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::json;
 use crate::extract::Answer;
 use crate::extract::Error;
+use crate::extract::Result;
 use crate::ids::ProviderId;
 
 /// How the description of an answer begins that carries no words of the provider's.
@@ -87,9 +88,26 @@ impl<'a> Refusal<'a> {
     }
 }
 
+/// Tells what a refusal means, its words, and a description of an answer without words.
+pub(super) type Judge = fn(Refusal<'_>, Option<&str>, &str) -> Error;
+
+/// Refuses an answer whose status says that it is none. Its words are looked for at `pointers`.
+pub(super) fn refuse_bad_status(
+    provider: ProviderId,
+    answer: &Answer,
+    pointers: &[&str],
+    judge: Judge,
+) -> Result<()> {
+    if answer.is_success() {
+        return Ok(());
+    }
+    let words = words_of(answer, pointers);
+    Err(judge(Refusal::of(provider, answer), words.as_deref(), &describe(answer)))
+}
+
 /// Returns the provider's words in a refusal, as one line: of its JSON those at `pointers`, or a
 /// plain text. A page for people says nothing to a program.
-pub(super) fn words_of(answer: &Answer, pointers: &[&str]) -> Option<String> {
+fn words_of(answer: &Answer, pointers: &[&str]) -> Option<String> {
     let body = answer.body.as_ref();
     let plain = || match serde_json::from_slice::<Value>(body) {
         Ok(value) => value.as_str().map(str::to_owned),

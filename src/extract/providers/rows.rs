@@ -227,8 +227,10 @@ impl<'de, N: Names> Visitor<'de> for Look<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
         let (mut named, mut others) = (Rows::Other, Vec::new());
+        let mut is_row = false;
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let is_list = N::LISTS.contains(&name.as_ref());
+            is_row |= name == N::ID;
             if self.depth == DEEPEST || (self.depth == 0 && !is_list) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -240,8 +242,8 @@ impl<'de, N: Names> Visitor<'de> for Look<N> {
                 (_, false) => {}
             }
         }
-        // Of several lists nobody could say which are the rows.
-        let only = others.pop().filter(|_| others.is_empty());
+        // Of several lists nobody could say which are the rows; those in a row are its own.
+        let only = others.pop().filter(|_| others.is_empty() && !is_row);
         Ok(named.or(only.unwrap_or(Rows::Other)))
     }
 
@@ -316,6 +318,7 @@ mod tests {
             r#"{"errors":[{"id":1}]}"#,
             r#"{"message":["a","b"]}"#,
             r#"{"data":{"tags":["a"],"docs":[{"id":1}]}}"#,
+            r#"{"data":{"tags":["a"],"id":1}}"#,
             r#"{"data":{"data":{"data":[{"id":1}]}}}"#,
         ] {
             assert_eq!(rows(none), Rows::Other, "{none}");

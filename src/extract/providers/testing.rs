@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -10,6 +11,8 @@ use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use chrono::DateTime;
+use chrono::TimeDelta;
 use tokio::sync::watch;
 use url::Url;
 
@@ -76,8 +79,8 @@ impl Server {
     pub(super) fn http(&self) -> HttpSettings {
         HttpSettings {
             base_url: self.base_url.clone(),
-            timeout: std::time::Duration::from_secs(5),
-            stall: std::time::Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
+            stall: Duration::from_secs(5),
             max_body_bytes: 1_000_000,
         }
     }
@@ -111,21 +114,21 @@ pub(super) fn clock() -> SharedClock {
     Arc::new(ManualClock::new("2026-03-01T02:00:00Z".parse().unwrap()))
 }
 
-/// Returns a caller with permits enough.
-pub(super) fn caller(provider: ProviderId, plan: Option<&str>) -> Caller {
-    let folder = tempfile::tempdir().unwrap().keep();
+/// Returns a caller with permits enough, and the folder of its ledger.
+pub(super) fn caller(provider: ProviderId, plan: Option<&str>) -> (tempfile::TempDir, Caller) {
+    let folder = tempfile::tempdir().unwrap();
     let rule = quota::preset(provider, plan).unwrap();
-    let ledger = Ledger::open(Store::open(folder), "group", rule);
+    let ledger = Ledger::open(Store::open(folder.path()), "group", rule);
     let quota = Quota::new(ledger, clock(), quota::Options::default());
     let policy = RetryPolicy {
         retries: 2,
-        first_wait: std::time::Duration::from_millis(1),
-        longest_wait: std::time::Duration::from_millis(1),
-        patience: chrono::TimeDelta::minutes(1),
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(1),
+        patience: TimeDelta::minutes(1),
         rate_span: rule.rate.per,
     };
     let (_, stop) = watch::channel(false);
-    Caller::new(provider, Arc::new(quota), clock(), policy, stop)
+    (folder, Caller::new(provider, Arc::new(quota), clock(), policy, stop))
 }
 
 /// Returns a walk over a whole listing.
@@ -141,7 +144,7 @@ pub(super) fn walk(stream: &str, partition: &str, list: &str) -> Walk {
         },
         window: None,
         page_size: 100,
-        opened_at: chrono::DateTime::UNIX_EPOCH,
+        opened_at: DateTime::UNIX_EPOCH,
         reason: Reason::History,
         down_to: None,
     }

@@ -17,10 +17,9 @@ use crate::extract::Error;
 use crate::extract::PageFacts;
 use crate::extract::Result;
 use crate::extract::providers::json;
+use crate::extract::providers::refusal;
 use crate::extract::providers::refusal::NO_WORDS;
 use crate::extract::providers::refusal::Refusal;
-use crate::extract::providers::refusal::describe;
-use crate::extract::providers::refusal::words_of;
 use crate::extract::providers::rows::Names;
 use crate::extract::providers::rows::Rows;
 use crate::extract::providers::rows::under_name;
@@ -30,11 +29,7 @@ const WORDS: [&str; 3] = ["/message", "/error", "/error/message"];
 
 /// Refuses an answer whose status says that it is none.
 pub(super) fn refuse_bad_status(answer: &Answer) -> Result<()> {
-    if answer.is_success() {
-        return Ok(());
-    }
-    let words = words_of(answer, &WORDS);
-    Err(judge(Refusal::of(PROVIDER, answer), words.as_deref(), &describe(answer)))
+    refusal::refuse_bad_status(PROVIDER, answer, &WORDS, judge)
 }
 
 /// Tells what a refusal means. A wrong token may come with any status that blames the request.

@@ -117,7 +117,8 @@ async fn one_request_proves_the_token() {
     let check = async |answers: &[(u16, &str)], first_bot: Option<&str>| {
         let (server, mut source) = saying(answers, "x-bot-token", bearer("Authorization")).await;
         source.first_bot = first_bot.map(str::to_owned);
-        let answer = source.check(&caller(PROVIDER, None)).await;
+        let (_folder, caller) = caller(PROVIDER, None);
+        let answer = source.check(&caller).await;
         (server.lines().join(" "), answer)
     };
     let (asked, answer) = check(&[(200, EMPTY)], Some(BOT)).await;

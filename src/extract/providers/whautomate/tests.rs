@@ -25,7 +25,8 @@ async fn saying(answers: &[(u16, &str)]) -> (Server, Whautomate) {
 
 async fn check(answers: &[(u16, &str)]) -> (Vec<String>, Result<&'static str>) {
     let (server, source) = saying(answers).await;
-    let answer = source.check(&caller(PROVIDER, Some("subscribed"))).await;
+    let (_folder, caller) = caller(PROVIDER, Some("subscribed"));
+    let answer = source.check(&caller).await;
     (server.lines(), answer)
 }
 
