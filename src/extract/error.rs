@@ -40,7 +40,7 @@ pub enum Error {
     Refused {
         /// The provider.
         provider: ProviderId,
-        /// Path and query.
+        /// What was asked: path and query, `POST` before them.
         request: String,
         /// The HTTP status.
         status: u16,

@@ -20,6 +20,7 @@ use crate::extract;
 use crate::extract::Caller;
 use crate::extract::Source;
 use crate::extract::providers;
+use crate::ids::ProviderId;
 use crate::quota::Ledger;
 use crate::quota::Options;
 use crate::quota::Quota;
@@ -64,7 +65,7 @@ impl Quotas {
         let group = match &source.quota.group {
             Some(group) => group.clone(),
             // A rotated secret keeps its token, and two sources of one key share what it may.
-            None => fingerprint(&source.key().read()?),
+            None => fingerprint(source.provider_id(), &source.key().read()?),
         };
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let quota = groups.entry(group.clone()).or_insert_with(|| {
@@ -81,8 +82,16 @@ impl Quotas {
     }
 }
 
-fn fingerprint(key: &SecretString) -> String {
-    let hash = blake3::derive_key("leadpipe quota group", key.expose_secret().as_bytes());
+/// Returns the name of a key's quota group. Keys of two providers have two rules, even where somebody
+/// gave both the same text.
+fn fingerprint(provider: ProviderId, key: &SecretString) -> String {
+    let context = match provider {
+        // Ledgers of the first version go by this.
+        ProviderId::WhatConverts => "leadpipe quota group",
+        ProviderId::Whautomate => "leadpipe quota group of whautomate",
+        ProviderId::Convertalk => "leadpipe quota group of convertalk",
+    };
+    let hash = blake3::derive_key(context, key.expose_secret().as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -132,6 +141,7 @@ pub(super) fn connect(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
@@ -162,11 +172,13 @@ mod tests {
     fn a_key_has_one_ledger_and_another_key_has_another() {
         let clock: SharedClock = Arc::new(ManualClock::new(chrono::DateTime::UNIX_EPOCH));
         let quotas = Quotas::new(&job("one"), None, clock);
-        for index in 0..3 {
-            let of = |secret| ledger_of(&quotas, &job(secret).sources[index]);
-            assert_eq!(of("one"), of("one"));
-            assert_ne!(of("one"), of("two"));
-        }
+        let of = |secret| {
+            let sources = job(secret).sources;
+            sources.iter().map(|source| ledger_of(&quotas, source)).collect::<Vec<_>>()
+        };
+        assert_eq!(of("one"), of("one"));
+        let all = of("one").into_iter().chain(of("two")).collect::<BTreeSet<_>>();
+        assert_eq!(all.len(), 6);
     }
 
     #[test]

@@ -171,9 +171,8 @@ impl Source for Convertalk {
         _native_id: &str,
         _in_scope: bool,
     ) -> Result<Option<Found>> {
-        let request = format!("one of {}", walk.scope.stream);
-        let text = "there is no call for a single record".to_owned();
-        Err(Error::Refused { provider: PROVIDER, request, status: 501, text })
+        let what = format!("there is no call for one of the {}", walk.scope.stream);
+        Err(Error::Setup { provider: PROVIDER, source: what.into() })
     }
 
     async fn check(&self, caller: &Caller) -> Result<&'static str> {

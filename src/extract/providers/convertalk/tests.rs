@@ -156,7 +156,7 @@ async fn no_record_is_taken_for_gone_because_it_cannot_be_asked_for() {
     let (server, source) = saying(&[], "x-bot-token", bearer("Authorization")).await;
     let asked =
         source.fetch_record(&walk("chats", &format!("bot:{BOT}"), "lead"), "1", false).await;
-    assert!(matches!(asked, Err(Error::Refused { .. })));
+    assert!(matches!(asked, Err(Error::Setup { .. })));
     assert!(server.asked().is_empty() && !source.abilities().finds_records);
 }
 
