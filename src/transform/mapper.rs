@@ -16,11 +16,12 @@ use crate::transform::Page;
 use crate::transform::Reject;
 use crate::transform::Settings;
 use crate::transform::Warnings;
-use crate::transform::person::Phones;
+use crate::transform::envelope;
+use crate::transform::envelope::Form;
+use crate::transform::phone::Phones;
 use crate::transform::reader::Reader;
 use crate::transform::record;
 use crate::transform::record::Fields;
-use crate::transform::record::Form;
 use crate::transform::record::Record;
 use crate::transform::value;
 
@@ -41,7 +42,7 @@ pub(super) struct Mapper {
 
 impl Mapping for Mapper {
     fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
-        let rows = record::rows(page.body, &self.form)?;
+        let rows = envelope::rows(page.body, &self.form)?;
         let mut state = State {
             builder: LeadBatchBuilder::with_capacity(rows.len()),
             places: Vec::with_capacity(rows.len()),

@@ -7,10 +7,10 @@ use crate::ids::ProviderId;
 use crate::schema::lead::Lead;
 use crate::schema::lead::Text;
 use crate::transform::ProfileSettings;
+use crate::transform::envelope::Form;
 use crate::transform::mapper::Mapper;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
-use crate::transform::record::Form;
 use crate::transform::terms;
 
 fields! { Field:

@@ -1,0 +1,214 @@
+//! Telephone numbers in one form, E.164, however a provider gives them; only valid ones.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use phonenumber::Type;
+use phonenumber::country::Id as Region;
+use phonenumber::country::Source;
+use phonenumber::metadata::DATABASE;
+
+/// Longer texts are no telephone number, whatever digits stand in them.
+const MAX_PHONE_LENGTH: usize = 64;
+
+/// Numbers remembered while a page is mapped: parsing one costs more than the rest of its lead.
+const MAX_REMEMBERED: usize = 4_096;
+
+/// A telephone number as a provider gives it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Number<'t> {
+    /// As somebody wrote it.
+    Written(&'t str),
+    /// As a messaging platform keeps it: with its country code, but maybe without the `+`.
+    Kept(&'t str),
+    /// In two parts.
+    Parts {
+        /// The country code, with or without `+`.
+        code: &'t str,
+        /// The rest, which may have the zero of national calls, or the code once more.
+        number: &'t str,
+    },
+}
+
+/// Reads telephone numbers, and remembers what it read.
+#[derive(Debug, Default)]
+pub(super) struct Phones {
+    remembered: HashMap<String, Option<String>>,
+    key: String,
+}
+
+impl Phones {
+    /// Returns the number in E.164, read as one of the first of `regions` (alpha-2) in which it is
+    /// valid; a number with its country code needs none.
+    pub(super) fn read(
+        &mut self,
+        number: Number<'_>,
+        regions: [Option<&str>; 2],
+    ) -> Option<String> {
+        let (kind, code, text) = match number {
+            Number::Written(text) => ("written", "", text),
+            Number::Kept(text) => ("kept", "", text),
+            Number::Parts { code, number } => ("parts", code, number),
+        };
+        let [first, second] = regions.map(Option::unwrap_or_default);
+        self.key.clear();
+        // Writing to a string cannot fail.
+        let _ = write!(self.key, "{kind}\n{first}\n{second}\n{}\n{code}{text}", code.len());
+        if let Some(known) = self.remembered.get(&self.key) {
+            return known.clone();
+        }
+        let phone = match number {
+            Number::Written(text) => written(text, regions),
+            Number::Kept(text) => kept(text, regions),
+            Number::Parts { code, number } => joined(code, number, regions),
+        };
+        if self.remembered.len() < MAX_REMEMBERED {
+            self.remembered.insert(self.key.clone(), phone.clone());
+        }
+        phone
+    }
+}
+
+fn written(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    let text = text.trim();
+    if text.len() > MAX_PHONE_LENGTH {
+        return None;
+    }
+    let own = regions.iter().flatten().filter_map(|region| region.parse::<Region>().ok());
+    // Without a region only numbers with their country code can be read.
+    own.map(Some).chain([None]).find_map(|region| valid(region, text))
+}
+
+/// Returns the number in E.164, where it is valid.
+///
+/// Of a number with its country code the library takes away what is dialled before national numbers
+/// in `region`, whatever country it is of: such a number is read anew without the region.
+fn valid(region: Option<Region>, text: &str) -> Option<String> {
+    let number = phonenumber::parse(region, text).ok()?;
+    match (region, number.code().source()) {
+        (Some(_), Source::Plus) => return valid(None, text),
+        (Some(region), Source::Idd) => {
+            return valid(None, &format!("+{}", after_international_prefix(region, text)?));
+        }
+        _ => {}
+    }
+    let is_valid = phonenumber::is_valid(&number);
+    is_valid.then(|| format!("+{}{}", number.code().value(), number.national()))
+}
+
+/// Returns what follows the digits by which one dials out of `region`.
+fn after_international_prefix(region: Region, text: &str) -> Option<&str> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let prefix = DATABASE.by_id(region.as_ref())?.international_prefix()?;
+    let dialled = prefix.find(&digits).filter(|found| found.start() == 0)?.end();
+    let mut places = text.char_indices().filter(|(_, c)| c.is_ascii_digit());
+    let (last, _) = places.nth(dialled.checked_sub(1)?)?;
+    text.get(last + 1..)
+}
+
+/// Reads a number that is none of the regions' as one with its country code.
+fn kept(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    written(text, regions).or_else(|| {
+        let text = text.trim();
+        let digits = text.strip_prefix("00").unwrap_or(text);
+        let is_bare = digits.starts_with(|first: char| first.is_ascii_digit());
+        is_bare.then(|| international(digits)).flatten()
+    })
+}
+
+/// Reads a number whose country code came apart from it.
+///
+/// Some people type the code into the number's field, too. Where the number is valid either way,
+/// the code counts as repeated only if that makes a mobile number of it.
+fn joined(code: &str, number: &str, regions: [Option<&str>; 2]) -> Option<String> {
+    let digits = |text: &str| -> String { text.chars().filter(char::is_ascii_digit).collect() };
+    let code = digits(code);
+    let code = code.trim_start_matches('0');
+    if code.is_empty() || number.trim().starts_with('+') {
+        return kept(number, regions);
+    }
+    let all = digits(number);
+    let significant = all.trim_start_matches('0');
+    let once = international(&format!("{code} {number}"))
+        .or_else(|| international(&format!("{code}{significant}")));
+    let twice = significant.starts_with(code).then(|| international(significant)).flatten();
+    match (once, twice) {
+        (Some(once), Some(twice)) if !is_mobile(&twice) || is_mobile(&once) => Some(once),
+        (once, twice) => twice.or(once),
+    }
+}
+
+fn is_mobile(e164: &str) -> bool {
+    let number = phonenumber::parse(None, e164);
+    number.is_ok_and(|number| number.number_type(&DATABASE) == Type::Mobile)
+}
+
+fn international(digits: &str) -> Option<String> {
+    written(&format!("+{digits}"), [None, None])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_with_the_first_region_that_fits() {
+        for (text, regions, e164) in [
+            ("+1 (704) 555-0155", [None, None], Some("+17045550155")),
+            ("704-555-0155", [Some("US"), None], Some("+17045550155")),
+            ("803-555-0158", [Some("GB"), Some("US")], Some("+18035550158")),
+            ("704-555-0155", [None, None], None),
+            ("17045550155", [Some("US"), None], Some("+17045550155")),
+            ("020 7946 0018", [None, Some("GB")], Some("+442079460018")),
+            ("+39 06 6982 1234", [Some("US"), None], Some("+390669821234")),
+            ("+49 1512 3456789", [Some("US"), None], Some("+4915123456789")),
+            ("011 49 1512 3456789 ext. 1", [Some("US"), None], Some("+4915123456789")),
+            ("12", [Some("US"), None], None),
+            ("anonymous", [Some("US"), None], None),
+        ] {
+            assert_eq!(written(text, regions).as_deref(), e164, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_read_twice_is_the_same() {
+        let mut phones = Phones::default();
+        for _ in 0..2 {
+            let number = Number::Written("704-555-0155");
+            let us = phones.read(number, [Some("US"), None]);
+            assert_eq!(us.as_deref(), Some("+17045550155"));
+            assert_eq!(phones.read(number, [None, None]), None);
+            // The same text, given otherwise, is another number.
+            let parts = Number::Parts { code: "44", number: "020 7946 0018" };
+            assert_eq!(phones.read(parts, [None, None]).as_deref(), Some("+442079460018"));
+            assert_eq!(
+                phones.read(Number::Kept("44020 7946 0018"), [Some("US"), None]),
+                phones.read(parts, [None, None])
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_reader_panic(text in any::<String>(), digits in "[-+0-9 ().ext,;#]{0,40}") {
+            let regions = [Some("US"), Some("DE")];
+            for text in [text, digits] {
+                let _ = (kept(&text, regions), joined(&text, &text, regions));
+                let _ = joined("49", &text, regions);
+            }
+        }
+
+        #[test]
+        fn what_is_read_reads_back_equal(number in "[2-9][0-9]{9}", region in "US|GB|DE|IN") {
+            let regions = [Some(region.as_str()), None];
+            if let Some(e164) = written(&number, regions) {
+                for elsewhere in ["US", "GB", "RU", "HU"] {
+                    let again = written(&e164, [Some(elsewhere), None]);
+                    prop_assert_eq!(again.as_ref(), Some(&e164));
+                }
+            }
+        }
+    }
+}
