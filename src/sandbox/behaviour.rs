@@ -11,7 +11,16 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
+use super::convertalk::ConvertalkBehaviour;
+use super::platform::Provider;
+use super::records::Stream;
+use super::whautomate::WhautomateBehaviour;
+
 /// The switches and faults of a sandbox.
+///
+/// The switches up to `over_quota` are those of WhatConverts; `without_fields` and `extra_field`
+/// hold for every provider, as does what follows them. The other providers have theirs in
+/// `whautomate` and `convertalk`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
@@ -55,9 +64,9 @@ pub struct Behaviour {
     pub empty_maps: EmptyMaps,
     /// How times are written.
     pub times: Times,
-    /// Fields that no lead carries any more.
+    /// Fields that no record carries any more.
     pub without_fields: Vec<String>,
-    /// A field, new to the world, that every lead carries.
+    /// A field, new to the world, that every record carries.
     pub extra_field: Option<String>,
     /// What is made of `customer_journey=true`.
     pub journey: Journey,
@@ -77,16 +86,26 @@ pub struct Behaviour {
     pub delay_ms: u64,
     /// Leads on which the provider breaks: whatever contains one of them fails.
     pub poison: Vec<u64>,
+    /// Records of the other providers on which they break, by id.
+    pub poison_records: Vec<String>,
     /// How it breaks on them.
     pub poison_as: Poison,
-    /// Whether every profile is empty; the truth of the sandbox stays.
+    /// Whether every listing is empty; the truth of the sandbox stays.
     pub empty: bool,
     /// What the next requests that key and quota let through meet with, one each.
     pub fail_next: Vec<Fault>,
     /// Accidents by chance, drawn from the seed and the number of the request since the start.
     pub faults: Vec<FaultRate>,
+    /// The one provider whose requests meet with `fail_next` and `faults`; `None` is all.
+    pub faults_for: Option<Provider>,
     /// Edits that happen after a number of requests; one that cannot be done is left out.
     pub script: Vec<ScriptedEdit>,
+    /// The same for records of the other providers.
+    pub record_script: Vec<ScriptedRecordEdit>,
+    /// The switches of Whautomate.
+    pub whautomate: WhautomateBehaviour,
+    /// The switches of Convertalk.
+    pub convertalk: ConvertalkBehaviour,
 }
 
 impl Default for Behaviour {
@@ -123,11 +142,16 @@ impl Default for Behaviour {
             gzip: false,
             delay_ms: 0,
             poison: Vec::new(),
+            poison_records: Vec::new(),
             poison_as: Poison::ServerError,
             empty: false,
             fail_next: Vec::new(),
             faults: Vec::new(),
+            faults_for: None,
             script: Vec::new(),
+            record_script: Vec::new(),
+            whautomate: WhautomateBehaviour::default(),
+            convertalk: ConvertalkBehaviour::default(),
         }
     }
 }
@@ -211,10 +235,72 @@ pub enum SizeEcho {
 pub enum PastEnd {
     /// 200 and no rows.
     Empty,
-    /// 404 with an `error_message`.
+    /// 404 with an error.
     NotFound,
     /// The last page again.
     LastPage,
+}
+
+/// The order of a listing that nobody can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The oldest first.
+    CreatedAscending,
+    /// The newest first.
+    CreatedDescending,
+    /// What changed longest ago first.
+    UpdatedAscending,
+    /// What changed last first.
+    UpdatedDescending,
+    /// By id.
+    Id,
+    /// Another one at every request.
+    Random,
+}
+
+/// What becomes of a record that was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deleted {
+    /// It is listed no more.
+    Vanishes,
+    /// It stays, with `isDeleted`.
+    Marked,
+}
+
+/// How a text that is not set is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// `""`.
+    EmptyText,
+    /// `null`.
+    Null,
+    /// The field is left out.
+    Absent,
+    /// `[]`.
+    EmptyList,
+}
+
+/// What the values of custom fields are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CustomValues {
+    /// Texts.
+    Strings,
+    /// Texts, numbers, booleans and nulls.
+    Mixed,
+}
+
+/// The answer to a page number below 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PageZero {
+    /// The first page.
+    First,
+    /// 400.
+    Refused,
 }
 
 /// `total_pages` where there is nothing.
@@ -310,7 +396,8 @@ pub enum Poison {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// A status (500, 502, 503, 504, 401, ...) with a body that is not JSON.
+    /// A status (500, 502, 503, 504, 401, ...) with the body that the provider's servers have for
+    /// it: for WhatConverts one that is not JSON.
     Status {
         /// HTTP status.
         status: u16,
@@ -330,8 +417,14 @@ pub enum Fault {
     CutJson,
     /// 200 with a page of HTML.
     Html,
-    /// 200 with an `error_message` inside.
+    /// 200 with an error inside.
     ErrorInside,
+    /// The end of a list, although there is more: with 200 a page without rows, with another status
+    /// (404) the error that says so.
+    EndOfList {
+        /// HTTP status.
+        status: u16,
+    },
     /// 302 to this address.
     Redirect {
         /// Value of `Location`.
@@ -396,6 +489,56 @@ pub enum Edit {
     },
 }
 
+/// An edit of a record that waits for requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptedRecordEdit {
+    /// As in [`ScriptedEdit`].
+    pub after_requests: u64,
+    /// Which kind of record.
+    pub stream: Stream,
+    /// Its id, as the platform writes it.
+    pub id: String,
+    /// What happens to it.
+    pub edit: RecordEdit,
+}
+
+/// What can be done by hand to a contact, client, chat or user.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordEdit {
+    /// Sets fields as they stand on the wire, and `updatedAt` with them unless it is among them. A
+    /// name with dots leads into objects: `profile.userDetails.city`.
+    Set(Map<String, Value>),
+    /// Sets fields, and leaves `updatedAt` as it is.
+    SetQuietly(Map<String, Value>),
+    /// Leaves fields out from now on; `updatedAt` stays.
+    Remove(Vec<String>),
+    /// Moves `updatedAt`, and with it the record in a listing that is sorted by it.
+    Touch,
+    /// Moves `lastActivity` of a contact, `lastSeenAt` of a chat or user.
+    Activity,
+    /// Makes a chat a lead; moves `updatedAt`.
+    Lead,
+    /// Makes a chat a lead no more; moves `updatedAt`.
+    NonLead,
+    /// Takes it off every list.
+    Vanish,
+    /// Brings it back.
+    Reappear,
+    /// Adds a record of this id, which must be free.
+    Insert {
+        /// Number of the account or bot, from 0; nothing for a user.
+        #[serde(default)]
+        part: u32,
+        /// Its creation time.
+        created_at: DateTime<Utc>,
+        /// Whether it is a lead, if it is a chat.
+        #[serde(default)]
+        lead: bool,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,5 +551,14 @@ mod tests {
         assert_eq!(read.fail_next, [Fault::Reset, Fault::Status { status: 503 }]);
         assert_eq!(read.max_range_days, 400);
         assert!(serde_json::from_str::<Behaviour>(r#"{"pagenumber":1}"#).is_err());
+
+        let text = r#"{"faults_for":"convertalk","whautomate":{"order":"id"},
+            "convertalk":{"data":"object"}}"#;
+        let read: Behaviour = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (read.faults_for, read.whautomate.order),
+            (Some(Provider::Convertalk), Order::Id)
+        );
+        assert!(serde_json::from_str::<Behaviour>(r#"{"whautomate":{"data":"list"}}"#).is_err());
     }
 }

@@ -25,6 +25,10 @@ pub(super) enum Purpose {
     Face = 5,
     /// Which request meets with which accident.
     Fault = 6,
+    /// When a contact, client, chat or user comes, changes and goes.
+    Record = 7,
+    /// How it looks on the wire.
+    RecordFace = 8,
 }
 
 /// A set of thrown dice.

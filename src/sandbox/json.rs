@@ -1,16 +1,25 @@
 //! A writer of JSON that goes straight into a byte buffer.
 //!
 //! Half a million leads are rendered on demand, so there is no tree of values in between. Strings
-//! are escaped as PHP's `json_encode` does: `/` always, and beyond ASCII either as `\uXXXX` (its
-//! default) or as it stands.
+//! are escaped as the platform's language does: PHP's `json_encode` escapes `/` always, and beyond
+//! ASCII writes either `\uXXXX` (its default) or what stands there; `JSON.stringify` escapes
+//! neither.
 
+use std::collections::HashMap;
 use std::io::Write;
+
+use serde_json::Map;
+use serde_json::Value;
+
+/// Fields set by hand, by name; `None` takes a field off.
+pub(super) type Fields = HashMap<String, Option<Value>>;
 
 /// JSON in the making.
 #[derive(Debug)]
 pub(super) struct Json<'a> {
     out: &'a mut Vec<u8>,
     ascii: bool,
+    slashes: bool,
     without: &'a [String],
 }
 
@@ -18,7 +27,12 @@ impl<'a> Json<'a> {
     /// Returns a writer that appends to `out`; `ascii` escapes all that is beyond ASCII, and
     /// fields named in `without` are left out.
     pub(super) fn new(out: &'a mut Vec<u8>, ascii: bool, without: &'a [String]) -> Self {
-        Self { out, ascii, without }
+        Self { out, ascii, slashes: true, without }
+    }
+
+    /// Returns a writer that appends to `out` as JavaScript does.
+    pub(super) fn script(out: &'a mut Vec<u8>, without: &'a [String]) -> Self {
+        Self { out, ascii: false, slashes: false, without }
     }
 
     /// Opens an object or array, with its name where it has one.
@@ -33,6 +47,32 @@ impl<'a> Json<'a> {
     /// Closes what [`Self::open`] opened.
     pub(super) fn close(&mut self, bracket: u8) {
         self.out.push(bracket);
+    }
+
+    /// Writes an object with what `fill` puts into it.
+    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Json<'_>)) {
+        if !self.skips(name) {
+            self.open(Some(name), b'{');
+            fill(self);
+            self.close(b'}');
+        }
+    }
+
+    /// Writes an array with what `fill` puts into it.
+    pub(super) fn list(&mut self, name: &str, fill: impl FnOnce(&mut Json<'_>)) {
+        if !self.skips(name) {
+            self.open(Some(name), b'[');
+            fill(self);
+            self.close(b']');
+        }
+    }
+
+    /// Writes a string as an element of an array.
+    pub(super) fn item(&mut self, value: &str) {
+        self.separate();
+        self.out.push(b'"');
+        self.escape(value);
+        self.out.push(b'"');
     }
 
     /// Writes a string field.
@@ -98,7 +138,8 @@ impl<'a> Json<'a> {
         // begins a character.
         while at < bytes.len() {
             let plain = match bytes[at] {
-                b'"' | b'\\' | b'/' | 0..b' ' => false,
+                b'"' | b'\\' | 0..b' ' => false,
+                b'/' => !self.slashes,
                 0x80.. => !self.ascii,
                 _ => true,
             };
@@ -134,6 +175,38 @@ impl<'a> Json<'a> {
     }
 }
 
+/// Writes the object that begins at `start` again, with the fields set by hand.
+///
+/// A name with dots leads into objects: `profile.notes`.
+pub(super) fn patch(out: &mut Vec<u8>, start: usize, fields: &Fields) {
+    let Ok(mut object) = serde_json::from_slice::<Map<String, Value>>(&out[start..]) else {
+        return;
+    };
+    for (name, value) in fields {
+        set(&mut object, name, value.as_ref());
+    }
+    out.truncate(start);
+    // Writing a map of values to memory cannot fail.
+    let _ = serde_json::to_writer(out, &object);
+}
+
+fn set(object: &mut Map<String, Value>, name: &str, value: Option<&Value>) {
+    let Some((outer, inner)) = name.split_once('.') else {
+        match value {
+            Some(value) => object.insert(name.to_owned(), value.clone()),
+            None => object.remove(name),
+        };
+        return;
+    };
+    let next = object.entry(outer).or_insert(Value::Null);
+    if !next.is_object() {
+        *next = Value::Object(Map::new());
+    }
+    if let Some(next) = next.as_object_mut() {
+        set(next, inner, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -153,6 +226,32 @@ mod tests {
     #[test]
     fn slashes_are_escaped_as_php_does() {
         assert_eq!(written(true, "a/é"), br#"{"text":"a\/\u00e9","number":7}"#);
+    }
+
+    #[test]
+    fn a_script_escapes_neither_slashes_nor_letters() {
+        let mut out = Vec::new();
+        let mut json = Json::script(&mut out, &[]);
+        json.open(None, b'{');
+        json.text("text", "a/é\n");
+        json.list("tags", |json| {
+            json.item("x");
+            json.item("\"y\"");
+        });
+        json.close(b'}');
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"text":"a/é\n","tags":["x","\"y\""]}"#);
+    }
+
+    #[test]
+    fn a_patch_leads_into_objects_and_takes_fields_off() {
+        let mut out = br#"[{"a":{"b":1,"c":2},"d":3}"#.to_vec();
+        let fields = [
+            ("a.b".to_owned(), Some(Value::from(7))),
+            ("d".to_owned(), None),
+            ("e.f".to_owned(), Some(Value::from("new"))),
+        ];
+        patch(&mut out, 1, &fields.into_iter().collect());
+        assert_eq!(out, br#"[{"a":{"b":7,"c":2},"e":{"f":"new"}}"#);
     }
 
     proptest! {

@@ -138,6 +138,11 @@ impl Person {
         format!("+1{}5550{}", self.town.area, self.line)
     }
 
+    /// Returns the telephone number without its country code.
+    pub(super) fn national_digits(&self) -> String {
+        format!("{}5550{}", self.town.area, self.line)
+    }
+
     /// Returns the telephone number as people write it.
     pub(super) fn national_phone(&self) -> String {
         format!("({}) 555-0{}", self.town.area, self.line)

@@ -1,7 +1,7 @@
 //! The HTTP side of the sandbox: connections, request log, clock, quota, accidents, administration.
 //!
-//! A request of the provider's passes log, key, quota and accident in this order and is then
-//! answered by the provider's module. Nothing here knows what a lead looks like.
+//! A request for a platform passes log, key, quota and accident in this order and is then answered
+//! by the platform's module. Nothing here knows what a lead looks like.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -61,16 +61,32 @@ use super::Settings;
 use super::behaviour::Behaviour;
 use super::behaviour::Edit;
 use super::behaviour::Fault;
+use super::behaviour::RecordEdit;
+use super::convertalk;
+use super::convertalk::Convertalk;
 use super::dice::Dice;
 use super::dice::Purpose;
+use super::platform::Accident;
+use super::platform::Platform;
+use super::platform::Provider;
+use super::platform::Request as Asked;
+use super::platform::Spent;
+use super::records::Listing;
+use super::records::Place;
+use super::records::Records;
+use super::records::Stream;
 use super::whatconverts;
-use super::whatconverts::Keys;
+use super::whatconverts::WhatConverts;
+use super::whautomate;
+use super::whautomate::Whautomate;
 use super::world::Row;
 use super::world::World;
 use crate::clock::SharedClock;
 
-/// The window of the quota, in milliseconds.
+/// How long a request is remembered, in milliseconds: the longest window of a quota.
 const DAY_MS: i64 = 86_400_000;
+/// The largest body that is read.
+const LARGEST_BODY: usize = 1 << 20;
 /// Leads rendered at once where the whole truth is streamed.
 const CHUNK: usize = 1_000;
 
@@ -89,6 +105,13 @@ pub enum KeyKind {
         /// The profile.
         profile_id: u64,
     },
+    /// A Whautomate account's.
+    Whautomate {
+        /// Number of the account.
+        account: u32,
+    },
+    /// The Convertalk customer's.
+    Convertalk,
 }
 
 /// A request as the sandbox saw it.
@@ -98,12 +121,16 @@ pub struct LoggedRequest {
     pub number: u64,
     /// When it came, by the world's clock.
     pub at: DateTime<Utc>,
+    /// Whom it was meant for; `None` for a path that nobody has.
+    pub provider: Option<Provider>,
     /// Such as `GET`.
     pub method: String,
     /// Such as `/api/v1/leads`.
     pub path: String,
     /// What follows the `?`, as sent.
     pub query: String,
+    /// The body, as far as it is text.
+    pub body: String,
     /// Whose key it carried.
     pub key: KeyKind,
     /// What was answered; 0 as long as nothing was, and after a reset.
@@ -129,10 +156,10 @@ impl Answer {
         Self { status, kind: "application/json", headers: Vec::new(), body }
     }
 
-    /// Returns the provider's form of an error.
-    pub(super) fn error(status: u16, text: &str) -> Self {
-        let body = serde_json::json!({ "error_message": text });
-        Self::json(status, body.to_string().into_bytes())
+    /// Returns an answer in plain text.
+    pub(super) fn text(status: u16, text: &str) -> Self {
+        let kind = "text/plain; charset=utf-8";
+        Self { status, kind, headers: Vec::new(), body: text.as_bytes().to_vec() }
     }
 
     /// Returns a page of the web application.
@@ -176,7 +203,7 @@ impl Armed {
         Self {
             fail_next: behaviour.fail_next.clone().into(),
             requests: 0,
-            done: vec![false; behaviour.script.len()],
+            done: vec![false; behaviour.script.len() + behaviour.record_script.len()],
             behaviour: Arc::new(behaviour),
         }
     }
@@ -186,15 +213,16 @@ impl Armed {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) seed: u64,
-    pub(super) keys: Keys,
+    pub(super) whatconverts: WhatConverts,
+    pub(super) whautomate: Whautomate,
+    pub(super) convertalk: Convertalk,
     clock: SharedClock,
     /// Seconds by which the world is ahead of the clock.
     ahead: AtomicI64,
     /// Where the world stands still.
     still: Option<DateTime<Utc>>,
-    master_per_day: usize,
-    profile_per_day: usize,
     world: RwLock<World>,
+    records: RwLock<Records>,
     armed: Mutex<Armed>,
     log: Mutex<Vec<LoggedRequest>>,
     /// When the requests of the last day came, by key, in milliseconds.
@@ -214,19 +242,29 @@ impl Shared {
         let world = World::new(settings)?;
         Ok(Self {
             seed: settings.seed,
-            keys: Keys::new(settings.seed, &world.profiles),
+            whatconverts: WhatConverts::new(settings, &world.profiles),
+            whautomate: Whautomate::new(settings),
+            convertalk: Convertalk::new(settings),
             clock,
             ahead: AtomicI64::new(0),
             still: settings.still.then_some(settings.now),
-            master_per_day: settings.per_day.unwrap_or(10_000) as usize,
-            profile_per_day: settings.profile_per_day.unwrap_or(1_000) as usize,
             world: RwLock::new(world),
+            records: RwLock::new(Records::new(settings)?),
             armed: Mutex::new(Armed::new(settings.behaviour.clone())),
             log: Mutex::default(),
             spent: Mutex::default(),
             requests: AtomicU64::new(0),
             in_flight: Arc::new(()),
         })
+    }
+
+    /// Returns the side of a platform.
+    fn platform(&self, provider: Provider) -> &dyn Platform {
+        match provider {
+            Provider::WhatConverts => &self.whatconverts,
+            Provider::Whautomate => &self.whautomate,
+            Provider::Convertalk => &self.convertalk,
+        }
     }
 
     /// Returns the time of requests and quotas.
@@ -241,8 +279,17 @@ impl Shared {
 
     /// Returns the time of the leads, in seconds: the same, unless the world stands still.
     pub(super) fn world_now(&self) -> i64 {
+        self.world_time().timestamp()
+    }
+
+    /// Returns the time of the records of the other platforms, in milliseconds.
+    pub(super) fn world_now_ms(&self) -> i64 {
+        self.world_time().timestamp_millis()
+    }
+
+    fn world_time(&self) -> DateTime<Utc> {
         let now = self.now();
-        self.still.map_or(now, |still| now.min(still)).timestamp()
+        self.still.map_or(now, |still| now.min(still))
     }
 
     /// Returns the world as of now.
@@ -259,6 +306,24 @@ impl Shared {
 
     fn world_mut(&self) -> RwLockWriteGuard<'_, World> {
         self.world.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the records of the other platforms as of now.
+    pub(super) fn records(&self) -> RwLockReadGuard<'_, Records> {
+        let now = self.world_now_ms();
+        let records = self.records.read().unwrap_or_else(PoisonError::into_inner);
+        if !records.is_due(now) {
+            return records;
+        }
+        drop(records);
+        drop(self.records_mut(now));
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records_mut(&self, now: i64) -> RwLockWriteGuard<'_, Records> {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        records.refresh(now);
+        records
     }
 
     pub(super) fn behaviour(&self) -> Arc<Behaviour> {
@@ -280,6 +345,88 @@ impl Shared {
         let id = self.world_mut().free_id();
         self.edit(id, &Edit::Insert { profile_id, created_at })?;
         Ok(id)
+    }
+
+    pub(super) fn edit_record(
+        &self,
+        stream: Stream,
+        id: &str,
+        edit: &RecordEdit,
+    ) -> Result<(), Error> {
+        let now = self.world_now_ms();
+        let mut records = self.records_mut(now);
+        match records.edit(stream, id, edit, now) {
+            Err(Error::UnknownRecord { .. }) => {
+                let plain = whautomate::plain_id(id);
+                records.edit(stream, &plain, edit, now)
+            }
+            done => done,
+        }
+    }
+
+    pub(super) fn insert_record(
+        &self,
+        listing: Listing,
+        created_at: DateTime<Utc>,
+    ) -> Result<String, Error> {
+        let now = self.world_now_ms();
+        self.records_mut(now).insert(listing, created_at.timestamp_millis(), now)
+    }
+
+    /// Returns the records that a listing has now, the oldest first.
+    pub(super) fn listed_records(&self, listing: Listing) -> Result<Vec<Place>, Error> {
+        let behaviour = self.behaviour();
+        let show = match listing.stream() {
+            Stream::Contacts | Stream::Clients => behaviour.whautomate.truth(),
+            Stream::Chats | Stream::Users => behaviour.convertalk.truth(),
+        };
+        let (now, records) = (self.world_now_ms(), self.records());
+        records.check(listing)?;
+        Ok(records.listed(listing, show, now, 0).as_ref().clone())
+    }
+
+    /// Returns records as the body of one page.
+    pub(super) fn record_page(&self, stream: Stream, places: &[Place]) -> Vec<u8> {
+        let behaviour = self.behaviour();
+        let (now, records) = (self.world_now_ms(), self.records());
+        match stream {
+            Stream::Contacts | Stream::Clients => {
+                whautomate::page_of(&records, &behaviour, stream, places, now)
+            }
+            Stream::Chats | Stream::Users => {
+                convertalk::page_of(&records, &behaviour, stream, places, now)
+            }
+        }
+    }
+
+    /// Returns a record as it stands in a page.
+    pub(super) fn record_body(&self, stream: Stream, place: Place) -> Vec<u8> {
+        let behaviour = self.behaviour();
+        let (now, records) = (self.world_now_ms(), self.records());
+        let (mut out, subject) = (Vec::new(), records.subject(place));
+        match stream {
+            Stream::Contacts | Stream::Clients => {
+                whautomate::write(&mut out, &subject, &behaviour, now);
+            }
+            Stream::Chats | Stream::Users => {
+                convertalk::write(&mut out, &subject, stream, &behaviour, now);
+            }
+        }
+        out
+    }
+
+    /// Returns the ids of records as they are shown.
+    pub(super) fn record_ids(&self, places: &[Place]) -> Vec<String> {
+        let behaviour = self.behaviour();
+        let records = self.records();
+        let id = |place: &Place| {
+            let subject = records.subject(*place);
+            match subject.stream() {
+                Stream::Contacts | Stream::Clients => whautomate::shown_id(&subject, &behaviour),
+                Stream::Chats | Stream::Users => subject.id(),
+            }
+        };
+        places.iter().map(id).collect()
     }
 
     pub(super) fn requests(&self) -> Vec<LoggedRequest> {
@@ -315,28 +462,29 @@ impl Shared {
         }
     }
 
-    /// Counts a request; where the day's allowance is spent, returns the wait in seconds.
-    fn spend(&self, key: KeyKind) -> Result<(), i64> {
-        let allowance = match key {
-            KeyKind::Profile { .. } => self.profile_per_day,
-            _ => self.master_per_day,
-        };
+    /// Counts a request, unless an allowance is spent.
+    fn spend(&self, platform: &dyn Platform, key: KeyKind) -> Result<(), Spent> {
         let now = self.now().timestamp_millis();
         let mut spent = lock(&self.spent);
         let spent = spent.entry(key).or_default();
         while spent.front().is_some_and(|at| at + DAY_MS <= now) {
             spent.pop_front();
         }
-        if spent.len() >= allowance {
-            let free = spent.front().map_or(now, |at| at + DAY_MS);
-            return Err((free - now + 999) / 1_000);
+        for allowance in platform.allowances(key) {
+            let length = allowance.per.length();
+            let first = spent.partition_point(|at| at + length <= now);
+            if spent.len() - first >= allowance.requests {
+                // Without an allowance at all there is nothing to wait for.
+                let free = spent.get(first).map_or(now, |at| at + length);
+                return Err(Spent { per: allowance.per, wait: (free - now + 999) / 1_000 });
+            }
         }
         spent.push_back(now);
         Ok(())
     }
 
     /// Counts a request against the behaviour: what is scripted happens, and an accident is drawn.
-    fn arm(&self, number: u64) -> (Arc<Behaviour>, Option<Fault>) {
+    fn arm(&self, number: u64, provider: Provider) -> (Arc<Behaviour>, Option<Fault>) {
         let mut armed = lock(&self.armed);
         let behaviour = Arc::clone(&armed.behaviour);
         let mut due = Vec::new();
@@ -346,12 +494,27 @@ impl Shared {
                 due.push(scripted);
             }
         }
+        let mut records_due = Vec::new();
+        let leads = behaviour.script.len();
+        for (at, scripted) in behaviour.record_script.iter().enumerate() {
+            if scripted.after_requests <= armed.requests && !armed.done[leads + at] {
+                armed.done[leads + at] = true;
+                records_due.push(scripted);
+            }
+        }
         armed.requests += 1;
-        let fault = armed.fail_next.pop_front();
+        let is_meant = behaviour.faults_for.is_none_or(|one| one == provider);
+        let fault = if is_meant { armed.fail_next.pop_front() } else { None };
         drop(armed);
+        // A script that names a lead of another world does nothing.
         for scripted in due {
-            // A script that names a lead of another world does nothing.
             let _ = self.edit(scripted.lead_id, &scripted.edit);
+        }
+        for scripted in records_due {
+            let _ = self.edit_record(scripted.stream, &scripted.id, &scripted.edit);
+        }
+        if !is_meant {
+            return (behaviour, None);
         }
         let fault = fault.or_else(|| self.accident(&behaviour, number));
         (behaviour, fault)
@@ -393,6 +556,7 @@ pub(super) async fn serve(
 ) {
     let router = Router::new()
         .route("/sandbox/leads", get(truth))
+        .route("/sandbox/records", get(records))
         .route("/sandbox/requests", get(requests).delete(clear_requests))
         .route("/sandbox/clock", get(now).post(advance))
         .route("/sandbox/behaviour", get(behaviour).post(behave))
@@ -409,35 +573,50 @@ pub(super) async fn serve(
     let _ = axum::serve(Listen(listener), service).with_graceful_shutdown(stopped).await;
 }
 
-/// Takes a request of the provider's through log, key, quota and accident.
+/// Takes a request for a platform through log, key, quota and accident.
 async fn provider(
     State(shared): State<Arc<Shared>>,
     ConnectInfo(wire): ConnectInfo<Wire>,
     request: Request<Body>,
 ) -> Response {
     let number = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    let key = shared.keys.identify(authorization.and_then(|value| value.to_str().ok()));
+    let (head, body) = request.into_parts();
+    // A body that breaks off is as good as none.
+    let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
+    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+    let provider = Provider::of(path);
+    let behaviour = shared.behaviour();
+    let key = provider.map_or(KeyKind::None, |provider| {
+        shared.platform(provider).identify(&behaviour, path, &head.headers)
+    });
     // Released when the answer is made, or when the client gives up.
     let in_flight = Arc::clone(&shared.in_flight);
     // Noted before it is answered: a client that gives up has still sent it.
     shared.note(LoggedRequest {
         number,
         at: shared.now(),
-        method: request.method().to_string(),
+        provider,
+        method: head.method.to_string(),
         path: path.to_owned(),
         query: query.to_owned(),
+        body: String::from_utf8_lossy(&body).into_owned(),
         key,
         status: 0,
         fault: None,
         at_once: Arc::strong_count(&in_flight) - 1,
     });
-    if let Some(refusal) = refusal(&shared, request.method(), path, key) {
+    let refused = |refusal: Answer| {
         shared.note_answer(number, refusal.status, None);
-        return respond(&shared, refusal, false);
+        respond(&shared, refusal, false)
+    };
+    let Some(provider) = provider else {
+        return refused(Answer::not_found());
+    };
+    let platform = shared.platform(provider);
+    if let Some(refusal) = refusal(&shared, platform, &head.method, path, key) {
+        return refused(refusal);
     }
-    let (behaviour, fault) = shared.arm(number);
+    let (behaviour, fault) = shared.arm(number, provider);
     pause(behaviour.delay_ms).await;
     if let Some(Fault::Stall { ms }) = fault {
         pause(ms).await;
@@ -445,24 +624,52 @@ async fn provider(
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let now = shared.world_now();
-    let asked = whatconverts::Request { path, query: &query, key, number, now };
-    let answer = whatconverts::answer(&shared.world(), &behaviour, &asked);
-    let gzip = behaviour.gzip && accepts_gzip(request.headers());
+    let ended = fault == Some(Fault::EndOfList { status: 200 });
+    let asked = Asked { path, query: &query, body: &body, key, number, now, ended };
+    let answer = platform.answer(&shared, &behaviour, &asked);
+    let answer = worded(platform, &behaviour, answer, fault.as_ref());
+    let gzip = behaviour.gzip && accepts_gzip(&head.headers);
     let (status, response) = meet(&shared, answer, fault.as_ref(), gzip, &wire);
     shared.note_answer(number, status, fault);
     response
 }
 
 /// Returns why a request is not answered at all: unknown path, bad key, or quota.
-fn refusal(shared: &Shared, method: &Method, path: &str, key: KeyKind) -> Option<Answer> {
-    if method != Method::GET || !whatconverts::knows(path) {
-        return Some(Answer::not_found());
-    }
+fn refusal(
+    shared: &Shared,
+    platform: &dyn Platform,
+    method: &Method,
+    path: &str,
+    key: KeyKind,
+) -> Option<Answer> {
     let behaviour = shared.behaviour();
-    whatconverts::refuse_key(&behaviour, key).or_else(|| {
-        let wait = shared.spend(key).err()?;
-        Some(whatconverts::refuse_quota(&behaviour, wait))
+    if !platform.knows(method, path) {
+        return Some(platform.lost(&behaviour));
+    }
+    platform.refuse_key(&behaviour, key).or_else(|| {
+        let spent = shared.spend(platform, key).err()?;
+        Some(platform.refuse_quota(&behaviour, spent))
     })
+}
+
+/// Returns what a platform says in an accident that it words itself.
+fn worded(
+    platform: &dyn Platform,
+    behaviour: &Behaviour,
+    answer: Answer,
+    fault: Option<&Fault>,
+) -> Answer {
+    match fault {
+        Some(Fault::Status { status }) => platform.accident(behaviour, Accident::Status(*status)),
+        Some(Fault::SlowDown { retry_after }) => {
+            platform.accident(behaviour, Accident::TooFast).with(header::RETRY_AFTER, retry_after)
+        }
+        Some(Fault::ErrorInside) => platform.accident(behaviour, Accident::ErrorInside),
+        Some(Fault::EndOfList { status }) if *status != 200 => {
+            platform.accident(behaviour, Accident::End(*status))
+        }
+        _ => answer,
+    }
 }
 
 /// Returns what becomes of an answer in an accident, and the status to log.
@@ -474,13 +681,15 @@ fn meet(
     wire: &Wire,
 ) -> (u16, Response) {
     let answer = match fault {
-        None | Some(Fault::Stall { .. }) => answer,
-        Some(Fault::Status { status }) => Answer::html(*status, &format!("{status} Error")),
-        Some(Fault::SlowDown { retry_after }) => {
-            Answer::error(429, "Too many requests.").with(header::RETRY_AFTER, retry_after)
-        }
+        None
+        | Some(
+            Fault::Stall { .. }
+            | Fault::Status { .. }
+            | Fault::SlowDown { .. }
+            | Fault::ErrorInside
+            | Fault::EndOfList { .. },
+        ) => answer,
         Some(Fault::Html) => Answer::html(200, "Maintenance"),
-        Some(Fault::ErrorInside) => Answer::error(200, "Something went wrong, please try again."),
         Some(Fault::Redirect { to }) => {
             Answer::html(302, "302 Found").with(header::LOCATION, to.clone())
         }
@@ -575,6 +784,44 @@ async fn truth(State(shared): State<Arc<Shared>>, Query(query): Query<TruthQuery
     ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
 }
 
+/// Parameters of `GET /sandbox/records`.
+#[derive(Debug, Deserialize)]
+struct RecordsQuery {
+    stream: Stream,
+    /// Number of the account or bot.
+    #[serde(default)]
+    part: u32,
+    /// `lead` or `non-lead`, for chats.
+    list: Option<String>,
+    ids: Option<u8>,
+}
+
+impl RecordsQuery {
+    fn listing(&self) -> Listing {
+        match self.stream {
+            Stream::Contacts => Listing::Contacts { account: self.part },
+            Stream::Clients => Listing::Clients { account: self.part },
+            Stream::Chats => {
+                let lead = self.list.as_deref() != Some("non-lead");
+                Listing::Chats { bot: self.part, lead }
+            }
+            Stream::Users => Listing::Users,
+        }
+    }
+}
+
+async fn records(State(shared): State<Arc<Shared>>, Query(query): Query<RecordsQuery>) -> Response {
+    let places = match shared.listed_records(query.listing()) {
+        Ok(places) => places,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    if query.ids.is_some_and(|ids| ids > 0) {
+        return Json(shared.record_ids(&places)).into_response();
+    }
+    let body = shared.record_page(query.stream, &places);
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
     Json(shared.requests())
 }
@@ -611,24 +858,29 @@ async fn behave(State(shared): State<Arc<Shared>>, Json(body): Json<Behaviour>) 
 
 /// Body of `POST /sandbox/edit`.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EditBody {
-    lead_id: u64,
-    edit: Edit,
+#[serde(untagged)]
+enum EditBody {
+    Lead { lead_id: u64, edit: Edit },
+    Record { stream: Stream, id: String, edit: RecordEdit },
 }
 
 async fn edit(State(shared): State<Arc<Shared>>, Json(body): Json<EditBody>) -> Response {
-    match shared.edit(body.lead_id, &body.edit) {
+    let done = match &body {
+        EditBody::Lead { lead_id, edit } => shared.edit(*lead_id, edit),
+        EditBody::Record { stream, id, edit } => shared.edit_record(*stream, id, edit),
+    };
+    match done {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
 }
 
 async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let (token, secret) = &shared.keys.master;
+    let keys = &shared.whatconverts.keys;
+    let (token, secret) = &keys.master;
     let world = shared.world();
     let profile = |profile: &super::world::Profile| {
-        let (token, secret) = shared.keys.profiles.get(&profile.id)?;
+        let (token, secret) = keys.profiles.get(&profile.id)?;
         Some(serde_json::json!({
             "profile_id": profile.id,
             "account_id": world.accounts[profile.account].id,
@@ -639,6 +891,12 @@ async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(serde_json::json!({
         "master": { "token": token, "secret": secret },
         "profiles": world.profiles.iter().filter_map(profile).collect::<Vec<_>>(),
+        "whautomate": shared.whautomate.keys,
+        "convertalk": {
+            "token": shared.convertalk.token,
+            "customer_id": shared.convertalk.customer,
+            "bot_ids": shared.convertalk.bots,
+        },
     }))
 }
 

@@ -9,6 +9,10 @@ use serde_json::json;
 use super::*;
 use crate::clock::ManualClock;
 
+mod convertalk;
+mod everywhere;
+mod whautomate;
+
 /// A sandbox whose clock stands where the history ends, and a client of it.
 struct Stand {
     sandbox: Sandbox,
@@ -24,6 +28,23 @@ struct Got {
 }
 
 impl Got {
+    async fn read(request: reqwest::RequestBuilder) -> reqwest::Result<Self> {
+        let answer = request.send().await?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Ok(Self { status, headers, body: answer.bytes().await?.to_vec() })
+    }
+
+    /// Returns the rows of a page, bare or in `data`.
+    fn rows(&self) -> Vec<Value> {
+        let page = self.json();
+        page.as_array().or(page["data"].as_array()).unwrap().clone()
+    }
+
+    /// Returns a text of each row.
+    fn texts(&self, name: &str) -> Vec<String> {
+        self.rows().iter().map(|row| row[name].as_str().unwrap().to_owned()).collect()
+    }
+
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -51,9 +72,7 @@ impl Stand {
 
     async fn try_get(&self, path: &str, key: (String, String)) -> reqwest::Result<Got> {
         let url = format!("{}{path}", self.sandbox.url());
-        let answer = self.client.get(url).basic_auth(key.0, Some(key.1)).send().await?;
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Got { status, headers, body: answer.bytes().await?.to_vec() })
+        Got::read(self.client.get(url).basic_auth(key.0, Some(key.1))).await
     }
 
     async fn get(&self, path: &str) -> Got {

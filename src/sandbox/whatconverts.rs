@@ -1,6 +1,6 @@
 //! WhatConverts on the wire: keys, paths, parameters, envelopes and errors.
 //!
-//! This speaks for the provider and is a function of (world, behaviour, request, time). The request
+//! An answer is a function of (world, behaviour, request, time). The request
 //! log, the clock, the quota and the accidents are the server's. Parameters of `/leads` that are
 //! understood are those of [`Ask`]; all others are ignored, as the provider does with unknown ones.
 
@@ -8,11 +8,14 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::fmt::Write;
 
+use axum::http::HeaderMap;
+use axum::http::Method;
 use axum::http::header;
 use chrono::DateTime;
 use chrono::NaiveDate;
 use serde_json::Value;
 
+use super::Settings;
 use super::behaviour::Behaviour;
 use super::behaviour::DateOnlyEnd;
 use super::behaviour::DateParameters;
@@ -29,8 +32,15 @@ use super::behaviour::Totals;
 use super::dice::Dice;
 use super::dice::Purpose;
 use super::json::Json;
+use super::platform::Accident;
+use super::platform::Allowance;
+use super::platform::Per;
+use super::platform::Platform;
+use super::platform::Request;
+use super::platform::Spent;
 use super::server::Answer;
 use super::server::KeyKind;
+use super::server::Shared;
 use super::world::Kind;
 use super::world::Profile;
 use super::world::Row;
@@ -43,6 +53,73 @@ const DAY: i64 = 86_400;
 const DEFAULT_SIZE: u64 = 25;
 /// The largest page of accounts and profiles.
 const LARGEST_ACCOUNT_PAGE: u64 = 250;
+
+/// The platform: its keys and their allowances.
+#[derive(Debug)]
+pub(super) struct WhatConverts {
+    pub(super) keys: Keys,
+    master_per_day: usize,
+    profile_per_day: usize,
+}
+
+impl WhatConverts {
+    /// Returns the platform of a world.
+    pub(super) fn new(settings: &Settings, profiles: &[Profile]) -> Self {
+        Self {
+            keys: Keys::new(settings.seed, profiles),
+            master_per_day: settings.per_day.unwrap_or(10_000) as usize,
+            profile_per_day: settings.profile_per_day.unwrap_or(1_000) as usize,
+        }
+    }
+}
+
+impl Platform for WhatConverts {
+    fn knows(&self, method: &Method, path: &str) -> bool {
+        method == Method::GET && knows(path)
+    }
+
+    fn lost(&self, _: &Behaviour) -> Answer {
+        Answer::not_found()
+    }
+
+    fn identify(&self, _: &Behaviour, _: &str, headers: &HeaderMap) -> KeyKind {
+        let authorization = headers.get(header::AUTHORIZATION);
+        self.keys.identify(authorization.and_then(|value| value.to_str().ok()))
+    }
+
+    fn refuse_key(&self, behaviour: &Behaviour, key: KeyKind) -> Option<Answer> {
+        refuse_key(behaviour, key)
+    }
+
+    fn allowances(&self, key: KeyKind) -> Vec<Allowance> {
+        let requests = match key {
+            KeyKind::Profile { .. } => self.profile_per_day,
+            _ => self.master_per_day,
+        };
+        vec![Allowance { per: Per::Day, requests }]
+    }
+
+    fn refuse_quota(&self, behaviour: &Behaviour, spent: Spent) -> Answer {
+        let text = "Daily request limit exceeded.";
+        match behaviour.over_quota {
+            OverQuota::Status { status } => error(status, text),
+            OverQuota::RetryAfter => error(429, text).with(header::RETRY_AFTER, spent.wait),
+        }
+    }
+
+    fn accident(&self, _: &Behaviour, accident: Accident) -> Answer {
+        match accident {
+            Accident::Status(status) => Answer::html(status, &format!("{status} Error")),
+            Accident::TooFast => error(429, "Too many requests."),
+            Accident::ErrorInside => error(200, "Something went wrong, please try again."),
+            Accident::End(status) => error(status, "Page not found."),
+        }
+    }
+
+    fn answer(&self, shared: &Shared, behaviour: &Behaviour, request: &Request<'_>) -> Answer {
+        answer(&shared.world(), behaviour, request)
+    }
+}
 
 /// Token and secret of a key.
 pub(super) type Pair = (String, String);
@@ -108,20 +185,8 @@ fn basic((token, secret): &Pair) -> String {
     text
 }
 
-/// A request, as far as the provider looks at it.
-#[derive(Debug)]
-pub(super) struct Request<'a> {
-    pub(super) path: &'a str,
-    pub(super) query: &'a [(String, String)],
-    pub(super) key: KeyKind,
-    /// Number of the request, for what differs from one to the next.
-    pub(super) number: u64,
-    /// Seconds since the epoch.
-    pub(super) now: i64,
-}
-
 /// Says whether the provider knows a path.
-pub(super) fn knows(path: &str) -> bool {
+fn knows(path: &str) -> bool {
     let Some(rest) = path.strip_prefix("/api/v1/") else {
         return false;
     };
@@ -136,33 +201,32 @@ pub(super) fn knows(path: &str) -> bool {
 }
 
 /// Returns what a key hears that opens nothing.
-pub(super) fn refuse_key(behaviour: &Behaviour, key: KeyKind) -> Option<Answer> {
+fn refuse_key(behaviour: &Behaviour, key: KeyKind) -> Option<Answer> {
     match key {
-        KeyKind::None => Some(Answer::error(401, "Authentication not provided.")),
-        KeyKind::Unknown => Some(Answer::error(401, "Authentication failed.")),
+        KeyKind::None => Some(error(401, "Authentication not provided.")),
+        KeyKind::Unknown | KeyKind::Whautomate { .. } | KeyKind::Convertalk => {
+            Some(error(401, "Authentication failed."))
+        }
         KeyKind::Profile { profile_id } => behaviour
             .without_profiles
             .contains(&profile_id)
-            .then(|| Answer::error(401, "Authentication failed.")),
+            .then(|| error(401, "Authentication failed.")),
         KeyKind::Master => None,
     }
 }
 
-/// Returns what a key hears whose day is spent for another `wait` seconds.
-pub(super) fn refuse_quota(behaviour: &Behaviour, wait: i64) -> Answer {
-    let text = "Daily request limit exceeded.";
-    match behaviour.over_quota {
-        OverQuota::Status { status } => Answer::error(status, text),
-        OverQuota::RetryAfter => Answer::error(429, text).with(header::RETRY_AFTER, wait),
-    }
+/// Returns an error as the provider writes it.
+fn error(status: u16, text: &str) -> Answer {
+    let body = serde_json::json!({ "error_message": text });
+    Answer::json(status, body.to_string().into_bytes())
 }
 
 /// Answers a request to a known path with a known key.
-pub(super) fn answer(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer {
+fn answer(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer {
     let rest = request.path.trim_start_matches("/api/v1/").trim_end_matches('/');
     let segments: Vec<&str> = rest.split('/').collect();
     if segments[0] == "accounts" && request.key != KeyKind::Master {
-        return Answer::error(401, "Authentication failed.");
+        return error(401, "Authentication failed.");
     }
     match segments.as_slice() {
         ["leads"] => leads(world, behaviour, request),
@@ -230,7 +294,7 @@ impl Ask {
             duplicate: filter("duplicate", behaviour.duplicates_by_default)?,
             from,
             to,
-            ascending: parameter(request, "order").is_some_and(|o| o.eq_ignore_ascii_case("asc")),
+            ascending: request.parameter("order").is_some_and(|o| o.eq_ignore_ascii_case("asc")),
         })
     }
 
@@ -252,9 +316,10 @@ fn leads(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer 
         Ok(ask) => ask,
         Err(refusal) => return *refusal,
     };
+    let empty = behaviour.empty || request.ended;
     let rows = world.created_in(ask.from, ask.to);
     let mut found: Vec<&Row> =
-        rows.iter().filter(|row| !behaviour.empty && ask.wants(row, request.now)).collect();
+        rows.iter().filter(|row| !empty && ask.wants(row, request.now)).collect();
     if !ask.ascending {
         found.reverse();
     }
@@ -264,7 +329,7 @@ fn leads(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer 
     let pages = (found.len() as u64).div_ceil(ask.size);
     let past_end = ask.page > pages.max(1);
     let page = match (past_end, behaviour.past_end) {
-        (true, PastEnd::NotFound) => return Answer::error(404, "Page not found."),
+        (true, PastEnd::NotFound) if !request.ended => return error(404, "Page not found."),
         (true, PastEnd::LastPage) => pages.max(1),
         _ => ask.page,
     };
@@ -317,7 +382,7 @@ fn page_of_leads(
 }
 
 fn wants_journey(request: &Request<'_>) -> bool {
-    parameter(request, "customer_journey") == Some("true")
+    request.parameter("customer_journey") == Some("true")
 }
 
 fn view<'a>(behaviour: &'a Behaviour, request: &Request<'_>, custom: bool) -> lead::View<'a> {
@@ -342,7 +407,7 @@ fn single_lead(world: &World, behaviour: &Behaviour, request: &Request<'_>, id: 
     // Custom fields come with a profile's key, or where a profile is named.
     let profile = match request.key {
         KeyKind::Profile { profile_id } => Some(profile_id),
-        _ => parameter(request, "profile_id").and_then(|id| id.parse().ok()),
+        _ => request.parameter("profile_id").and_then(|id| id.parse().ok()),
     };
     let mine = |row: &&Row| {
         let owner = world.profiles[usize::from(row.profile)].id;
@@ -352,7 +417,7 @@ fn single_lead(world: &World, behaviour: &Behaviour, request: &Request<'_>, id: 
     };
     let found = id.parse().ok().and_then(|id| world.row(id)).filter(mine);
     let Some(row) = found.filter(|_| !behaviour.empty) else {
-        return Answer::error(behaviour.unknown_lead_status, "Invalid lead ID.");
+        return error(behaviour.unknown_lead_status, "Invalid lead ID.");
     };
     if behaviour.poison.contains(&row.id) {
         return poisoned(behaviour.poison_as);
@@ -414,7 +479,7 @@ fn accounts(
         rows.push(row);
     }
     match (id, rows.is_empty()) {
-        (Some(_), true) => Answer::error(200, "Invalid account ID."),
+        (Some(_), true) => error(200, "Invalid account ID."),
         _ => list(request, "accounts", rows),
     }
 }
@@ -427,7 +492,7 @@ fn profiles(
     id: Option<&str>,
 ) -> Answer {
     let Some(position) = world.accounts.iter().position(|one| account.parse() == Ok(one.id)) else {
-        return Answer::error(200, "Invalid account ID.");
+        return error(200, "Invalid account ID.");
     };
     let wanted = |profile: &&Profile| {
         profile.account == position
@@ -436,7 +501,7 @@ fn profiles(
     };
     let rows: Vec<Value> = world.profiles.iter().filter(wanted).map(profile_row).collect();
     match (id, rows.is_empty()) {
-        (Some(_), true) => Answer::error(200, "Invalid profile ID."),
+        (Some(_), true) => error(200, "Invalid profile ID."),
         _ => list(request, "profiles", rows),
     }
 }
@@ -451,7 +516,7 @@ fn profile_row(profile: &Profile) -> Value {
 
 /// Answers with a page of accounts or profiles.
 fn list(request: &Request<'_>, name: &str, mut rows: Vec<Value>) -> Answer {
-    if parameter(request, "order").is_none_or(|order| !order.eq_ignore_ascii_case("asc")) {
+    if request.parameter("order").is_none_or(|order| !order.eq_ignore_ascii_case("asc")) {
         rows.reverse();
     }
     let size = number(request, &format!("{name}_per_page"), DEFAULT_SIZE);
@@ -478,17 +543,12 @@ fn time(seconds: i64) -> String {
     utc.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-fn parameter<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
-    let last = request.query.iter().rev().find(|(key, _)| key == name);
-    last.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-}
-
 fn invalid(name: &str, advice: impl Display) -> Answer {
-    Answer::error(410, &format!("Invalid {name} parameter, {advice}"))
+    error(410, &format!("Invalid {name} parameter, {advice}"))
 }
 
 fn number(request: &Request<'_>, name: &str, default: u64) -> Result<u64, Box<Answer>> {
-    let Some(text) = parameter(request, name) else {
+    let Some(text) = request.parameter(name) else {
         return Ok(default);
     };
     text.parse().map_err(|_| Box::new(invalid(name, "please use a numeric value")))
@@ -540,7 +600,7 @@ fn profile_filter(
 }
 
 fn lead_type(request: &Request<'_>) -> Result<Option<Kind>, Box<Answer>> {
-    Ok(Some(match parameter(request, "lead_type") {
+    Ok(Some(match request.parameter("lead_type") {
         None => return Ok(None),
         Some("phone_call") => Kind::Call,
         Some("web_form") => Kind::Form,
@@ -556,7 +616,7 @@ fn lead_type(request: &Request<'_>) -> Result<Option<Kind>, Box<Answer>> {
 }
 
 fn lead_status(request: &Request<'_>) -> Result<Option<bool>, Box<Answer>> {
-    match parameter(request, "lead_status") {
+    match request.parameter("lead_status") {
         None => Ok(None),
         Some("repeat") => Ok(Some(true)),
         Some("unique") => Ok(Some(false)),
@@ -571,7 +631,7 @@ fn boolean(
     name: &str,
     included: bool,
 ) -> Result<Option<bool>, Box<Answer>> {
-    match parameter(request, name) {
+    match request.parameter(name) {
         Some("true") => Ok(Some(true)),
         Some("false") if behaviour.false_filters_ignored => Ok(None),
         Some("false") => Ok(Some(false)),
@@ -605,14 +665,14 @@ fn range(behaviour: &Behaviour, request: &Request<'_>) -> Result<(i64, i64), Box
         (Some(_), _, OverRange::Refuse { status }) => {
             let days = behaviour.max_range_days;
             let text = format!("Invalid date range, please request no more than {days} days");
-            Err(Box::new(Answer::error(status, &text)))
+            Err(Box::new(error(status, &text)))
         }
     }
 }
 
 /// Reads a date or date-time; the flag says that it was a date.
 fn instant(request: &Request<'_>, name: &str) -> Result<Option<(i64, bool)>, Box<Answer>> {
-    let Some(text) = parameter(request, name) else {
+    let Some(text) = request.parameter(name) else {
         return Ok(None);
     };
     if let Ok(date) = text.parse::<NaiveDate>() {
@@ -687,7 +747,8 @@ mod tests {
     }
 
     fn request(query: &[(String, String)]) -> Request<'_> {
-        Request { path: "/api/v1/leads", query, key: KeyKind::Master, number: 1, now: 0 }
+        let key = KeyKind::Master;
+        Request { path: "/api/v1/leads", query, body: b"", key, number: 1, now: 0, ended: false }
     }
 
     #[test]

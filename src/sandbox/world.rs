@@ -16,16 +16,12 @@ use serde_json::Value;
 use super::Error;
 use super::Settings;
 use super::behaviour::Edit;
+use super::calendar::Calendar;
+use super::calendar::DAY;
+use super::calendar::HOUR;
 use super::dice::Dice;
 use super::dice::Purpose;
 
-const HOUR: u32 = 3_600;
-const DAY: u32 = 86_400;
-const WEEK: f64 = 604_800.0;
-/// The first Monday of the epoch.
-const MONDAY: f64 = 345_600.0;
-/// A year of history, in seconds.
-const YEAR: f64 = 31_557_600.0;
 /// Ids were there in 2025.
 const FIRST_ID: u64 = 179_000_000;
 /// Ids of leads drawn from the seed lie below; `Sandbox::insert` gives ids from here on.
@@ -190,65 +186,6 @@ mod roll {
     pub(super) const SHUFFLE: usize = 27;
 }
 
-/// When leads come: more over the years, and by day rather than by night.
-#[derive(Debug)]
-struct Calendar {
-    leads: f64,
-    start: f64,
-    span: f64,
-    /// Share of the week's leads before each hour, in seconds of a week.
-    hours: Vec<f64>,
-}
-
-impl Calendar {
-    fn new(leads: u64, years: u32, now: i64) -> Self {
-        let weights = (0..168).map(|hour| {
-            // Hours are UTC; the customers live about five hours behind.
-            let day = if hour / 24 < 5 { 1.0 } else { 0.4 };
-            if (13..23).contains(&(hour % 24)) { day } else { day * 0.15 }
-        });
-        let mut hours = vec![0.0];
-        let mut sum = 0.0;
-        for weight in weights {
-            sum += weight;
-            hours.push(sum);
-        }
-        hours.iter_mut().for_each(|hour| *hour *= WEEK / sum);
-        let span = f64::from(years.max(1)) * YEAR;
-        let mut calendar = Self { leads: leads as f64, start: 0.0, span, hours };
-        calendar.start = calendar.even(now as f64) - span;
-        calendar
-    }
-
-    /// Returns when lead number `index`, plus a fraction, comes.
-    fn arrival(&self, index: f64) -> i64 {
-        let share = index / self.leads;
-        // The rate doubles over the history, and stays as it was at its end.
-        let position =
-            if share < 1.0 { (1.0 + 3.0 * share).sqrt() - 1.0 } else { 1.0 + (share - 1.0) * 0.75 };
-        self.uneven(self.start + position * self.span).floor() as i64
-    }
-
-    /// Bends even time into weeks with days and nights.
-    fn uneven(&self, time: f64) -> f64 {
-        let week = ((time - MONDAY) / WEEK).floor();
-        let rest = time - MONDAY - week * WEEK;
-        let hour = self.hours.partition_point(|start| *start <= rest).clamp(1, 168) - 1;
-        let length = self.hours[hour + 1] - self.hours[hour];
-        let inside = (rest - self.hours[hour]) / length;
-        MONDAY + week * WEEK + (hour as f64 + inside) * f64::from(HOUR)
-    }
-
-    /// The way back of [`Self::uneven`].
-    fn even(&self, time: f64) -> f64 {
-        let week = ((time - MONDAY) / WEEK).floor();
-        let rest = (time - MONDAY - week * WEEK) / f64::from(HOUR);
-        let hour = (rest.floor() as usize).min(167);
-        let length = self.hours[hour + 1] - self.hours[hour];
-        MONDAY + week * WEEK + self.hours[hour] + (rest - hour as f64) * length
-    }
-}
-
 /// All that exists, as of the last [`World::refresh`].
 #[derive(Debug)]
 pub(super) struct World {
@@ -281,7 +218,7 @@ impl World {
         }
         let now = settings.now.timestamp();
         let calendar = Calendar::new(settings.leads, settings.years, now);
-        let created = calendar.start as i64;
+        let created = calendar.start();
         let (accounts, profiles) = places(settings, created);
         let mut world = Self {
             seed: settings.seed,
@@ -501,9 +438,10 @@ impl World {
         // One in a hundred comes in the same second as the one before it.
         if index > 0 && dice.chance(roll::TIE, 10) {
             let before = Dice::new(self.seed, Purpose::Life, index - 1);
-            return self.calendar.arrival((index - 1) as f64 + before.unit(roll::FRACTION));
+            return self.calendar.arrival((index - 1) as f64 + before.unit(roll::FRACTION)).floor()
+                as i64;
         }
-        self.calendar.arrival(index as f64 + dice.unit(roll::FRACTION))
+        self.calendar.arrival(index as f64 + dice.unit(roll::FRACTION)).floor() as i64
     }
 
     /// Returns an id that grows with time, but not strictly: eights are shuffled.
@@ -601,6 +539,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+    use crate::sandbox::calendar::YEAR;
 
     fn world(leads: u64) -> (World, i64) {
         let settings = Settings { leads, ..Settings::default() };

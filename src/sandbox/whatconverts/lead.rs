@@ -6,21 +6,20 @@
 
 use std::fmt::Write;
 
-use chrono::DateTime;
-use chrono::TimeDelta;
-use serde_json::Value;
-
 use crate::sandbox::behaviour::Behaviour;
 use crate::sandbox::behaviour::EmptyMaps;
 use crate::sandbox::behaviour::Times;
 use crate::sandbox::dice::Dice;
 use crate::sandbox::dice::Purpose;
 use crate::sandbox::json::Json;
+use crate::sandbox::json::patch;
 use crate::sandbox::people::Person;
 use crate::sandbox::world::Kind;
 use crate::sandbox::world::Life;
 use crate::sandbox::world::Row;
 use crate::sandbox::world::World;
+use chrono::DateTime;
+use chrono::TimeDelta;
 
 const SOURCES: [(&str, &str); 8] = [
     ("google", "cpc"),
@@ -185,31 +184,11 @@ pub(super) fn write(out: &mut Vec<u8>, world: &World, row: &Row, view: &View<'_>
     }
     json.close(b'}');
     if let Some(edits) = world.edits(row.id) {
-        patch(out, start, edits, custom);
+        let shown = |name: &str| custom || !matches!(name, "custom_fields" | "field_mappings");
+        let fields =
+            edits.iter().map(|(name, value)| (name.clone(), value.clone().filter(|_| shown(name))));
+        patch(out, start, &fields.collect());
     }
-}
-
-/// Writes the lead again with the fields set by hand.
-fn patch(
-    out: &mut Vec<u8>,
-    start: usize,
-    edits: &std::collections::HashMap<String, Option<Value>>,
-    custom: bool,
-) {
-    let Ok(mut lead) = serde_json::from_slice::<serde_json::Map<String, Value>>(&out[start..])
-    else {
-        return;
-    };
-    for (name, value) in edits {
-        let hidden = !custom && matches!(name.as_str(), "custom_fields" | "field_mappings");
-        match value {
-            Some(value) if !hidden => lead.insert(name.clone(), value.clone()),
-            _ => lead.remove(name),
-        };
-    }
-    out.truncate(start);
-    // Writing a map of values to memory cannot fail.
-    let _ = serde_json::to_writer(out, &lead);
 }
 
 /// A lead about to be written.
@@ -718,6 +697,8 @@ fn display(kind: Kind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use serde_json::Value;
 
     use super::*;
     use crate::sandbox::Settings;
