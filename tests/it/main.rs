@@ -10,5 +10,7 @@ mod disk;
 mod nightly;
 mod quota;
 mod replay;
+mod scans;
 mod shifts;
 mod support;
+mod together;

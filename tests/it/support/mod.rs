@@ -1,5 +1,7 @@
 //! A sandbox, a lake in a temporary folder, a job and a manual clock.
 
+pub(crate) mod records;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use leadpipe::clock::SharedClock;
 use leadpipe::commit;
 use leadpipe::commit::Commit;
 use leadpipe::config::Job;
+use leadpipe::config::ProviderSettings;
+use leadpipe::config::SourceSettings;
 use leadpipe::config::StandIn;
 use leadpipe::ids::ProviderId;
 use leadpipe::ids::Seq;
@@ -114,8 +118,8 @@ impl World {
             lake: self.folder.path().join("lake"),
             base_url: self.sandbox.url().parse().unwrap(),
             whatconverts: (token.into(), secret.into()),
-            whautomate: Vec::new(),
-            convertalk: String::new().into(),
+            whautomate: self.sandbox.whautomate_keys().into_iter().map(Into::into).collect(),
+            convertalk: self.sandbox.convertalk_token().into(),
         };
         let path = self.folder.path().join("job.toml");
         Job::parse(&self.job, &path).unwrap().with_stand_in(&stand_in)
@@ -233,25 +237,7 @@ impl World {
 
     /// The same of only some leads.
     pub(crate) async fn truth_where(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> Rows {
-        let job = self.job();
-        let source = &job.sources[0];
-        let head = self.head();
-        let key = commit::identity_key(&self.store(), None, Some(&head.key_fingerprint)).unwrap();
-        let region = |country: &Option<celes::Country>| country.map(|c| c.alpha2.to_owned());
-        let profiles = source.profiles.iter().map(|(id, profile)| {
-            let settings = transform::ProfileSettings {
-                currency: profile.currency.clone(),
-                default_region: region(&profile.default_region),
-            };
-            (format!("profile:{id}"), settings)
-        });
-        let settings = transform::Settings {
-            account_id: None,
-            currency: source.currency.clone(),
-            default_region: region(&source.default_region),
-            profiles: profiles.collect(),
-            identity_key: transform::IdentityKey::new(key.expose()),
-        };
+        let settings = self.mapping_settings(&self.job().sources[0]);
         let mut by_profile: BTreeMap<u64, Vec<Box<RawValue>>> = BTreeMap::new();
         for raw in self.leads_as_sent().await {
             let lead: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
@@ -280,6 +266,31 @@ impl World {
             }
         }
         rows
+    }
+
+    /// What the mapping of a source is told.
+    fn mapping_settings(&self, source: &SourceSettings) -> transform::Settings {
+        let head = self.head();
+        let key = commit::identity_key(&self.store(), None, Some(&head.key_fingerprint)).unwrap();
+        let region = |country: &Option<celes::Country>| country.map(|c| c.alpha2.to_owned());
+        let profiles = source.profiles.iter().map(|(id, profile)| {
+            let settings = transform::ProfileSettings {
+                currency: profile.currency.clone(),
+                default_region: region(&profile.default_region),
+            };
+            (format!("profile:{id}"), settings)
+        });
+        let account_id = match &source.provider {
+            ProviderSettings::Convertalk(settings) => Some(settings.customer_id.clone()),
+            _ => None,
+        };
+        transform::Settings {
+            account_id,
+            currency: source.currency.clone(),
+            default_region: region(&source.default_region),
+            profiles: profiles.collect(),
+            identity_key: transform::IdentityKey::new(key.expose()),
+        }
     }
 
     /// Asserts that the snapshot is what the sandbox has, by key and by content.

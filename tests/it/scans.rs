@@ -1,0 +1,46 @@
+//! Listings without dates: Whautomate and Convertalk, night after night.
+
+use chrono::TimeDelta;
+use leadpipe::sandbox::Fault;
+
+use crate::support::World;
+use crate::support::records::of;
+use crate::support::records::small_bots;
+use crate::support::records::small_clinic;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_brings_contacts_and_clients_for_a_request_a_page_and_one_for_each_end() {
+    let world = World::clinic(small_clinic(), "page_size = 50").await;
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    world.assert_all_whole().await;
+    let (contacts, clients) = (world.rows().len() as u64, 0);
+    assert!(contacts > 200 && clients == 0);
+    let summaries = world.nights(1).await;
+    assert_eq!(of(&summaries[0], "clinic").leads.changed, 0, "{summaries:#?}");
+    world.assert_all_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_brings_the_chats_of_all_bots_and_users_where_they_are_asked_for() {
+    let world = World::bots(small_bots(), "streams = [\"chats\", \"users\"]").await;
+    let summary = world.sync().await;
+    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    world.assert_all_whole().await;
+    assert!(of(&summary, "bots").shared_ids > 20, "{summary:#?}");
+    world.pass(TimeDelta::days(1));
+    let summary = world.sync().await;
+    assert_eq!(of(&summary, "bots").leads.changed, 0, "{summary:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_ends_early_once_loses_nothing() {
+    let world = World::clinic(small_clinic(), "page_size = 50").await;
+    world.sync().await;
+    for status in [200, 404] {
+        world.behave(|behaviour| behaviour.fail_next = vec![Fault::EndOfList { status }]);
+        let summaries = world.nights(1).await;
+        assert_eq!(of(&summaries[0], "clinic").leads.gone, 0, "{summaries:#?}");
+        world.assert_all_whole().await;
+    }
+}
