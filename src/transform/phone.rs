@@ -1,5 +1,6 @@
 //! Telephone numbers in one form, E.164, however a provider gives them; only valid ones.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -13,6 +14,10 @@ const MAX_PHONE_LENGTH: usize = 64;
 
 /// Numbers remembered while a page is mapped: parsing one costs more than the rest of its lead.
 const MAX_REMEMBERED: usize = 4_096;
+
+/// The zeros of scripts in which numbers are typed; the other digits follow each. Arabic, Persian,
+/// Devanagari, Bengali, Thai, and the wide ones of East Asia.
+const ZEROS: [char; 6] = ['\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{e50}', '\u{ff10}'];
 
 /// A telephone number as a provider gives it.
 #[derive(Debug, Clone, Copy)]
@@ -57,16 +62,28 @@ impl Phones {
         if let Some(known) = self.remembered.get(&self.key) {
             return known.clone();
         }
+        let (code, text) = (with_ascii_digits(code), with_ascii_digits(text));
         let phone = match number {
-            Number::Written(text) => written(text, regions),
-            Number::Kept(text) => kept(text, regions),
-            Number::Parts { code, number } => joined(code, number, regions),
+            Number::Written(_) => written(&text, regions),
+            Number::Kept(_) => kept(&text, regions),
+            Number::Parts { .. } => joined(&code, &text, regions),
         };
         if self.remembered.len() < MAX_REMEMBERED {
             self.remembered.insert(self.key.clone(), phone.clone());
         }
         phone
     }
+}
+
+fn with_ascii_digits(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let ascii = |c: char| {
+        let digits = ZEROS.iter().map(|zero| u32::from(c).wrapping_sub(u32::from(*zero)));
+        digits.filter_map(|digit| char::from_digit(digit, 10)).next().unwrap_or(c)
+    };
+    text.chars().map(ascii).collect::<String>().into()
 }
 
 fn written(text: &str, regions: [Option<&str>; 2]) -> Option<String> {

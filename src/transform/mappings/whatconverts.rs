@@ -252,7 +252,6 @@ mod tests {
     use crate::transform::Settings;
     use crate::transform::testing;
     use crate::transform::testing::Columns;
-    use crate::transform::testing::any_json;
     use crate::transform::testing::cell;
     use crate::transform::testing::rendered;
     use crate::transform::testing::row;
@@ -499,52 +498,7 @@ mod tests {
         assert_eq!(map(body.as_bytes()).places, [0]);
     }
 
-    fn any_field() -> impl Strategy<Value = String> {
-        let known = prop::sample::select([F::NAMES, WITHOUT_COLUMN].concat());
-        prop_oneof![9 => known.prop_map(str::to_owned), 1 => any::<String>()]
-    }
-
     proptest! {
-        #[test]
-        fn no_record_stops_a_page(
-            record in prop::collection::btree_map(any_field(), any_json(), 0..30),
-            other in any_json(),
-        ) {
-            let body = serde_json::to_vec(&json!({ "leads": [record, other] })).unwrap();
-            let mapped = map(&body);
-            prop_assert_eq!(mapped.places.len() + mapped.rejects.len(), 2);
-            prop_assert_eq!(mapped.places.len(), mapped.leads.num_rows());
-        }
-
-        #[test]
-        fn mapping_twice_is_mapping_once(
-            record in prop::collection::btree_map(any_field(), any_json(), 0..30),
-        ) {
-            let body = serde_json::to_vec(&json!({ "leads": [record] })).unwrap();
-            let (once, twice) = (map(&body), map(&body));
-            prop_assert_eq!(rendered(&once), rendered(&twice));
-            prop_assert_eq!(once.leads, twice.leads);
-        }
-
-        #[test]
-        fn every_field_is_in_a_column_or_in_extra(
-            // No such word is a code, a number or a boolean.
-            record in prop::collection::btree_map(any_field(), "[q-z]{4,9}", 1..40),
-        ) {
-            let mut sent = record.clone();
-            sent.insert("lead_id".to_owned(), "7".to_owned());
-            let lead = columns(&json!(sent));
-            let extra: Json = lead.get("extra").map_or(Json::Null, |text| {
-                serde_json::from_str(text).unwrap()
-            });
-            for (name, text) in &sent {
-                let in_column = lead.iter().any(|(column, cell)| {
-                    !column.starts_with('_') && *column != "extra" && cell.contains(text)
-                });
-                prop_assert!(in_column || extra[name] == json!(text), "{}", name);
-            }
-        }
-
         #[test]
         fn the_order_of_a_forms_labels_is_no_change(
             form in prop::collection::vec(("[a-z]{1,3}", "[a-z]{0,3}"), 0..6),
