@@ -91,9 +91,18 @@ fn written(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
     if text.len() > MAX_PHONE_LENGTH {
         return None;
     }
-    let own = regions.iter().flatten().filter_map(|region| region.parse::<Region>().ok());
-    // Without a region only numbers with their country code can be read.
-    own.map(Some).chain([None]).find_map(|region| valid(region, text))
+    let mut own = regions.iter().flatten().filter_map(|region| region.parse::<Region>().ok());
+    let bare = text.trim_start_matches(['+', '\u{ff0b}']).trim_start();
+    if bare.len() == text.len() {
+        // Without a region only numbers with their country code can be read.
+        return own.map(Some).chain([None]).find_map(|region| valid(region, text));
+    }
+    // No country code begins with a zero: that is what is dialled before one, beside the `+`.
+    if bare.starts_with('0') {
+        own.find_map(|region| dialled(region, bare))
+    } else {
+        valid(None, text)
+    }
 }
 
 /// Returns the number in E.164, where it is valid.
@@ -103,24 +112,21 @@ fn written(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
 fn valid(region: Option<Region>, text: &str) -> Option<String> {
     let number = phonenumber::parse(region, text).ok()?;
     match (region, number.code().source()) {
-        (Some(_), Source::Plus) => return valid(None, text),
-        (Some(region), Source::Idd) => {
-            return valid(None, &format!("+{}", after_international_prefix(region, text)?));
-        }
-        _ => {}
+        (Some(_), Source::Plus) => valid(None, text),
+        (Some(region), Source::Idd) => dialled(region, text),
+        _ => phonenumber::is_valid(&number)
+            .then(|| format!("+{}{}", number.code().value(), number.national())),
     }
-    let is_valid = phonenumber::is_valid(&number);
-    is_valid.then(|| format!("+{}{}", number.code().value(), number.national()))
 }
 
-/// Returns what follows the digits by which one dials out of `region`.
-fn after_international_prefix(region: Region, text: &str) -> Option<&str> {
+/// Reads a number as one dials it to reach another country from `region`.
+fn dialled(region: Region, text: &str) -> Option<String> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     let prefix = DATABASE.by_id(region.as_ref())?.international_prefix()?;
-    let dialled = prefix.find(&digits).filter(|found| found.start() == 0)?.end();
+    let length = prefix.find(&digits).filter(|found| found.start() == 0)?.end();
     let mut places = text.char_indices().filter(|(_, c)| c.is_ascii_digit());
-    let (last, _) = places.nth(dialled.checked_sub(1)?)?;
-    text.get(last + 1..)
+    let (last, _) = places.nth(length.checked_sub(1)?)?;
+    valid(None, &format!("+{}", text.get(last + 1..)?))
 }
 
 /// Reads a number that is none of the regions' as one with its country code.
