@@ -541,6 +541,23 @@ impl SourceSettings {
         }
     }
 
+    /// Returns the name of its quota preset; `None` where the provider has but one.
+    pub fn plan(&self) -> Option<&'static str> {
+        match &self.provider {
+            ProviderSettings::WhatConverts(settings) => Some(settings.plan.as_str()),
+            ProviderSettings::Whautomate(settings) => Some(settings.plan.as_str()),
+            ProviderSettings::Convertalk(_) => None,
+        }
+    }
+
+    /// Returns the account, where the job names it and the records may not.
+    pub fn account_id(&self) -> Option<&str> {
+        match &self.provider {
+            ProviderSettings::Convertalk(settings) => Some(&settings.customer_id),
+            ProviderSettings::WhatConverts(_) | ProviderSettings::Whautomate(_) => None,
+        }
+    }
+
     /// Returns how far back the history goes; `None` where the listings have no dates.
     pub fn start(&self) -> Option<DateTime<Utc>> {
         match &self.provider {

@@ -6,17 +6,12 @@
 //! asked for. Listings without dates are [`scans`]' matter.
 
 mod scans;
-mod scopes;
 
 use chrono::DateTime;
 use chrono::SubsecRound;
 use chrono::TimeDelta;
 use chrono::Utc;
 use serde::Serialize;
-
-pub use scopes::Filters;
-pub use scopes::listings;
-pub use scopes::scopes;
 
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::ScopeProgress;

@@ -13,6 +13,7 @@ use crate::clock::SharedClock;
 use crate::config::Job;
 use crate::error::Hint;
 use crate::extract;
+use crate::extract::providers;
 use crate::ids::SourceName;
 
 /// What `check` found of a source.
@@ -49,7 +50,7 @@ pub async fn check(job: Job, options: Options, clock: SharedClock) -> Result<Vec
                         Err(error) => {
                             let (state, hint) = match error {
                                 extract::Error::Unauthorized { .. } => {
-                                    (State::Refused, Some(client::secrets_hint(source)))
+                                    (State::Refused, Some(providers::credentials_hint(source)))
                                 }
                                 _ => (State::Failed, error.hint()),
                             };

@@ -14,7 +14,6 @@ use super::Result;
 use super::settings;
 use crate::clock::SharedClock;
 use crate::config::Job;
-use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::extract;
 use crate::extract::Caller;
@@ -87,36 +86,11 @@ impl Quotas {
 fn fingerprint(provider: ProviderId, key: &SecretString) -> String {
     let context = match provider {
         // Ledgers of the first version go by this.
-        ProviderId::WhatConverts => "leadpipe quota group",
-        ProviderId::Whautomate => "leadpipe quota group of whautomate",
-        ProviderId::Convertalk => "leadpipe quota group of convertalk",
+        ProviderId::WhatConverts => "leadpipe quota group".to_owned(),
+        other => format!("leadpipe quota group of {other}"),
     };
-    let hash = blake3::derive_key(context, key.expose_secret().as_bytes());
+    let hash = blake3::derive_key(&context, key.expose_secret().as_bytes());
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns where the credentials of a source come from, for one whose credentials are refused.
-pub(super) fn secrets_hint(source: &SourceSettings) -> String {
-    let name = &source.name;
-    match &source.provider {
-        ProviderSettings::WhatConverts(settings) => format!(
-            "`token` and `secret` of source `{name}` come from {} and {}; `leadpipe check` tries \
-             them",
-            settings.token.describe(),
-            settings.secret.describe()
-        ),
-        ProviderSettings::Whautomate(settings) => format!(
-            "`api_key` of source `{name}` comes from {}; a key may be good for the host of its \
-             region only, so look at `base_url` as well; `leadpipe check` tries both",
-            settings.api_key.describe()
-        ),
-        ProviderSettings::Convertalk(settings) => format!(
-            "`token` of source `{name}` comes from {}; the brands' documents disagree on the header \
-             that carries it, so look at `auth_header` and `users_auth` as well; `leadpipe check` \
-             tries them",
-            settings.token.describe()
-        ),
-    }
 }
 
 /// Reads the secrets of a source and makes its client.
@@ -146,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::config::ProviderSettings;
     use crate::config::SecretRef;
 
     /// The job of the design, with `secret` as the key of all its sources and no named quota group.
@@ -179,13 +154,5 @@ mod tests {
         assert_eq!(of("one"), of("one"));
         let all = of("one").into_iter().chain(of("two")).collect::<BTreeSet<_>>();
         assert_eq!(all.len(), 6);
-    }
-
-    #[test]
-    fn a_source_whose_credentials_are_refused_says_where_they_come_from() {
-        let text = include_str!("../../tests/fixtures/job/design.toml");
-        let job = Job::parse(text, Path::new("job.toml")).unwrap();
-        let hints: Vec<String> = job.sources.iter().map(secrets_hint).collect();
-        insta::assert_snapshot!(hints.join("\n"));
     }
 }

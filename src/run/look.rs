@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Result;
 use super::client::Quotas;
-use super::source;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::config::Job;
 use crate::config::SourceSettings;
+use crate::extract::providers;
 use crate::ids::SourceName;
 use crate::quota::Budget;
 use crate::record::Scope;
@@ -25,5 +25,5 @@ pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Bu
 /// Returns the scopes of a source that a run would read, as far as `progress` knows them.
 pub fn scopes(source: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeKey> {
     let partitions = progress.partitions.as_ref().map(|known| known.listed.as_slice());
-    source::scopes(source, partitions).iter().map(Scope::key).collect()
+    providers::scopes(source, partitions).iter().map(Scope::key).collect()
 }

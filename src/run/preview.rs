@@ -18,6 +18,7 @@ use crate::clock::SharedClock;
 use crate::commit;
 use crate::config::Job;
 use crate::config::SourceSettings;
+use crate::extract::providers;
 use crate::ids::SourceName;
 use crate::plan::SourcePlan;
 use crate::plan::Task;
@@ -117,7 +118,7 @@ impl Preview<'_> {
                 listed
             }
         };
-        let scopes = source::scopes(self.settings, partitions.as_deref());
+        let scopes = providers::scopes(self.settings, partitions.as_deref());
         let (task, now) = (self.task.clone(), clock.now());
         preview.plan =
             source::plan_source(self.job, self.settings, &scopes, &self.progress, task, now);

@@ -10,38 +10,25 @@ use super::Error;
 use crate::commit::Key;
 use crate::config;
 use crate::config::Job;
-use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::extract::RetryPolicy;
+use crate::extract::providers;
 use crate::load;
 use crate::quota;
 use crate::quota::Quota;
+use crate::record::Scope;
 use crate::transform;
 use crate::transform::Mapping;
-
-/// Returns the streams that are read of a source.
-pub(super) fn streams(source: &SourceSettings) -> Vec<&'static str> {
-    match &source.provider {
-        ProviderSettings::WhatConverts(_) => vec!["leads"],
-        ProviderSettings::Whautomate(settings) => {
-            settings.streams.iter().map(|stream| stream.as_str()).collect()
-        }
-        ProviderSettings::Convertalk(settings) => {
-            settings.streams.iter().map(|stream| stream.as_str()).collect()
-        }
-    }
-}
 
 /// Returns the mappings of the streams of a source, by stream.
 pub(super) fn mappings(
     source: &SourceSettings,
-) -> Result<BTreeMap<&'static str, Box<dyn Mapping>>, Error> {
-    let provider = source.provider_id();
-    let mapping = |stream| {
-        let mapping = transform::mapping(provider, stream);
-        Ok((stream, mapping.ok_or(Error::Bug("a stream has no mapping"))?))
+) -> Result<BTreeMap<String, Box<dyn Mapping>>, Error> {
+    let mapping = |scope: Scope| {
+        let mapping = transform::mapping(source.provider_id(), &scope.stream);
+        Ok((scope.stream, mapping.ok_or(Error::Bug("a stream has no mapping"))?))
     };
-    streams(source).into_iter().map(mapping).collect()
+    providers::scopes(source, None).into_iter().map(mapping).collect()
 }
 
 /// Returns what the mapping needs of a source's settings.
@@ -54,12 +41,8 @@ pub(super) fn transform(source: &SourceSettings, key: &Key) -> transform::Settin
         };
         (format!("profile:{id}"), settings)
     });
-    let account_id = match &source.provider {
-        ProviderSettings::Convertalk(settings) => Some(settings.customer_id.clone()),
-        ProviderSettings::WhatConverts(_) | ProviderSettings::Whautomate(_) => None,
-    };
     transform::Settings {
-        account_id,
+        account_id: source.account_id().map(str::to_owned),
         currency: source.currency.clone(),
         default_region: region(&source.default_region),
         profiles: profiles.collect(),
@@ -108,12 +91,7 @@ pub(super) fn retry_policy(job: &Job, source: &SourceSettings, quota: &Quota) ->
 
 /// Returns the rule of a source's key: the preset of its plan, and what the job sets over it.
 pub(super) fn rule(source: &SourceSettings) -> Option<quota::Rule> {
-    let plan = match &source.provider {
-        ProviderSettings::WhatConverts(settings) => Some(settings.plan.as_str()),
-        ProviderSettings::Whautomate(settings) => Some(settings.plan.as_str()),
-        ProviderSettings::Convertalk(_) => None,
-    };
-    let mut rule = quota::preset(source.provider_id(), plan)?;
+    let mut rule = quota::preset(source.provider_id(), source.plan())?;
     let quota = &source.quota;
     if let Some(per_day) = quota.per_day {
         rule.per_day = Some(u32::try_from(per_day).unwrap_or(u32::MAX));

@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 
 use super::Error;
 use super::Result;
-use super::client;
 use super::client::Client;
 use super::event::Event;
 use super::event::Observer;
@@ -36,13 +35,8 @@ use crate::checkpoint::Partition;
 use crate::checkpoint::Partitions;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
-use crate::config::ConvertalkSettings;
-use crate::config::ConvertalkStream;
 use crate::config::Job;
-use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
-use crate::config::WhatConvertsSettings;
-use crate::config::WhautomateStream;
 use crate::error::Hint;
 use crate::extract;
 use crate::extract::Found;
@@ -51,8 +45,8 @@ use crate::extract::Outcome;
 use crate::extract::PageSink;
 use crate::extract::Reader;
 use crate::extract::Slot;
+use crate::extract::providers;
 use crate::ids::RunId;
-use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::plan;
 use crate::plan::PlannedWalk;
@@ -94,53 +88,6 @@ pub(super) struct SourceTask {
     pub(super) progress: SourceProgress,
     pub(super) task: Task,
     pub(super) accept_deletes: bool,
-}
-
-/// Returns the scopes of a source, of which the provider listed `partitions`.
-pub(super) fn scopes(source: &SourceSettings, partitions: Option<&[Partition]>) -> Vec<Scope> {
-    match &source.provider {
-        ProviderSettings::WhatConverts(settings) => {
-            let filters = plan::Filters { spam: settings.spam, duplicate: settings.duplicate };
-            let selects = |listed: &Partition| selects(settings, listed);
-            plan::scopes(&source.name, "leads", partitions, selects, filters)
-        }
-        ProviderSettings::Whautomate(settings) => {
-            let listing = |stream: &WhautomateStream| {
-                plan::listings(&source.name, stream.as_str(), "all", &[""])
-            };
-            settings.streams.iter().flat_map(listing).collect()
-        }
-        ProviderSettings::Convertalk(settings) => settings
-            .streams
-            .iter()
-            .flat_map(|stream| chats(&source.name, settings, *stream))
-            .collect(),
-    }
-}
-
-/// A chat becomes a lead, so what is no lead is read first.
-const CHAT_LISTS: [&str; 2] = ["non-lead", "lead"];
-
-fn chats(
-    source: &SourceName,
-    settings: &ConvertalkSettings,
-    stream: ConvertalkStream,
-) -> Vec<Scope> {
-    let name = stream.as_str();
-    match stream {
-        ConvertalkStream::Users => plan::listings(source, name, "all", &[""]),
-        ConvertalkStream::Chats => {
-            let listings =
-                |bot: &String| plan::listings(source, name, &format!("bot:{bot}"), &CHAT_LISTS);
-            settings.bot_ids.iter().flat_map(listings).collect()
-        }
-    }
-}
-
-fn selects(settings: &WhatConvertsSettings, partition: &Partition) -> bool {
-    let profile = partition.name.strip_prefix("profile:").and_then(|id| id.parse().ok());
-    profile.is_none_or(|id| settings.profiles.selects(id))
-        && partition.account.is_none_or(|id| settings.accounts.selects(id))
 }
 
 /// Plans a source.
@@ -193,7 +140,7 @@ impl SourceTask {
 
     async fn read(&self, summary: &mut SourceSummary) -> Result<()> {
         let partitions = self.list().await?;
-        let scopes = scopes(&self.settings, partitions.as_deref());
+        let scopes = providers::scopes(&self.settings, partitions.as_deref());
         let plan = self.plan(&scopes, summary).await?;
         summary.walks_left = plan.walks.len() as u64;
         let walked = self.walk_all(plan, summary).await;
@@ -220,7 +167,7 @@ impl SourceTask {
             let partitions = Partitions { as_of, listed: listed.clone() };
             let source = self.settings.name.clone();
             self.tell(Message::Listed(source.clone(), partitions)).await?;
-            let selected = scopes(&self.settings, Some(listed)).len();
+            let selected = providers::scopes(&self.settings, Some(listed)).len();
             let event = Event::Listed { source, partitions: listed.len(), selected };
             self.shared.observer.observe(&event);
             if selected == 0 {
@@ -646,7 +593,7 @@ fn note_end(summary: &mut SourceSummary, error: Error, settings: &SourceSettings
         }
         extract::Error::Stopped => State::Partial,
         extract::Error::Unauthorized { .. } => {
-            summary.hint = Some(client::secrets_hint(settings));
+            summary.hint = Some(providers::credentials_hint(settings));
             State::Refused
         }
         // A page that cannot be kept is the disk's fault: no source can go on.

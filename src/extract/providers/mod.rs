@@ -1,16 +1,17 @@
 //! The providers, each in a folder of its own: a closed list.
 //!
-//! [`connect`] is the one place that turns a source's settings into its client; what the providers
-//! have in common on the wire stands in the private modules beside them.
+//! A provider's folder holds its [`Source`], which speaks its wire form, and what makes one of a job's
+//! settings. What providers have in common on the wire stands in the private modules beside them.
 
-pub mod convertalk;
+mod convertalk;
 mod json;
 pub(super) mod refusal;
 mod rows;
+mod scopes;
 #[cfg(test)]
 mod testing;
-pub mod whatconverts;
-pub mod whautomate;
+mod whatconverts;
+mod whautomate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,18 +22,38 @@ use super::Error;
 use super::HttpSettings;
 use super::Result;
 use super::Source;
+use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
-use crate::config::ConvertalkSettings;
-use crate::config::ConvertalkStream;
 use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
-use crate::config::WhatConvertsPlan;
-use crate::config::WhatConvertsSettings;
-use crate::config::WhautomateSettings;
 use crate::ids::ProviderId;
+use crate::ids::SourceName;
+use crate::record::Scope;
 
 /// The longest that no byte of an answer may come.
 const STALL: Duration = Duration::from_secs(30);
+
+/// An account at a provider as the job describes it: what is known of it before anything is sent.
+trait Account {
+    /// Reads the secrets and makes the client.
+    fn connect(&self, http: HttpSettings, clock: SharedClock) -> Result<Arc<dyn Source>>;
+
+    /// Returns what is read of it, scope by scope, where the provider listed `partitions`. The lists
+    /// of one partition stand together, in the order they are to be read in.
+    fn scopes(&self, source: &SourceName, partitions: Option<&[Partition]>) -> Vec<Scope>;
+
+    /// Says where its credentials come from, and what else they depend on.
+    fn credentials(&self, source: &SourceName) -> String;
+}
+
+/// The closed list.
+fn account(source: &SourceSettings) -> &dyn Account {
+    match &source.provider {
+        ProviderSettings::WhatConverts(settings) => settings,
+        ProviderSettings::Whautomate(settings) => settings,
+        ProviderSettings::Convertalk(settings) => settings,
+    }
+}
 
 /// Reads the secrets of a source and makes its client. Nothing is sent.
 pub fn connect(source: &SourceSettings, clock: SharedClock) -> Result<Arc<dyn Source>> {
@@ -42,59 +63,17 @@ pub fn connect(source: &SourceSettings, clock: SharedClock) -> Result<Arc<dyn So
         stall: STALL,
         max_body_bytes: source.max_body_bytes,
     };
-    match &source.provider {
-        ProviderSettings::WhatConverts(settings) => {
-            let settings = whatconverts(settings, http)?;
-            Ok(Arc::new(whatconverts::WhatConverts::new(settings, clock)?))
-        }
-        ProviderSettings::Whautomate(settings) => {
-            let settings = whautomate(settings, http)?;
-            Ok(Arc::new(whautomate::Whautomate::new(settings, clock)?))
-        }
-        ProviderSettings::Convertalk(settings) => {
-            let settings = convertalk(settings, http)?;
-            Ok(Arc::new(convertalk::Convertalk::new(settings, clock)?))
-        }
-    }
+    account(source).connect(http, clock)
 }
 
-fn whatconverts(
-    settings: &WhatConvertsSettings,
-    http: HttpSettings,
-) -> Result<whatconverts::Settings> {
-    Ok(whatconverts::Settings {
-        http,
-        token: settings.token.read()?,
-        secret: settings.secret.read()?,
-        is_master: settings.plan == WhatConvertsPlan::Master,
-        date_parameters: settings.date_parameters.clone(),
-    })
+/// Returns the scopes of a source, of which the provider listed `partitions`.
+pub fn scopes(source: &SourceSettings, partitions: Option<&[Partition]>) -> Vec<Scope> {
+    account(source).scopes(&source.name, partitions)
 }
 
-fn whautomate(settings: &WhautomateSettings, http: HttpSettings) -> Result<whautomate::Settings> {
-    Ok(whautomate::Settings {
-        http,
-        api_key: settings.api_key.read()?,
-        stream: settings.streams.first().map_or("contacts", |stream| stream.as_str()),
-        short_page_ends: settings.short_page_ends,
-    })
-}
-
-fn convertalk(settings: &ConvertalkSettings, http: HttpSettings) -> Result<convertalk::Settings> {
-    let reads_chats = settings.streams.contains(&ConvertalkStream::Chats);
-    let users = &settings.users_auth;
-    Ok(convertalk::Settings {
-        http,
-        token: settings.token.read()?,
-        customer_id: settings.customer_id.clone(),
-        first_bot: settings.bot_ids.first().filter(|_| reads_chats).cloned(),
-        chats: convertalk::Carrier::by_header(&settings.auth_header),
-        users: convertalk::Carrier {
-            header: users.header.clone(),
-            prefix: users.prefix.clone(),
-            authtype: users.authtype.clone(),
-        },
-    })
+/// Returns where the credentials of a source come from, for one whose credentials are refused.
+pub fn credentials_hint(source: &SourceSettings) -> String {
+    account(source).credentials(&source.name)
 }
 
 /// Returns `text` as the value of a header that is not printed. Fails where it cannot stand in one.
@@ -154,5 +133,13 @@ mod tests {
             assert!(error.to_string().contains("LEADPIPE_TEST_NEVER_SET"));
             assert!(error.hint().is_some());
         }
+    }
+
+    #[test]
+    fn a_source_whose_credentials_are_refused_says_where_they_come_from() {
+        let text = include_str!("../../../tests/fixtures/job/design.toml");
+        let job = Job::parse(text, Path::new("job.toml")).unwrap();
+        let hints: Vec<String> = job.sources.iter().map(credentials_hint).collect();
+        insta::assert_snapshot!(hints.join("\n"));
     }
 }

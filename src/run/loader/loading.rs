@@ -37,7 +37,7 @@ pub(super) struct Loading {
     pub(super) settings: SourceSettings,
     pub(super) transform: transform::Settings,
     /// By stream.
-    pub(super) mappings: BTreeMap<&'static str, Box<dyn transform::Mapping>>,
+    pub(super) mappings: BTreeMap<String, Box<dyn transform::Mapping>>,
     pub(super) staging: Staging,
     pub(super) scratch: std::path::PathBuf,
     pub(super) budget: usize,

@@ -135,17 +135,17 @@ impl Loader {
     }
 
     fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Loading> {
-        let streams = settings::streams(&settings);
+        let mappings = settings::mappings(&settings)?;
         let scratch = self.store.path(&format!("state/scratch/{}", self.run));
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
-        let counts_shared = loading::SHARED.iter().all(|stream| streams.contains(stream));
+        let counts_shared = loading::SHARED.iter().all(|stream| mappings.contains_key(*stream));
         let collects_shown = counts_shared || held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
         Ok(Loading {
             transform: settings::transform(&settings, &self.key),
-            mappings: settings::mappings(&settings)?,
+            mappings,
             settings,
             staging,
             scratch,

@@ -8,6 +8,8 @@
 
 mod page;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use reqwest::header::ACCEPT;
 use reqwest::header::CONTENT_TYPE;
@@ -17,9 +19,14 @@ use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::Account;
 use super::credential;
+use super::scopes;
+use super::scopes::ALL;
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
+use crate::config::ConvertalkSettings;
+use crate::config::ConvertalkStream;
 use crate::extract::Abilities;
 use crate::extract::Answer;
 use crate::extract::Call;
@@ -33,6 +40,8 @@ use crate::extract::Result;
 use crate::extract::Source;
 use crate::extract::http::JSON;
 use crate::ids::ProviderId;
+use crate::ids::SourceName;
+use crate::record::Scope;
 use crate::record::Walk;
 
 const PROVIDER: ProviderId = ProviderId::Convertalk;
@@ -45,37 +54,37 @@ const USERS: &str = "inbox/users";
 
 /// What is needed to read a Convertalk customer.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Connection.
-    pub http: HttpSettings,
+    pub(super) http: HttpSettings,
     /// The token.
-    pub token: SecretString,
+    pub(super) token: SecretString,
     /// The customer the bots belong to.
-    pub customer_id: String,
+    pub(super) customer_id: String,
     /// The bot that the token is tried with; `None` where no chats are read, but users.
-    pub first_bot: Option<String>,
+    pub(super) first_bot: Option<String>,
     /// How the token of chats is carried.
-    pub chats: Carrier,
+    pub(super) chats: Carrier,
     /// How the token of users is carried.
-    pub users: Carrier,
+    pub(super) users: Carrier,
 }
 
 /// How a token is carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carrier {
+pub(super) struct Carrier {
     /// The header.
-    pub header: String,
+    pub(super) header: String,
     /// What stands before the token, blanks included.
-    pub prefix: String,
+    pub(super) prefix: String,
     /// The value of the header `authtype`; `None` to send none.
-    pub authtype: Option<String>,
+    pub(super) authtype: Option<String>,
 }
 
 impl Carrier {
     /// Returns how the token of chats is carried in `header`. Convertalk documents `x-bot-token` and
     /// the bare token; BotPenguin's newest page has all tokens in `Authorization`, with a prefix and
     /// an `authtype` beside it.
-    pub fn by_header(header: &str) -> Self {
+    pub(super) fn by_header(header: &str) -> Self {
         let is_bearer = header.eq_ignore_ascii_case("authorization");
         let (prefix, authtype) = if is_bearer { ("Bearer ", Some("Key")) } else { ("", None) };
         Self {
@@ -102,7 +111,7 @@ impl Carrier {
 
 /// Bots of a Convertalk customer, and its users.
 #[derive(Debug)]
-pub struct Convertalk {
+pub(super) struct Convertalk {
     http: HttpClient,
     token: SecretString,
     customer_id: String,
@@ -113,7 +122,7 @@ pub struct Convertalk {
 
 impl Convertalk {
     /// Makes the client. Fails where the token cannot stand in a header.
-    pub fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
+    pub(super) fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
         let chats = settings.chats.headers(&settings.token)?;
         let users = settings.users.headers(&settings.token)?;
         // The type of the content is documented as required, of a GET as well.
@@ -147,6 +156,51 @@ impl Convertalk {
 
     fn blot(&self, error: Error) -> Error {
         error.without(&[self.token.expose_secret()])
+    }
+}
+
+/// The two listings of a bot. A chat becomes a lead, so what is no lead is read first: one that moves
+/// meanwhile is then on one of them.
+const LISTS: [&str; 2] = ["non-lead", "lead"];
+
+impl Account for ConvertalkSettings {
+    fn connect(&self, http: HttpSettings, clock: SharedClock) -> Result<Arc<dyn Source>> {
+        let reads_chats = self.streams.contains(&ConvertalkStream::Chats);
+        let users = &self.users_auth;
+        let settings = Settings {
+            http,
+            token: self.token.read()?,
+            customer_id: self.customer_id.clone(),
+            first_bot: self.bot_ids.first().filter(|_| reads_chats).cloned(),
+            chats: Carrier::by_header(&self.auth_header),
+            users: Carrier {
+                header: users.header.clone(),
+                prefix: users.prefix.clone(),
+                authtype: users.authtype.clone(),
+            },
+        };
+        Ok(Arc::new(Convertalk::new(settings, clock)?))
+    }
+
+    fn scopes(&self, source: &SourceName, _: Option<&[Partition]>) -> Vec<Scope> {
+        let listings = |stream: &ConvertalkStream| match stream {
+            ConvertalkStream::Users => scopes::listings(source, stream.as_str(), ALL, &[""]),
+            ConvertalkStream::Chats => {
+                let bots = self.bot_ids.iter().map(|bot| format!("bot:{bot}"));
+                let of_bot = |bot: String| scopes::listings(source, stream.as_str(), &bot, &LISTS);
+                bots.flat_map(of_bot).collect()
+            }
+        };
+        self.streams.iter().flat_map(listings).collect()
+    }
+
+    fn credentials(&self, source: &SourceName) -> String {
+        let token = self.token.describe();
+        format!(
+            "`token` of source `{source}` comes from {token}; the brands' documents disagree on the \
+             header that carries it, so look at `auth_header` and `users_auth` as well; \
+             `leadpipe check` tries them"
+        )
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod page;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::DateTime;
 use chrono::SecondsFormat;
@@ -15,9 +17,14 @@ use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 
+use super::Account;
 use super::credential;
+use super::scopes;
+use super::scopes::Filters;
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
+use crate::config::WhatConvertsPlan;
+use crate::config::WhatConvertsSettings;
 use crate::extract::Abilities;
 use crate::extract::Answer;
 use crate::extract::Caller;
@@ -29,6 +36,8 @@ use crate::extract::PageFacts;
 use crate::extract::Result;
 use crate::extract::Source;
 use crate::ids::ProviderId;
+use crate::ids::SourceName;
+use crate::record::Scope;
 use crate::record::Walk;
 
 const PROVIDER: ProviderId = ProviderId::WhatConverts;
@@ -42,23 +51,23 @@ const OVERLAP: TimeDelta = TimeDelta::seconds(1);
 
 /// What is needed to read a WhatConverts account.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Connection.
-    pub http: HttpSettings,
+    pub(super) http: HttpSettings,
     /// The API token, the user name of Basic authentication.
-    pub token: SecretString,
+    pub(super) token: SecretString,
     /// The API secret, its password.
-    pub secret: SecretString,
+    pub(super) secret: SecretString,
     /// Whether the key is a master key, which spans all accounts of an agency.
-    pub is_master: bool,
+    pub(super) is_master: bool,
     /// The names of the parameters that bound creation time: the reference says `start_date` and
     /// `end_date`, the vendor's FAQ `date_start` and `date_end`.
-    pub date_parameters: [String; 2],
+    pub(super) date_parameters: [String; 2],
 }
 
 /// A WhatConverts key.
 #[derive(Debug)]
-pub struct WhatConverts {
+pub(super) struct WhatConverts {
     http: HttpClient,
     is_master: bool,
     date_parameters: [String; 2],
@@ -68,7 +77,7 @@ pub struct WhatConverts {
 
 impl WhatConverts {
     /// Makes the client. Fails where the credentials cannot stand in a header.
-    pub fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
+    pub(super) fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
         let credentials = credentials(&settings.token, &settings.secret);
         let headers = basic_auth(&credentials)?;
         let http = HttpClient::new(PROVIDER, settings.http, headers, clock)?;
@@ -101,6 +110,37 @@ impl WhatConverts {
         query.push(("leads_per_page", size.to_string()));
         query.push(("page_number", page.to_string()));
         query
+    }
+}
+
+impl Account for WhatConvertsSettings {
+    fn connect(&self, http: HttpSettings, clock: SharedClock) -> Result<Arc<dyn Source>> {
+        let settings = Settings {
+            http,
+            token: self.token.read()?,
+            secret: self.secret.read()?,
+            is_master: self.plan == WhatConvertsPlan::Master,
+            date_parameters: self.date_parameters.clone(),
+        };
+        Ok(Arc::new(WhatConverts::new(settings, clock)?))
+    }
+
+    fn scopes(&self, source: &SourceName, partitions: Option<&[Partition]>) -> Vec<Scope> {
+        let filters = Filters { spam: self.spam, duplicate: self.duplicate };
+        let selects = |listed: &Partition| {
+            let profile = listed.name.strip_prefix("profile:").and_then(|id| id.parse().ok());
+            profile.is_none_or(|id| self.profiles.selects(id))
+                && listed.account.is_none_or(|id| self.accounts.selects(id))
+        };
+        scopes::partitioned(source, "leads", partitions, selects, filters)
+    }
+
+    fn credentials(&self, source: &SourceName) -> String {
+        let (token, secret) = (self.token.describe(), self.secret.describe());
+        format!(
+            "`token` and `secret` of source `{source}` come from {token} and {secret}; \
+             `leadpipe check` tries them"
+        )
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod page;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use reqwest::header::ACCEPT;
 use reqwest::header::HeaderMap;
@@ -14,9 +16,13 @@ use reqwest::header::HeaderName;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 
+use super::Account;
 use super::credential;
+use super::scopes;
+use super::scopes::ALL;
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
+use crate::config::WhautomateSettings;
 use crate::extract::Abilities;
 use crate::extract::Answer;
 use crate::extract::Call;
@@ -30,6 +36,8 @@ use crate::extract::Result;
 use crate::extract::Source;
 use crate::extract::http::JSON;
 use crate::ids::ProviderId;
+use crate::ids::SourceName;
+use crate::record::Scope;
 use crate::record::Walk;
 
 const PROVIDER: ProviderId = ProviderId::Whautomate;
@@ -40,21 +48,21 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What is needed to read a Whautomate account.
 #[derive(Debug)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Connection.
-    pub http: HttpSettings,
+    pub(super) http: HttpSettings,
     /// The key of the account.
-    pub api_key: SecretString,
+    pub(super) api_key: SecretString,
     /// A stream that the key may be tried with where the account itself cannot be asked for.
-    pub stream: &'static str,
+    pub(super) stream: &'static str,
     /// Whether a page shorter than a full first one is the end. The vendor does not say how a
     /// listing ends, nor whether a size that is too large is cut in silence.
-    pub short_page_ends: bool,
+    pub(super) short_page_ends: bool,
 }
 
 /// A Whautomate account.
 #[derive(Debug)]
-pub struct Whautomate {
+pub(super) struct Whautomate {
     http: HttpClient,
     api_key: SecretString,
     stream: &'static str,
@@ -63,7 +71,7 @@ pub struct Whautomate {
 
 impl Whautomate {
     /// Makes the client. Fails where the key cannot stand in a header.
-    pub fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
+    pub(super) fn new(settings: Settings, clock: SharedClock) -> Result<Self> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, JSON);
         headers.insert(KEY_HEADER, credential(PROVIDER, settings.api_key.expose_secret())?);
@@ -86,6 +94,31 @@ impl Whautomate {
 
     fn blot(&self, error: Error) -> Error {
         error.without(&[self.api_key.expose_secret()])
+    }
+}
+
+impl Account for WhautomateSettings {
+    fn connect(&self, http: HttpSettings, clock: SharedClock) -> Result<Arc<dyn Source>> {
+        let settings = Settings {
+            http,
+            api_key: self.api_key.read()?,
+            stream: self.streams.first().map_or("contacts", |stream| stream.as_str()),
+            short_page_ends: self.short_page_ends,
+        };
+        Ok(Arc::new(Whautomate::new(settings, clock)?))
+    }
+
+    fn scopes(&self, source: &SourceName, _: Option<&[Partition]>) -> Vec<Scope> {
+        let streams = self.streams.iter().map(|stream| stream.as_str());
+        streams.flat_map(|stream| scopes::listings(source, stream, ALL, &[""])).collect()
+    }
+
+    fn credentials(&self, source: &SourceName) -> String {
+        let api_key = self.api_key.describe();
+        format!(
+            "`api_key` of source `{source}` comes from {api_key}; a key may be good for the host of \
+             its region only, so look at `base_url` as well; `leadpipe check` tries both"
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which scopes a source has: its partitions, as selected, times the queries they are asked with.
+//! What the scopes of providers have in common: partitions, as selected, times queries; and the lists
+//! of one partition.
 
 use crate::checkpoint::Partition;
 use crate::config::MarkFilter;
@@ -7,17 +8,17 @@ use crate::record::Scope;
 
 /// How a source's listing is narrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filters {
+pub(super) struct Filters {
     /// Leads marked as spam.
-    pub spam: MarkFilter,
+    pub(super) spam: MarkFilter,
     /// Leads marked as duplicates.
-    pub duplicate: MarkFilter,
+    pub(super) duplicate: MarkFilter,
 }
 
 impl Filters {
     /// Returns the queries to ask with, as `name=value` joined by `&`; one empty text where nothing
     /// is to be said.
-    pub fn queries(self) -> Vec<String> {
+    fn queries(self) -> Vec<String> {
         let mut queries = vec![String::new()];
         for (name, marks) in [("spam", self.spam), ("duplicate", self.duplicate)] {
             let values: &[&str] = match marks {
@@ -36,9 +37,12 @@ impl Filters {
     }
 }
 
+/// The partition of an account that is read as a whole.
+pub(super) const ALL: &str = "all";
+
 /// Returns the scopes of a stream of a source: each partition that `selects` takes, with each query.
-/// Without partitions there is one, `all`.
-pub fn scopes(
+/// Without partitions there is one, of all.
+pub(super) fn partitioned(
     source: &SourceName,
     stream: &str,
     partitions: Option<&[Partition]>,
@@ -46,7 +50,7 @@ pub fn scopes(
     filters: Filters,
 ) -> Vec<Scope> {
     let names: Vec<&str> = match partitions {
-        None => vec!["all"],
+        None => vec![ALL],
         Some(listed) => {
             listed.iter().filter(|p| selects(p)).map(|partition| partition.name.as_str()).collect()
         }
@@ -64,7 +68,12 @@ pub fn scopes(
 
 /// Returns the scopes of one partition without filters: its `lists`, one empty name where there is
 /// but one.
-pub fn listings(source: &SourceName, stream: &str, partition: &str, lists: &[&str]) -> Vec<Scope> {
+pub(super) fn listings(
+    source: &SourceName,
+    stream: &str,
+    partition: &str,
+    lists: &[&str],
+) -> Vec<Scope> {
     let scope = |list: &&str| Scope {
         source: source.clone(),
         stream: stream.to_owned(),
@@ -94,7 +103,7 @@ mod tests {
         let source = "acme".parse().unwrap();
         let none = Filters { spam: MarkFilter::Default, duplicate: MarkFilter::Default };
         let selected = |partition: &Partition| partition.name != "profile:2";
-        let labels: Vec<_> = scopes(&source, "leads", Some(&listed), selected, none)
+        let labels: Vec<_> = partitioned(&source, "leads", Some(&listed), selected, none)
             .iter()
             .map(Scope::label)
             .collect();
