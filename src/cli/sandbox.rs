@@ -40,16 +40,16 @@ pub(super) struct SandboxArguments {
     /// Accounts of Whautomate
     #[arg(long, value_name = "N", default_value_t = 1)]
     whautomate_accounts: u32,
-    /// Contacts of each that came up to --now
+    /// Contacts of each account that came up to --now
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     contacts: u64,
-    /// Clients of each that came up to --now
+    /// Clients of each account that came up to --now
     #[arg(long, value_name = "N", default_value_t = 300)]
     clients: u64,
     /// Bots of the customer of Convertalk
     #[arg(long, value_name = "N", default_value_t = 2)]
     bots: u32,
-    /// Chats of each that came up to --now
+    /// Chats of each bot that came up to --now
     #[arg(long, value_name = "N", default_value_t = 400)]
     chats: u64,
     /// Users of Convertalk from other channels, beside those who became leads in a chat

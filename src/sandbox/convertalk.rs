@@ -4,6 +4,8 @@
 //! switches say so. An answer is a function of (records, behaviour, request, time). Of the filters
 //! of users, `createdAt` and `lastSeenAt` are obeyed; all others are taken for unset.
 
+use std::sync::Arc;
+
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::Method;
@@ -62,6 +64,10 @@ const CHATS: &str = "/inbox/direct/chats";
 const USERS: &str = "/inbox/users";
 /// Keys of the other platforms are drawn far below.
 const FIRST_KEY: u64 = 1 << 49;
+/// Numbers of what has a key or an id, beyond those of the bots.
+const TOKEN: u64 = 1 << 32;
+const CUSTOMER: u64 = TOKEN + 1;
+const AGENCY: u64 = TOKEN + 2;
 /// When customer and bots were made, which their ids say: the eighth of September 2022.
 const MADE: i64 = 1_662_687_123_000;
 
@@ -78,19 +84,22 @@ pub(super) struct Convertalk {
 impl Convertalk {
     /// Returns the platform of a world.
     pub(super) fn new(settings: &Settings) -> Self {
-        let dice = |number: u64| Dice::new(settings.seed, Purpose::Key, FIRST_KEY + number);
-        let id = |number: u64| {
-            let dice = dice(1 + number);
-            let made = MADE + 1_000 * i64::from(dice.below(2, 1_000_000));
-            object_id(made, u64::from(dice.word(0)) << 32 | u64::from(dice.word(1)))
-        };
+        let seed = settings.seed;
+        let dice = Dice::new(seed, Purpose::Key, FIRST_KEY + TOKEN);
         Self {
-            token: (0..8).map(|roll| format!("{:08x}", dice(0).word(roll))).collect(),
-            customer: id(0),
-            bots: (1..=u64::from(settings.convertalk_bots)).map(id).collect(),
+            token: (0..8).map(|roll| format!("{:08x}", dice.word(roll))).collect(),
+            customer: id(seed, CUSTOMER),
+            bots: (0..u64::from(settings.convertalk_bots)).map(|bot| id(seed, bot)).collect(),
             per_day: settings.convertalk_per_day.map(|requests| requests as usize),
         }
     }
+}
+
+/// Returns the id of a bot, or of what has its number.
+fn id(seed: u64, number: u64) -> String {
+    let dice = Dice::new(seed, Purpose::Key, FIRST_KEY + number);
+    let made = MADE + 1_000 * i64::from(dice.below(2, 1_000_000));
+    object_id(made, u64::from(dice.word(0)) << 32 | u64::from(dice.word(1)))
 }
 
 impl Platform for Convertalk {
@@ -168,14 +177,16 @@ impl Convertalk {
             None => page_number(behaviour, None)?,
             Some(text) => page_number(behaviour, Some(text.parse().ok()))?,
         };
-        let lead = match (request.parameter("type"), behaviour.convertalk.other_type) {
-            (Some("lead"), _) | (_, OtherType::Leads) => Some(true),
-            (Some("non-lead"), _) => Some(false),
+        let (lead, other) = [true, false].map(|lead| Listing::Chats { bot, lead }).into();
+        let listings = match (request.parameter("type"), behaviour.convertalk.other_type) {
+            (Some("lead"), _) => vec![lead],
+            (Some("non-lead"), _) => vec![other],
             (_, OtherType::Refused) => return Err(refused("type must be lead or non-lead")),
-            (_, OtherType::Nothing) => None,
+            (_, OtherType::Leads) => vec![lead],
+            (_, OtherType::Everything) => vec![lead, other],
+            (_, OtherType::Nothing) => Vec::new(),
         };
-        let listing = Listing::Chats { bot, lead: lead.unwrap_or_default() };
-        Ok(Ask { listing, page: number, nothing: lead.is_none(), ..Ask::default() })
+        Ok(Ask { stream: Stream::Chats, listings, page: number, ..Ask::default() })
     }
 }
 
@@ -198,10 +209,10 @@ fn token(headers: &HeaderMap, wanted: TokenHeader, authtype: bool) -> Option<&st
 /// What a client asks for, once it is understood.
 #[derive(Debug)]
 struct Ask {
-    listing: Listing,
+    stream: Stream,
+    /// What is listed, one after the other.
+    listings: Vec<Listing>,
     page: u64,
-    /// Whether nothing is to be listed.
-    nothing: bool,
     created: (i64, i64),
     seen: (i64, i64),
 }
@@ -209,7 +220,8 @@ struct Ask {
 impl Default for Ask {
     fn default() -> Self {
         let always = (i64::MIN, i64::MAX);
-        Self { listing: Listing::Users, page: 1, nothing: false, created: always, seen: always }
+        let listings = vec![Listing::Users];
+        Self { stream: Stream::Users, listings, page: 1, created: always, seen: always }
     }
 }
 
@@ -290,10 +302,16 @@ fn list(
 ) -> Answer {
     let switches = &behaviour.convertalk;
     let show = Show { order: switches.order, ..switches.truth() };
-    let mut places = records.listed(ask.listing, show, now, request.number);
-    if behaviour.empty || request.ended || ask.nothing {
-        places = Default::default();
-    } else if ask.is_limited() {
+    let mut places = Arc::default();
+    if !behaviour.empty && !request.ended {
+        let mut lists =
+            ask.listings.iter().map(|listing| records.listed(*listing, show, now, request.number));
+        places = lists.next().unwrap_or_default();
+        for more in lists {
+            places = [places.as_slice(), more.as_slice()].concat().into();
+        }
+    }
+    if ask.is_limited() {
         let wanted = |place: &&Place| ask.holds(&records.subject(**place));
         places = places.iter().filter(wanted).copied().collect::<Vec<_>>().into();
     }
@@ -316,7 +334,7 @@ fn list(
             Poison::BrokenJson => Answer::json(200, b"{\"success\":true,\"data\":[{".to_vec()),
         };
     }
-    Answer::json(200, page_of(records, behaviour, ask.listing.stream(), rows, now))
+    Answer::json(200, page_of(records, behaviour, ask.stream, rows, now))
 }
 
 /// Returns all of `places` as the body of one page.

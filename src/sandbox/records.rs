@@ -136,6 +136,11 @@ impl Listing {
             Self::Users => 0,
         }
     }
+
+    /// Returns the one account or bot whose records it shows; users are those of all bots.
+    fn only_part(self) -> Option<u32> {
+        (self != Self::Users).then(|| self.part())
+    }
 }
 
 /// What is kept of a record.
@@ -219,7 +224,7 @@ type Orders = HashMap<(Listing, Show), Arc<Vec<Place>>>;
 /// All records of all platforms but WhatConverts, as of the last [`Records::refresh`].
 #[derive(Debug)]
 pub(super) struct Records {
-    pub(super) seed: u64,
+    seed: u64,
     leads: u64,
     /// Contacts and clients of each account, chats of each bot, users of other channels.
     populations: Vec<Population>,
@@ -313,7 +318,7 @@ impl Records {
 
     /// Returns the record of an id in a listing, also one that has gone.
     pub(super) fn find_in(&self, listing: Listing, id: &str) -> Option<Place> {
-        self.find(listing.stream(), Some(listing.part()), id)
+        self.find(listing.stream(), listing.only_part(), id)
     }
 
     /// Does to a record what somebody does by hand at `now`.
@@ -376,7 +381,7 @@ impl Records {
     }
 
     fn sorted(&self, listing: Listing, show: Show, now: i64) -> Vec<Place> {
-        let part = (listing != Listing::Users).then(|| listing.part());
+        let part = listing.only_part();
         let mut places = Vec::new();
         for (number, population) in self.populations.iter().enumerate() {
             if !population.shows(listing.stream(), part) {
@@ -442,6 +447,11 @@ impl<'a> Subject<'a> {
             Some(name) => name.clone(),
             None => self.population.text(self.row),
         }
+    }
+
+    /// Returns the seed of the world.
+    pub(super) fn seed(&self) -> u64 {
+        self.records.seed
     }
 
     /// Returns the kind it came as: also among users, a chat is one.
@@ -803,4 +813,104 @@ fn read_short(text: &str) -> Option<u64> {
 /// Returns an id whose first eight digits are the second it was made in.
 pub(super) fn object_id(created: i64, number: u64) -> String {
     format!("{:08x}{number:016x}", created.div_euclid(1_000) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SHOW: Show = Show {
+        order: Order::CreatedAscending,
+        moves: Moves { edits: true, activity: true },
+        returns: false,
+        gone: false,
+    };
+
+    fn records(contacts: u64) -> (Records, i64) {
+        let settings = Settings {
+            whautomate_accounts: 1,
+            contacts,
+            convertalk_bots: 1,
+            chats: contacts,
+            ..Settings::default()
+        };
+        (Records::new(&settings).unwrap(), settings.now.timestamp_millis())
+    }
+
+    fn lives(records: &Records, listing: Listing, now: i64) -> Vec<(String, i64, i64, u32, u32)> {
+        let life = |place: &Place| {
+            let subject = records.subject(*place);
+            let row = subject.row;
+            (subject.id(), row.updated(SHOW.moves), row.active, row.changes, row.visits)
+        };
+        records.listed(listing, SHOW, now, 0).iter().map(life).collect()
+    }
+
+    #[test]
+    fn a_row_is_small() {
+        assert!(size_of::<Row>() <= 80 && size_of::<Place>() == 8);
+    }
+
+    #[test]
+    fn small_steps_and_one_large_step_lead_to_the_same_records() {
+        let ((mut slow, now), (mut fast, _)) = (records(2_000), records(2_000));
+        let later = now + 90 * 86_400_000;
+        for at in (now..=later).step_by(7 * 3_600_000).chain([later]) {
+            slow.refresh(at);
+        }
+        fast.refresh(later);
+        for listing in [
+            Listing::Contacts { account: 0 },
+            Listing::Chats { bot: 0, lead: true },
+            Listing::Chats { bot: 0, lead: false },
+            Listing::Users,
+        ] {
+            let seen = lives(&slow, listing, later);
+            assert!(seen.len() > 700);
+            assert_eq!(seen, lives(&fast, listing, later));
+        }
+    }
+
+    #[test]
+    fn history_fills_the_years_and_ends_now() {
+        let (mut records, now) = records(5_000);
+        records.refresh(now);
+        let rows = &records.populations[0].rows;
+        assert!((4_990..=5_001).contains(&rows.len()), "{}", rows.len());
+        assert!(rows.is_sorted_by_key(|row| row.created));
+        let last = rows[rows.len() - 1].created;
+        assert!(last <= now && now - last < 3 * 86_400_000);
+        assert!(rows.iter().any(|row| row.created % 1_000 != 0));
+    }
+
+    #[test]
+    fn ids_are_unique_and_lead_back_to_their_records() {
+        let (mut records, now) = records(3_000);
+        records.refresh(now);
+        for listing in [Listing::Contacts { account: 0 }, Listing::Chats { bot: 0, lead: true }] {
+            let places = records.listed(listing, SHOW, now, 0);
+            let id = |place: &Place| records.subject(*place).id();
+            assert!(places.iter().all(|p| records.find_in(listing, &id(p)) == Some(*p)));
+            let ids: HashSet<String> = places.iter().map(id).collect();
+            assert_eq!(ids.len(), places.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_short_id_reads_back_as_its_number_and_sorts_like_it(one: u64, other: u64) {
+            prop_assert_eq!(read_short(&short(one)), Some(one));
+            prop_assert_eq!(short(one).cmp(&short(other)), one.cmp(&other));
+        }
+
+        #[test]
+        fn the_pages_cover_the_rows_exactly_once(rows in 0_usize..500, size in 1_u64..60) {
+            let pages = (1..=10 + rows as u64).map(|number| page(rows, number, size));
+            prop_assert_eq!(pages.flatten().collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The HTTP side of the sandbox: connections, request log, clock, quota, accidents, administration.
+//! The HTTP side of the sandbox: request log, clock, quota, accidents.
 //!
 //! A request for a platform passes log, key, quota and accident in this order and is then answered
 //! by the platform's module. Nothing here knows what a lead looks like.
@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::io;
 use std::io::Write;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -15,32 +14,22 @@ use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::RwLockReadGuard;
 use std::sync::RwLockWriteGuard;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
 use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::ConnectInfo;
-use axum::extract::Query;
 use axum::extract::State;
-use axum::extract::connect_info::Connected;
 use axum::http::HeaderMap;
-use axum::http::Method;
 use axum::http::Request;
 use axum::http::StatusCode;
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use axum::routing::get;
-use axum::routing::post;
-use axum::serve::IncomingStream;
-use axum::serve::Listener;
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
@@ -49,12 +38,7 @@ use flate2::write::GzEncoder;
 use futures::stream;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::Value;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
-use tokio::net::TcpStream;
 
 use super::Error;
 use super::Settings;
@@ -82,13 +66,16 @@ use super::whautomate::Whautomate;
 use super::world::Row;
 use super::world::World;
 use crate::clock::SharedClock;
+use wire::Listen;
+use wire::Wire;
+
+mod administration;
+mod wire;
 
 /// How long a request is remembered, in milliseconds: the longest window of a quota.
 const DAY_MS: i64 = 86_400_000;
 /// The largest body that is read.
 const LARGEST_BODY: usize = 1 << 20;
-/// Leads rendered at once where the whole truth is streamed.
-const CHUNK: usize = 1_000;
 
 /// Whose key a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -176,7 +163,7 @@ impl Answer {
 
     /// Returns the body as JSON.
     #[cfg(test)]
-    pub(super) fn read(&self) -> Value {
+    pub(super) fn read(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -554,16 +541,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     stop: tokio::sync::oneshot::Receiver<()>,
 ) {
-    let router = Router::new()
-        .route("/sandbox/leads", get(truth))
-        .route("/sandbox/records", get(records))
-        .route("/sandbox/requests", get(requests).delete(clear_requests))
-        .route("/sandbox/clock", get(now).post(advance))
-        .route("/sandbox/behaviour", get(behaviour).post(behave))
-        .route("/sandbox/edit", post(edit))
-        .route("/sandbox/keys", get(keys))
-        .fallback(provider)
-        .with_state(shared);
+    let router = administration::routes().fallback(provider).with_state(shared);
     let service = router.into_make_service_with_connect_info::<Wire>();
     let stopped = async {
         // An error means that the handle was dropped, which ends the sandbox as well.
@@ -583,11 +561,10 @@ async fn provider(
     let (head, body) = request.into_parts();
     // A body that breaks off is as good as none.
     let body = axum::body::to_bytes(body, LARGEST_BODY).await.unwrap_or_default();
-    let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
-    let provider = Provider::of(path);
-    let behaviour = shared.behaviour();
+    let provider = Provider::of(head.uri.path());
     let key = provider.map_or(KeyKind::None, |provider| {
-        shared.platform(provider).identify(&behaviour, path, &head.headers)
+        let platform = shared.platform(provider);
+        platform.identify(&shared.behaviour(), head.uri.path(), &head.headers)
     });
     // Released when the answer is made, or when the client gives up.
     let in_flight = Arc::clone(&shared.in_flight);
@@ -597,57 +574,74 @@ async fn provider(
         at: shared.now(),
         provider,
         method: head.method.to_string(),
-        path: path.to_owned(),
-        query: query.to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
         body: String::from_utf8_lossy(&body).into_owned(),
         key,
         status: 0,
         fault: None,
         at_once: Arc::strong_count(&in_flight) - 1,
     });
-    let refused = |refusal: Answer| {
+    let arrived = Arrived { number, provider, key, head, body };
+    if let Some(refusal) = refusal(&shared, &arrived) {
         shared.note_answer(number, refusal.status, None);
-        respond(&shared, refusal, false)
-    };
-    let Some(provider) = provider else {
-        return refused(Answer::not_found());
+        return respond(&shared, refusal, false);
+    }
+    answered(&shared, &arrived, &wire).await
+}
+
+/// A request that has been noted.
+struct Arrived {
+    number: u64,
+    provider: Option<Provider>,
+    key: KeyKind,
+    head: Parts,
+    body: Bytes,
+}
+
+/// Answers a request that key and quota let through, unless an accident happens to it.
+async fn answered(shared: &Shared, arrived: &Arrived, wire: &Wire) -> Response {
+    let &Arrived { number, key, ref head, ref body, .. } = arrived;
+    let Some(provider) = arrived.provider else {
+        return respond(shared, Answer::not_found(), false);
     };
     let platform = shared.platform(provider);
-    if let Some(refusal) = refusal(&shared, platform, &head.method, path, key) {
-        return refused(refusal);
-    }
     let (behaviour, fault) = shared.arm(number, provider);
     pause(behaviour.delay_ms).await;
     if let Some(Fault::Stall { ms }) = fault {
         pause(ms).await;
     }
+    let query = head.uri.query().unwrap_or_default();
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let now = shared.world_now();
-    let ended = fault == Some(Fault::EndOfList { status: 200 });
-    let asked = Asked { path, query: &query, body: &body, key, number, now, ended };
-    let answer = platform.answer(&shared, &behaviour, &asked);
+    let asked = Asked {
+        path: head.uri.path(),
+        query: &query,
+        body,
+        key,
+        number,
+        now: shared.world_now(),
+        ended: fault == Some(Fault::EndOfList { status: 200 }),
+    };
+    let answer = platform.answer(shared, &behaviour, &asked);
     let answer = worded(platform, &behaviour, answer, fault.as_ref());
     let gzip = behaviour.gzip && accepts_gzip(&head.headers);
-    let (status, response) = meet(&shared, answer, fault.as_ref(), gzip, &wire);
+    let (status, response) = meet(shared, answer, fault.as_ref(), gzip, wire);
     shared.note_answer(number, status, fault);
     response
 }
 
 /// Returns why a request is not answered at all: unknown path, bad key, or quota.
-fn refusal(
-    shared: &Shared,
-    platform: &dyn Platform,
-    method: &Method,
-    path: &str,
-    key: KeyKind,
-) -> Option<Answer> {
-    let behaviour = shared.behaviour();
-    if !platform.knows(method, path) {
+fn refusal(shared: &Shared, arrived: &Arrived) -> Option<Answer> {
+    let Some(provider) = arrived.provider else {
+        return Some(Answer::not_found());
+    };
+    let (platform, behaviour) = (shared.platform(provider), shared.behaviour());
+    if !platform.knows(&arrived.head.method, arrived.head.uri.path()) {
         return Some(platform.lost(&behaviour));
     }
-    platform.refuse_key(&behaviour, key).or_else(|| {
-        let spent = shared.spend(platform, key).err()?;
+    platform.refuse_key(&behaviour, arrived.key).or_else(|| {
+        let spent = shared.spend(platform, arrived.key).err()?;
         Some(platform.refuse_quota(&behaviour, spent))
     })
 }
@@ -699,8 +693,7 @@ fn meet(
         }
         Some(Fault::CutBody) => return (answer.status, cut_short(shared, answer)),
         Some(Fault::Reset | Fault::Close) => {
-            wire.reset.store(fault == Some(&Fault::Reset), Ordering::Relaxed);
-            wire.broken.store(true, Ordering::Relaxed);
+            wire.cut(fault == Some(&Fault::Reset));
             return (0, respond(shared, answer, false));
         }
     };
@@ -723,7 +716,7 @@ fn respond(shared: &Shared, answer: Answer, gzip: bool) -> Response {
 /// Returns an answer whose body is half as long as it says.
 fn cut_short(shared: &Shared, mut answer: Answer) -> Response {
     let whole = std::mem::take(&mut answer.body);
-    let half = axum::body::Bytes::copy_from_slice(&whole[..whole.len() / 2]);
+    let half = Bytes::copy_from_slice(&whole[..whole.len() / 2]);
     let pieces = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionAborted))];
     let answer = answer.with(header::CONTENT_LENGTH, whole.len());
     head(shared, answer, Body::from_stream(stream::iter(pieces)))
@@ -751,245 +744,5 @@ async fn pause(ms: u64) {
     if ms > 0 {
         #[expect(clippy::disallowed_methods, reason = "this is the slowness of a network")]
         tokio::time::sleep(Duration::from_millis(ms)).await;
-    }
-}
-
-/// Parameters of `GET /sandbox/leads`.
-#[derive(Debug, Deserialize)]
-struct TruthQuery {
-    ids: Option<u8>,
-}
-
-async fn truth(State(shared): State<Arc<Shared>>, Query(query): Query<TruthQuery>) -> Response {
-    let rows = shared.listed();
-    if query.ids.is_some_and(|ids| ids > 0) {
-        let world = shared.world();
-        let profile = |row: &Row| world.profiles[usize::from(row.profile)].id;
-        let pairs: Vec<(u64, u64)> = rows.iter().map(|row| (profile(row), row.id)).collect();
-        return Json(pairs).into_response();
-    }
-    let chunks = stream::unfold(Some(0), move |from| {
-        let chunk = from.map(|from: usize| {
-            let to = (from + CHUNK).min(rows.len());
-            let mut out = Vec::new();
-            out.push(if from == 0 { b'[' } else { b',' });
-            shared.write_leads(&rows[from..to], &mut out);
-            if to == rows.len() {
-                out.push(b']');
-            }
-            (Ok::<_, io::Error>(out), (to < rows.len()).then_some(to))
-        });
-        std::future::ready(chunk)
-    });
-    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(chunks)).into_response()
-}
-
-/// Parameters of `GET /sandbox/records`.
-#[derive(Debug, Deserialize)]
-struct RecordsQuery {
-    stream: Stream,
-    /// Number of the account or bot.
-    #[serde(default)]
-    part: u32,
-    /// `lead` or `non-lead`, for chats.
-    list: Option<String>,
-    ids: Option<u8>,
-}
-
-impl RecordsQuery {
-    fn listing(&self) -> Listing {
-        match self.stream {
-            Stream::Contacts => Listing::Contacts { account: self.part },
-            Stream::Clients => Listing::Clients { account: self.part },
-            Stream::Chats => {
-                let lead = self.list.as_deref() != Some("non-lead");
-                Listing::Chats { bot: self.part, lead }
-            }
-            Stream::Users => Listing::Users,
-        }
-    }
-}
-
-async fn records(State(shared): State<Arc<Shared>>, Query(query): Query<RecordsQuery>) -> Response {
-    let places = match shared.listed_records(query.listing()) {
-        Ok(places) => places,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    };
-    if query.ids.is_some_and(|ids| ids > 0) {
-        return Json(shared.record_ids(&places)).into_response();
-    }
-    let body = shared.record_page(query.stream, &places);
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
-}
-
-async fn requests(State(shared): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
-    Json(shared.requests())
-}
-
-async fn clear_requests(State(shared): State<Arc<Shared>>) -> StatusCode {
-    shared.clear_requests();
-    StatusCode::NO_CONTENT
-}
-
-async fn now(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(serde_json::json!({ "now": shared.now() }))
-}
-
-/// Body of `POST /sandbox/clock`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Advance {
-    advance_seconds: i64,
-}
-
-async fn advance(State(shared): State<Arc<Shared>>, Json(body): Json<Advance>) -> Json<Value> {
-    shared.advance(body.advance_seconds);
-    now(State(shared)).await
-}
-
-async fn behaviour(State(shared): State<Arc<Shared>>) -> Json<Behaviour> {
-    Json(shared.behaviour().as_ref().clone())
-}
-
-async fn behave(State(shared): State<Arc<Shared>>, Json(body): Json<Behaviour>) -> StatusCode {
-    shared.behave(body);
-    StatusCode::NO_CONTENT
-}
-
-/// Body of `POST /sandbox/edit`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum EditBody {
-    Lead { lead_id: u64, edit: Edit },
-    Record { stream: Stream, id: String, edit: RecordEdit },
-}
-
-async fn edit(State(shared): State<Arc<Shared>>, Json(body): Json<EditBody>) -> Response {
-    let done = match &body {
-        EditBody::Lead { lead_id, edit } => shared.edit(*lead_id, edit),
-        EditBody::Record { stream, id, edit } => shared.edit_record(*stream, id, edit),
-    };
-    match done {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
-    }
-}
-
-async fn keys(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let keys = &shared.whatconverts.keys;
-    let (token, secret) = &keys.master;
-    let world = shared.world();
-    let profile = |profile: &super::world::Profile| {
-        let (token, secret) = keys.profiles.get(&profile.id)?;
-        Some(serde_json::json!({
-            "profile_id": profile.id,
-            "account_id": world.accounts[profile.account].id,
-            "token": token,
-            "secret": secret,
-        }))
-    };
-    Json(serde_json::json!({
-        "master": { "token": token, "secret": secret },
-        "profiles": world.profiles.iter().filter_map(profile).collect::<Vec<_>>(),
-        "whautomate": shared.whautomate.keys,
-        "convertalk": {
-            "token": shared.convertalk.token,
-            "customer_id": shared.convertalk.customer,
-            "bot_ids": shared.convertalk.bots,
-        },
-    }))
-}
-
-/// Accepts connections that can be broken from inside a request.
-struct Listen(TcpListener);
-
-impl Listener for Listen {
-    type Io = WireIo;
-    type Addr = std::net::SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = Listener::accept(&mut self.0).await;
-        // Without it, a small answer may wait for an acknowledgement. A failure only costs time.
-        let _ = stream.set_nodelay(true);
-        (WireIo { stream, wire: Wire::default() }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
-}
-
-/// The handle by which a request breaks its connection.
-#[derive(Debug, Clone, Default)]
-struct Wire {
-    broken: Arc<AtomicBool>,
-    /// Whether it ends with a reset, not a plain close.
-    reset: Arc<AtomicBool>,
-}
-
-impl Connected<IncomingStream<'_, Listen>> for Wire {
-    fn connect_info(stream: IncomingStream<'_, Listen>) -> Self {
-        stream.io().wire.clone()
-    }
-}
-
-/// A connection that ends instead of sending once its wire is broken.
-struct WireIo {
-    stream: TcpStream,
-    wire: Wire,
-}
-
-impl WireIo {
-    fn check(&self) -> io::Result<()> {
-        if !self.wire.broken.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        if self.wire.reset.load(Ordering::Relaxed) {
-            // Closing now discards what is unsent and resets. A failure leaves a plain close.
-            let _ = self.stream.set_zero_linger();
-        }
-        Err(io::Error::from(io::ErrorKind::ConnectionReset))
-    }
-}
-
-impl AsyncRead for WireIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for WireIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check()?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.check()?;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -1,8 +1,8 @@
 //! WhatConverts on the wire: keys, paths, parameters, envelopes and errors.
 //!
-//! An answer is a function of (world, behaviour, request, time). The request
-//! log, the clock, the quota and the accidents are the server's. Parameters of `/leads` that are
-//! understood are those of [`Ask`]; all others are ignored, as the provider does with unknown ones.
+//! An answer is a function of (world, behaviour, request, time). The request log, the clock, the
+//! quota and the accidents are the server's. Parameters of `/leads` that are understood are those
+//! of [`Ask`]; all others are ignored, as the provider does with unknown ones.
 
 use std::collections::HashMap;
 use std::fmt::Display;

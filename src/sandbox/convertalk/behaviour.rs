@@ -171,6 +171,8 @@ pub enum OtherType {
     Refused,
     /// Leads.
     Leads,
+    /// Leads, and then the others.
+    Everything,
     /// No chats.
     Nothing,
 }

@@ -7,11 +7,14 @@
 use chrono::DateTime;
 use chrono::SecondsFormat;
 
+use super::AGENCY;
 use super::AgentForm;
+use super::CUSTOMER;
 use super::ConvertalkBehaviour;
 use super::NameField;
 use super::Parts;
 use super::TagForm;
+use super::id;
 use crate::sandbox::behaviour::Behaviour;
 use crate::sandbox::behaviour::CustomValues;
 use crate::sandbox::behaviour::Missing;
@@ -144,8 +147,8 @@ impl<'a> Face<'a> {
         let row = self.subject.row;
         let (platform, secondary) = self.platform();
         json.text("_id", &self.subject.id());
-        json.text("_agency", &object_id(0, 1));
-        json.text("_customer", &object_id(0, 2));
+        json.text("_agency", &id(self.subject.seed(), AGENCY));
+        json.text("_customer", &id(self.subject.seed(), CUSTOMER));
         json.list("platform", |json| json.item(platform));
         json.list("secondaryPlatform", |json| json.item(secondary));
         json.raw("isSubscriber", true);

@@ -147,6 +147,7 @@ async fn chats_and_users_have_the_fields_of_the_samples() {
         users.iter().map(|user| user["platform"][0].as_str().unwrap()).collect();
     assert!(platforms.contains("WEBSITE") && platforms.contains("WHATSAPP"));
     let user = users.iter().find(|user| user["_id"] == chats[0]["_id"]).unwrap();
+    assert_eq!(user["_customer"], stand.sandbox.customer_id());
     assert!(user.get("uuid").is_none() && user["profile"]["userDetails"].get("name").is_none());
     let name = &user["profile"]["userDetails"]["userProvidedName"];
     assert_eq!(name, &chats[0]["profile"]["userDetails"]["name"]);
@@ -216,6 +217,9 @@ async fn what_is_asked_for_is_checked() {
     let leads = stand.bot("page=1&type=lead").await.rows();
     stand.switch_chats(json!({ "other_type": "leads" }));
     assert_eq!(stand.bot("page=1").await.rows(), leads);
+    stand.switch_chats(json!({ "other_type": "everything", "page_size": 500 }));
+    let both = [LEADS, OTHERS].map(|listing| stand.sandbox.record_ids(listing).unwrap().len());
+    assert_eq!(stand.bot("page=1").await.rows().len(), both[0] + both[1]);
     stand.switch_chats(json!({ "other_type": "nothing" }));
     assert_eq!(stand.bot("page=1&type=all").await.rows(), [] as [Value; 0]);
     let token = stand.sandbox.convertalk_token();

@@ -287,6 +287,9 @@ async fn other_processes_see_and_edit_records_through_the_administration() {
         assert_eq!(ids, json!(stand.sandbox.record_ids(listing).unwrap()));
     }
     assert_eq!(stand.get("/sandbox/records?stream=clients&part=1").await.status, 400);
+    assert_eq!(stand.get("/sandbox/records?stream=clients&part=first").await.status, 400);
+    let bot = format!("/sandbox/records?stream=chats&part={}", stand.sandbox.bot_ids()[0]);
+    assert_eq!(stand.get(&bot).await.body, stand.sandbox.record_page(LEADS).unwrap());
     let id = stand.sandbox.record_ids(LEADS).unwrap()[0].clone();
     let edit = json!({ "stream": "chats", "id": id, "edit": "vanish" });
     assert_eq!(stand.post("/sandbox/edit", edit).await, 204);
