@@ -68,6 +68,8 @@ const FIRST_KEY: u64 = 1 << 49;
 const TOKEN: u64 = 1 << 32;
 const CUSTOMER: u64 = TOKEN + 1;
 const AGENCY: u64 = TOKEN + 2;
+const AGENT: u64 = TOKEN + 100;
+const TAG: u64 = TOKEN + 200;
 /// When customer and bots were made, which their ids say: the eighth of September 2022.
 const MADE: i64 = 1_662_687_123_000;
 

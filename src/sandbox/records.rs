@@ -152,7 +152,7 @@ pub(super) struct Row {
     index: u64,
     pub(super) created: i64,
     /// When somebody last changed it.
-    edited: i64,
+    pub(super) edited: i64,
     /// When it was last touched by hand.
     touched: i64,
     /// When the person was last there.
@@ -610,7 +610,7 @@ impl Population {
 
     fn draw(&self, index: u64, created: i64) -> Row {
         let dice = self.dice(index);
-        let after = |roll, (least, most)| created + 1_000 * dice.seconds(roll, least, most);
+        let after = |roll, span| created + later(&dice, roll, span);
         let lead_from = match (self.stream, dice.below(roll::LEAD, 100)) {
             (Stream::Users, _) => created,
             (Stream::Chats, 0..50) => after(roll::LEAD_AT, (30, HOUR)),
@@ -618,8 +618,7 @@ impl Population {
             _ => NEVER,
         };
         let returns = lead_from != NEVER && dice.chance(roll::RETURN, 50);
-        let lead_until =
-            lead_from.saturating_add(1_000 * dice.seconds(roll::RETURN_AT, HOUR, 90 * DAY));
+        let lead_until = lead_from.saturating_add(later(&dice, roll::RETURN_AT, (HOUR, 90 * DAY)));
         let gone = after(roll::GONE_AT, (DAY, 200 * DAY));
         Row {
             id: u64::from(dice.word(roll::ID)) << 32 | u64::from(dice.word(roll::ID + 1)),
@@ -655,7 +654,7 @@ impl Population {
             }
             at <= now
         };
-        let after = |roll, (least, most)| row.created + 1_000 * dice.seconds(roll, least, most);
+        let after = |roll, span| row.created + later(&dice, roll, span);
         let visits = dice.below(roll::VISITS, 1 + VISITS.len() as u32) as usize;
         let visits = (0..visits).map(|at| after(roll::VISIT_AT + at, VISITS[at]));
         let visits: Vec<i64> = visits.filter(|at| happened(*at)).collect();
@@ -781,6 +780,11 @@ impl Population {
         let edits = self.edits.entry((stream, slot)).or_default();
         edits.extend(fields.iter().map(|(name, value)| (name.clone(), Some(value.clone()))));
     }
+}
+
+/// Returns how much later something happens, in milliseconds, within a span in seconds.
+fn later(dice: &Dice, roll: usize, (least, most): (u32, u32)) -> i64 {
+    1_000 * dice.seconds(roll, least, most) + i64::from(dice.word(roll) % 1_000)
 }
 
 /// Returns the rows of a page, by place; none past the end.

@@ -8,11 +8,13 @@ use chrono::DateTime;
 use chrono::SecondsFormat;
 
 use super::AGENCY;
+use super::AGENT;
 use super::AgentForm;
 use super::CUSTOMER;
 use super::ConvertalkBehaviour;
 use super::NameField;
 use super::Parts;
+use super::TAG;
 use super::TagForm;
 use super::id;
 use crate::sandbox::behaviour::Behaviour;
@@ -262,7 +264,7 @@ impl<'a> Face<'a> {
                     TagForm::Texts => json.item(tag),
                     TagForm::Objects => {
                         json.open(None, b'{');
-                        json.text("_id", &object_id(0, 100 + number as u64));
+                        json.text("_id", &id(self.subject.seed(), TAG + number as u64));
                         json.text("name", tag);
                         json.close(b'}');
                     }
@@ -310,7 +312,8 @@ impl<'a> Face<'a> {
             json.text("title", &format!("Note {}", row.changes + 1));
             json.text("description", self.dice.pick(roll::NOTE, &NOTES));
             let number = u64::from(self.dice.word(roll::IDENTIFIER)) << 8 | u64::from(row.changes);
-            json.text("_id", &object_id(self.subject.updated(self.switches.moves()), number));
+            // It tells when the note was written.
+            json.text("_id", &object_id(row.edited, number));
             json.close(b'}');
         });
     }
@@ -325,7 +328,7 @@ impl<'a> Face<'a> {
         if self.subject.row.changes == 0 {
             return;
         }
-        let id = object_id(0, 1_000 + u64::from(self.dice.below(roll::AGENT, 5)));
+        let id = id(self.subject.seed(), AGENT + u64::from(self.dice.below(roll::AGENT, 5)));
         match self.switches.agent {
             AgentForm::Id => json.text("_agentAssigned", &id),
             AgentForm::Object => json.object("_agentAssigned", |json| {
