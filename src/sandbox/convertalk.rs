@@ -158,8 +158,10 @@ impl Platform for Convertalk {
             USERS => Ask::users(behaviour, request),
             _ => self.chats(behaviour, request),
         };
+        // Before the records are brought up to date, so that they are not behind it.
+        let now = shared.world_now_ms();
         match ask {
-            Ok(ask) => list(&shared.records(), behaviour, request, &ask, shared.world_now_ms()),
+            Ok(ask) => list(&shared.records(), behaviour, request, &ask, now),
             Err(refusal) => *refusal,
         }
     }
@@ -295,6 +297,31 @@ impl ConvertalkBehaviour {
     }
 }
 
+/// Returns all that is asked for, in the order of the listing.
+fn found(
+    records: &Records,
+    behaviour: &Behaviour,
+    request: &Request<'_>,
+    ask: &Ask,
+    now: i64,
+) -> Arc<Vec<Place>> {
+    if behaviour.empty || request.ended {
+        return Arc::default();
+    }
+    let show = Show { order: behaviour.convertalk.order, ..behaviour.convertalk.truth() };
+    let listed = |listing: &Listing| records.listed(*listing, show, now, request.number);
+    let mut lists = ask.listings.iter().map(listed);
+    let mut places = lists.next().unwrap_or_default();
+    for more in lists {
+        places = [places.as_slice(), more.as_slice()].concat().into();
+    }
+    if ask.is_limited() {
+        let wanted = |place: &&Place| ask.holds(&records.subject(**place));
+        places = places.iter().filter(wanted).copied().collect::<Vec<_>>().into();
+    }
+    places
+}
+
 fn list(
     records: &Records,
     behaviour: &Behaviour,
@@ -303,23 +330,11 @@ fn list(
     now: i64,
 ) -> Answer {
     let switches = &behaviour.convertalk;
-    let show = Show { order: switches.order, ..switches.truth() };
-    let mut places = Arc::default();
-    if !behaviour.empty && !request.ended {
-        let mut lists =
-            ask.listings.iter().map(|listing| records.listed(*listing, show, now, request.number));
-        places = lists.next().unwrap_or_default();
-        for more in lists {
-            places = [places.as_slice(), more.as_slice()].concat().into();
-        }
-    }
-    if ask.is_limited() {
-        let wanted = |place: &&Place| ask.holds(&records.subject(**place));
-        places = places.iter().filter(wanted).copied().collect::<Vec<_>>().into();
-    }
+    let places = found(records, behaviour, request, ask, now);
     let size = u64::from(switches.page_size).max(1);
     let pages = (places.len() as u64).div_ceil(size);
-    let past_end = ask.page > pages.max(1) && !request.ended;
+    let first = u64::from(!switches.empty_is_past_end);
+    let past_end = ask.page > pages.max(first) && !request.ended;
     let number = match (past_end, switches.past_end) {
         (true, ChatsEnd::Missing) => return envelope(b""),
         (true, ChatsEnd::Null) => return envelope(b",\"data\":null"),

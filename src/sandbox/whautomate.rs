@@ -307,7 +307,8 @@ fn list(
         places = places.iter().filter(wanted).copied().collect::<Vec<_>>().into();
     }
     let pages = (places.len() as u64).div_ceil(size);
-    let past_end = number > pages.max(1) && !request.ended;
+    let first = u64::from(!switches.empty_is_past_end);
+    let past_end = number > pages.max(first) && !request.ended;
     let number = match (past_end, switches.past_end) {
         (true, PastEnd::NotFound) => return Ok(error(behaviour, 404, "Not found")),
         (true, PastEnd::LastPage) => pages.max(1),

@@ -33,6 +33,8 @@ pub struct ConvertalkBehaviour {
     pub other_type: OtherType,
     /// What comes after the last page.
     pub past_end: ChatsEnd,
+    /// Whether that comes already for the first page of an empty listing.
+    pub empty_is_past_end: bool,
     /// What `data` is.
     pub data: DataForm,
     /// What a wrong token hears.
@@ -76,6 +78,7 @@ impl Default for ConvertalkBehaviour {
             page_missing: PageZero::First,
             other_type: OtherType::Refused,
             past_end: ChatsEnd::Empty,
+            empty_is_past_end: false,
             data: DataForm::List,
             wrong_token: WrongToken::Status { status: 401 },
             error_body: ChatsError::Message,

@@ -268,6 +268,11 @@ async fn the_end_of_the_chats_comes_in_each_form() {
     assert_eq!((failure.status, failure.json()["code"].as_u64()), (200, Some(404)));
     let last = end("last_page").await.texts("_id");
     assert!(!last.is_empty() && stand.all_leads_end_with(&last).await);
+    for (is_past_end, status) in [(false, 200), (true, 404)] {
+        let switches = json!({ "past_end": "not_found", "empty_is_past_end": is_past_end });
+        stand.behave(json!({ "empty": true, "convertalk": switches }));
+        assert_eq!(stand.bot("type=lead&page=1").await.status, status);
+    }
     stand.switch_chats(json!({ "page_ignored": true }));
     let first = stand.bot("type=lead&page=1").await.texts("_id");
     assert_eq!(stand.bot("type=lead&page=2").await.texts("_id"), first);

@@ -162,8 +162,11 @@ async fn past_the_end_there_is_nothing_or_an_error_or_the_last_page() {
     stand.switch(json!({ "page_ignored": true }));
     let first = stand.api("clients?limit=50").await.texts("id");
     assert_eq!(stand.api(far).await.texts("id"), first);
-    stand.behave(json!({ "empty": true }));
+    stand.behave(json!({ "empty": true, "whautomate": { "past_end": "not_found" } }));
     assert_eq!(stand.api("clients").await.json(), json!([]));
+    let switches = json!({ "past_end": "not_found", "empty_is_past_end": true });
+    stand.behave(json!({ "empty": true, "whautomate": switches }));
+    assert_eq!(stand.api("clients").await.status, 404);
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub struct WhautomateBehaviour {
     pub page_zero: PageZero,
     /// What comes after the last page.
     pub past_end: PastEnd,
+    /// Whether that comes already for the first page of an empty listing.
+    pub empty_is_past_end: bool,
     /// What a wrong key hears.
     pub wrong_key: WrongKey,
     /// How an error is written.
@@ -83,6 +85,7 @@ impl Default for WhautomateBehaviour {
             page_ignored: false,
             page_zero: PageZero::First,
             past_end: PastEnd::Empty,
+            empty_is_past_end: false,
             wrong_key: WrongKey::Forbidden,
             error_body: ErrorBody::Message,
             retry_after: false,
