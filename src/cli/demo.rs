@@ -1,5 +1,7 @@
 //! `leadpipe demo`.
 
+mod people;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -14,6 +16,8 @@ use chrono::TimeDelta;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 
+use people::People;
+
 use super::Context;
 use super::exit;
 use super::exit::Usage;
@@ -24,6 +28,7 @@ use crate::clock::ManualClock;
 use crate::commit;
 use crate::commit::Commit;
 use crate::config::Job;
+use crate::config::ProviderSettings;
 use crate::config::StandIn;
 use crate::ids::Seq;
 use crate::report;
@@ -53,7 +58,7 @@ Examples:
   leadpipe demo --keep /tmp/leads
 
 JSON: lake, first and nightly (the summaries of both runs), examples (lead_id, channel, reason and
-what changed).";
+what changed), people (how many are at more than one platform, and one of them).";
 
 /// The job that the demo does.
 const JOB: &str = include_str!("../../jobs/demo.toml");
@@ -85,6 +90,7 @@ struct Shown {
     first: Summary,
     nightly: Summary,
     examples: Vec<Example>,
+    people: People,
 }
 
 /// A lead that the nightly run changed, without personal data.
@@ -100,23 +106,38 @@ struct Example {
 pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::Result<u8> {
     let folder = std::path::absolute(&arguments.keep)?;
     prepare(&folder)?;
-    let settings = Settings { years: 5, leads: 20_000, ..Settings::default() };
+    let settings = Settings {
+        years: 5,
+        leads: 20_000,
+        whautomate_accounts: 1,
+        contacts: 3_000,
+        clients: 600,
+        whautomate_per_day: Some(432_000),
+        whautomate_per_minute: Some(300),
+        convertalk_bots: 2,
+        chats: 800,
+        ..Settings::default()
+    };
     let clock = Arc::new(ManualClock::new(settings.now));
     let sandbox = Sandbox::start(settings, 0, clock.clone()).await?;
     let job = job(&sandbox, &folder)?;
-    tell(context, &format!("A sandbox with invented leads is at {}.\n", sandbox.url()))?;
-    tell(context, "The first sync reads years of history:\n")?;
+    let url = sandbox.url();
+    tell(context, &format!("A sandbox plays three platforms at {url}, with invented leads.\n"))?;
+    tell(context, "The first sync reads years of history of all three:\n")?;
     let first = sync(context, &job, &clock).await?;
     clock.advance(TimeDelta::days(1));
     tell(context, "A day passes. The nightly sync reads what is new and what may have changed:\n")?;
     let nightly = sync(context, &job, &clock).await?;
     sandbox.stop().await;
-    let examples = examples(&Store::open(&folder), first.commit, nightly.commit)?;
+    let store = Store::open(&folder);
+    let examples = examples(&store, first.commit, nightly.commit)?;
+    let people = people::at_several_platforms(&store, nightly.commit)?;
     let code = first.exit_code().max(nightly.exit_code());
     if context.json {
-        terminal::json(&Shown { lake: folder, first, nightly, examples })?;
+        terminal::json(&Shown { lake: folder, first, nightly, examples, people })?;
     } else {
         terminal::data(&changes_text(&nightly, &examples))?;
+        terminal::data(&people.text())?;
         terminal::data(&reading_text(&folder))?;
     }
     Ok(u8::try_from(code).unwrap_or(exit::FAILED))
@@ -149,10 +170,17 @@ fn job(sandbox: &Sandbox, folder: &Path) -> anyhow::Result<Job> {
         lake: folder.to_owned(),
         base_url: sandbox.url().parse()?,
         whatconverts: (token.into(), secret.into()),
-        whautomate: Vec::new(),
-        convertalk: String::new().into(),
+        whautomate: sandbox.whautomate_keys().into_iter().map(Into::into).collect(),
+        convertalk: sandbox.convertalk_token().into(),
     };
-    Ok(Job::parse(JOB, Path::new("jobs/demo.toml"))?.with_stand_in(&stand_in))
+    let mut job = Job::parse(JOB, Path::new("jobs/demo.toml"))?;
+    for source in &mut job.sources {
+        if let ProviderSettings::Convertalk(settings) = &mut source.provider {
+            settings.customer_id = sandbox.customer_id();
+            settings.bot_ids = sandbox.bot_ids();
+        }
+    }
+    Ok(job.with_stand_in(&stand_in))
 }
 
 async fn sync(context: &Context, job: &Job, clock: &Arc<ManualClock>) -> anyhow::Result<Summary> {
@@ -274,7 +302,7 @@ fn reading_text(folder: &Path) -> String {
         "
 The snapshot lies in {folder}/latest: Parquet in leads, CSV in leads_csv. Read it with
 
-  duckdb -c \"select channel, count(*) from read_parquet('{folder}/latest/leads/**/*.parquet', hive_partitioning=true) group by 1\"
+  duckdb -c \"select provider, channel, count(*) from read_parquet('{folder}/latest/leads/**/*.parquet', hive_partitioning=true) group by 1, 2\"
   python -c \"import pandas; print(pandas.read_parquet('{folder}/latest/leads'))\"
 "
     )
