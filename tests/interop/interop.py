@@ -28,6 +28,8 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.dataset
 
+import together
+
 SAMPLE = 100
 SEED = 7
 DAY = 86_400
@@ -497,6 +499,7 @@ def play(binary, leads, folder):
         title = f"After {lake.days} days and {len(editor.edited)} edits"
         compare_snapshot(report, title, lake, sandbox.leads(), editor.edited)
         compare_changes(report, lake)
+        together.compare(report, binary, sandbox, folder, lake.start, lake.days)
         return report.sound
     finally:
         sandbox.stop()
