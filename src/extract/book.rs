@@ -60,6 +60,7 @@ pub(super) struct Book {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Added {
     pub(super) page: u32,
+    pub(super) size: u32,
     pub(super) round: u32,
     /// How many ids were shown up to its end.
     pub(super) shown: usize,
@@ -122,7 +123,7 @@ impl Book {
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         self.shown.extend(&ids);
         let shown = self.shown.len();
-        self.pages.push(Added { page: header.page, round: header.round, shown });
+        self.pages.push(Added { page: header.page, size, round: header.round, shown });
         if facts.total.is_none() && header.round == 0 && header.size == self.size {
             self.descent.follow(facts, header.page);
         }

@@ -36,6 +36,13 @@ struct Shift {
     last: Distance,
 }
 
+/// How many rows are looked for, and at how many pages at most.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    rows: u64,
+    steps: u32,
+}
+
 /// Where rows stood when they were last read, apart from those that came twice.
 struct Positions(HashMap<u64, Distance>);
 
@@ -81,10 +88,17 @@ impl Reader<'_> {
         if is_quiet || book.page(1).is_none() {
             return Ok(());
         }
+        // What runs before this one have looked at is not looked at for ever: each would begin anew.
+        let steps = self.options.reread_limit * 4 * (book.last_page().max(1).ilog2() + 1);
+        let mut found = scan.before.found;
+        if scan.before.looked >= u64::from(steps) + MARKS as u64 {
+            book.settled &= found >= scan.doubles;
+            return Ok(());
+        }
         let positions = Positions::of(book);
         let mut marks = marks(book);
         let mut shifts = BTreeMap::new();
-        let mut found = self.reread_top(walk, book, scan, &positions, &mut shifts).await?;
+        found += self.reread_top(walk, book, scan, &positions, &mut shifts).await?;
         marks.retain(|page| !shifts.contains_key(page));
         for page in marks {
             if found >= scan.doubles {
@@ -94,13 +108,14 @@ impl Reader<'_> {
             shifts.insert(page, shift);
             found += scan.take(book);
         }
-        let still = scan.doubles.saturating_sub(found);
-        found += self.look_between(walk, still, shifts, book, scan, &positions).await?;
+        let wanted = Wanted { rows: scan.doubles.saturating_sub(found), steps };
+        found += self.look_between(walk, wanted, shifts, book, scan, &positions).await?;
         book.settled &= found >= scan.doubles;
         Ok(())
     }
 
-    /// Reads the top again, until a page shows nothing new; returns how many rows were new.
+    /// Reads the top again, until a page shows nothing new, and its rows stand together as they did;
+    /// returns how many rows were new. What goes to the top there joins others that were read before.
     async fn reread_top(
         &self,
         walk: &Walk,
@@ -113,21 +128,22 @@ impl Reader<'_> {
         while book.page(page).is_some() {
             let shift = self.shift_of(walk, page, book, positions).await?;
             shifts.insert(page, shift);
-            match scan.take(book) {
-                0 => break,
-                more => found += more,
+            let new = scan.take(book);
+            if new == 0 && shift.first == shift.last {
+                break;
             }
+            found += new;
             page += 1;
         }
         Ok(found)
     }
 
-    /// Bisects between pages whose rows have moved differently, until `wanted` rows are found. The
+    /// Bisects between pages whose rows have moved differently, until what is `wanted` is found. The
     /// pages on both sides of such a step show what is there now.
     async fn look_between(
         &self,
         walk: &Walk,
-        wanted: u64,
+        wanted: Wanted,
         shifts: BTreeMap<u32, Shift>,
         book: &mut Book,
         scan: &mut Scan,
@@ -135,11 +151,10 @@ impl Reader<'_> {
     ) -> Result<u64> {
         let known: Vec<(u32, Shift)> = shifts.into_iter().collect();
         let mut spans: Vec<_> = known.windows(2).map(|pair| (pair[0], pair[1])).collect();
-        let mut left = self.options.reread_limit * 4 * (book.last_page().max(1).ilog2() + 1);
-        let mut found = 0;
+        let (mut left, mut found) = (wanted.steps, 0);
         while let Some((low, high)) = spans.pop() {
             let is_step = low.1.last != high.1.first && high.0 - low.0 > 1;
-            if !is_step || left == 0 || found >= wanted {
+            if !is_step || left == 0 || found >= wanted.rows {
                 continue;
             }
             let middle = low.0 + (high.0 - low.0) / 2;

@@ -41,6 +41,21 @@ pub(super) struct Scan {
     passed: u32,
     /// Rows that were shown again on a later page, among new ones: as many have moved down.
     pub(super) doubles: u64,
+    /// What earlier runs have done about them.
+    pub(super) before: Before,
+}
+
+/// What earlier runs of the same walk have done, as far as what is held of it tells.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// The page furthest down that had rows, and these.
+    furthest: (u32, Vec<u64>),
+    /// Whether a page showed the end of the listing.
+    ended: bool,
+    /// Pages that were looked at again after that, for rows that had moved.
+    pub(super) looked: u64,
+    /// Rows that this has found.
+    pub(super) found: u64,
 }
 
 /// What a page of a scan says about the end.
@@ -67,9 +82,43 @@ enum Said {
 
 impl Scan {
     fn of(book: &Book) -> Self {
-        let mut scan = Self::default();
-        scan.take(book);
+        let (mut scan, mut start) = (Self::default(), 0);
+        for added in &book.pages {
+            let ids = &book.shown[start..added.shown];
+            if added.size == book.size {
+                scan.recall(added.page, ids);
+            }
+            scan.take_page(added, ids);
+            start = added.shown;
+        }
+        scan.taken = book.pages.len();
         scan
+    }
+
+    /// Counts what a page of an earlier run has told beside its rows: that run may have died, or run
+    /// out of permits, before anything came of it.
+    fn recall(&mut self, page: u32, ids: &[u64]) {
+        let known = ids.iter().filter(|id| self.places.contains_key(*id)).count() as u64;
+        let (furthest, rows) = &self.before.furthest;
+        if ids.is_empty() || (page == furthest + 1 && ids == rows) {
+            self.before.ended = true;
+        } else if page > *furthest {
+            self.doubles += known;
+            self.before.furthest = (page, ids.to_vec());
+            self.before.ended = false;
+        } else if page == *furthest {
+            self.doubles += self.moved_down(ids, rows);
+        } else if self.before.ended {
+            self.before.looked += 1;
+            self.before.found += ids.len() as u64 - known;
+        }
+    }
+
+    /// Returns how many rows of a page that was asked for again stood on pages before it.
+    fn moved_down(&self, now: &[u64], before: &[u64]) -> u64 {
+        let place = |id: &u64| self.places.get(id).copied();
+        let first = before.iter().filter_map(place).min().unwrap_or(0);
+        now.iter().filter_map(place).filter(|place| *place < first).count() as u64
     }
 
     /// Takes note of what was shown since the last time; returns how many of it were new.
@@ -349,8 +398,7 @@ impl Reader<'_> {
                 Err(error) if is_end(page, &error) => Vec::new(),
                 Err(error) => return Err(error),
             };
-            let moved_down = now.iter().any(|id| !before.contains(id) && scan.joins(&[*id]));
-            scan.doubles = scan.doubles.max(u64::from(moved_down));
+            scan.doubles += scan.moved_down(&now, &before);
             let joins = scan.joins(&now);
             scan.take(book);
             scan.passed = scan.furthest(&now);
@@ -579,6 +627,35 @@ mod tests {
             let outcome = read(&source, 10);
             assert_eq!(outcome.shown, ids(&source), "{at}");
             assert!(source.requests() <= 11 + 10, "{}", source.requests());
+        }
+    }
+
+    /// Reads a hundred rows that move before three requests, and dies after the last of them.
+    fn read_over_deaths(
+        sorting: Sorting,
+        moved: [usize; 3],
+        dies_at: &[u64],
+    ) -> (MemorySource, crate::extract::Outcome) {
+        let mut source = MemorySource::new(100, sorting);
+        source.edits = (3..).zip(moved.map(Edit::Touch)).collect();
+        source.troubles = dies_at.iter().map(|at| (*at, Trouble::Dies)).collect();
+        let outcome = read(&source, 10);
+        (source, outcome)
+    }
+
+    #[test]
+    fn what_moved_before_a_run_died_is_found_by_the_one_that_goes_on() {
+        for sorting in [Sorting::NewestUpdated, Sorting::OldestUpdated] {
+            for moved in 0..100 {
+                let touched = [moved, (moved + 31) % 100, (moved + 62) % 100];
+                // While it is read, and while what has moved is looked for, once and again.
+                for dies_at in [&[7][..], &[12], &[14], &[13, 16]] {
+                    let (source, outcome) = read_over_deaths(sorting, touched, dies_at);
+                    let context = format!("{sorting:?}, {touched:?}, {dies_at:?}");
+                    let is_all = outcome.shown == ids(&source);
+                    assert!(is_all || !outcome.settled, "{context}: {outcome:?}");
+                }
+            }
         }
     }
 
