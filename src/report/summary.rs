@@ -133,6 +133,12 @@ fn received(source: &SourceSummary) -> Vec<String> {
         let text = list(warnings, SHOWN);
         notes.push(format!("values that did not fit their column, kept in `extra`: {text}"));
     }
+    if !source.unsettled.is_empty() {
+        let text = list(&source.unsettled, SHOWN);
+        notes.push(format!(
+            "rows moved, or the end came early: what that hid comes with the next reading: {text}"
+        ));
+    }
     if !source.new_fields.is_empty() {
         notes.push(format!("fields never seen before: {}", list(&source.new_fields, SHOWN)));
     }
@@ -284,6 +290,7 @@ mod tests {
             guarded_cells: 6,
             differences: [("leads/profile:123".to_owned(), -2)].into(),
             unproven: names(&["leads/profile:124"]),
+            unsettled: names(&["contacts/all"]),
             holes: 1,
             outside: 2,
             deletes_held_back: 120,

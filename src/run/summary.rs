@@ -83,6 +83,10 @@ pub struct SourceSummary {
     pub differences: BTreeMap<String, i64>,
     /// Scopes with pages that could not be told apart, or rows that kept shifting.
     pub unproven: Vec<String>,
+    /// Listings without dates of which rows may have been hidden, by others that moved while it was
+    /// read or by an end that came early. Nothing is gone by such a reading.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<String>,
     /// Rows that never came right.
     pub holes: u64,
     /// Rows created outside the window they were asked for.

@@ -309,6 +309,9 @@ impl Loader {
             Note::Difference(rows) => drop(summary.differences.insert(key.clone(), rows)),
             Note::Unproven => summary.unproven.push(key.clone()),
         }
+        if !outcome.settled {
+            summary.unsettled.push(walk.scope.key().0);
+        }
         if loading.collects_shown {
             let shown = loading.shown.entry(walk.scope.stream.clone()).or_default();
             shown.extend(&outcome.shown);
