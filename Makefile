@@ -13,7 +13,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills trial together nights check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,15 @@ endif
 
 kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
 	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
+
+trial: ## read 12,000 contacts with a trial key, killed and shifted, in every order
+	@LEADPIPE_CONTACTS=12000 cargo test --test it -- trial --nocapture
+
+together: ## one sync of 100,000 leads of all three providers: requests against the fewest
+	@LEADPIPE_LEADS=100000 cargo test --test it -- together --nocapture
+
+nights: ## what a night costs at each provider, for 1,000, 10,000 and 100,000 leads held
+	@LEADPIPE_NIGHTS=100000 cargo test --test it -- growth --nocapture
 
 check: lint ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

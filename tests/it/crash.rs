@@ -5,12 +5,10 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use leadpipe::archive;
 use leadpipe::archive::Record;
 use leadpipe::clock::SharedClock;
@@ -22,46 +20,13 @@ use leadpipe::store::Store;
 
 use crate::support::World;
 use crate::support::assert_same;
+use crate::support::number_from;
+use crate::support::process::Draw;
+use crate::support::process::start_sync;
 use crate::support::small_job;
 
 const LEADS: u64 = 2_000;
 const KILLS_A_SYNC: u64 = 3;
-
-/// Draws numbers from a seed; good enough to choose moments.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
-
-/// Ends its process when a test fails.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn start(job: &Path, offset_hours: i64, secrets: &(String, String)) -> Running {
-    let child = Command::new(env!("CARGO_BIN_EXE_leadpipe"))
-        .arg("sync")
-        .arg(job)
-        .env("LEADPIPE_CLOCK_OFFSET", format!("{offset_hours}h"))
-        .env("CRASH_TOKEN", &secrets.0)
-        .env("CRASH_SECRET", &secrets.1)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    Running(child)
-}
 
 /// Path and query of every page that is held; whatever a kill has cut off is not.
 fn held(lake: &Path) -> BTreeSet<String> {
@@ -86,8 +51,7 @@ fn asked(sandbox: &Sandbox) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_held() {
-    #[expect(clippy::disallowed_methods, reason = "the number of kills is asked for in this way")]
-    let kills: u64 = std::env::var("LEADPIPE_KILLS").map_or(6, |kills| kills.parse().unwrap());
+    let kills = number_from("LEADPIPE_KILLS", 6);
     let (mut done, mut wasted, mut syncs, mut draw) = (0, 0, 0, Draw(7));
     while done < kills {
         let clock: SharedClock = Arc::new(SystemClock::default());
@@ -118,7 +82,8 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
         let mut expected_total = BTreeMap::<String, usize>::new();
         for kill in 0..=KILLS_A_SYNC {
             let seen = sandbox.requests().len();
-            let mut child = start(&job, offset, &keys);
+            let secrets = [("CRASH_TOKEN", &*keys.0), ("CRASH_SECRET", &*keys.1)];
+            let mut child = start_sync(&job, TimeDelta::hours(offset), &secrets);
             let last = kill == KILLS_A_SYNC;
             let after = seen + 1 + draw.below(22) as usize;
             // Most die among requests; some once a commit is being written, or has been.

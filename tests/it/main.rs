@@ -14,3 +14,4 @@ mod scans;
 mod shifts;
 mod support;
 mod together;
+mod trial;

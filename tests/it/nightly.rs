@@ -23,16 +23,12 @@ use crate::support::World;
 use crate::support::acme;
 use crate::support::assert_same;
 use crate::support::key;
+use crate::support::parameter;
 use crate::support::small;
 use crate::support::small_job;
 
 fn zulu() -> Behaviour {
     Behaviour { times: Times::Zulu, ..Behaviour::default() }
-}
-
-fn parameter(request: &LoggedRequest, name: &str) -> Option<String> {
-    let mut pairs = url::form_urlencoded::parse(request.query.as_bytes());
-    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 /// Requests by profile and bounds.

@@ -2,23 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use chrono::DateTime;
 use chrono::TimeDelta;
-use chrono::Utc;
 use leadpipe::run::Options;
 use leadpipe::sandbox::Behaviour;
 
 use crate::support::World;
 use crate::support::acme;
-
-/// The most requests in any 24 hours.
-fn most_a_day(world: &World) -> usize {
-    let times: Vec<DateTime<Utc>> = world.sandbox.requests().iter().map(|r| r.at).collect();
-    let within = |from: &DateTime<Utc>| {
-        times.iter().filter(|at| *at >= from && **at < *from + TimeDelta::hours(24)).count()
-    };
-    times.iter().map(within).max().unwrap_or(0)
-}
+use crate::support::most_a_day;
 
 /// Seconds that are read, over all scopes, and a second more for each page of an open walk.
 fn progress(world: &World) -> i64 {
@@ -54,7 +44,11 @@ async fn a_first_sync_over_many_days_goes_on_every_day_and_asks_no_page_twice() 
         }
         world.assert_whole().await;
         assert!(days > 1);
-        assert!(most_a_day(&world) <= allowance as usize, "{allowance}: {}", most_a_day(&world));
+        assert!(
+            most_a_day(&world.sandbox.requests()) <= allowance as usize,
+            "{allowance}: {}",
+            most_a_day(&world.sandbox.requests())
+        );
         let queries: Vec<String> = world.listings().into_iter().map(|r| r.query).collect();
         let distinct: BTreeSet<&String> = queries.iter().collect();
         assert_eq!(distinct.len(), queries.len(), "{allowance}: a page was asked for twice");
@@ -114,7 +108,11 @@ async fn two_sources_of_one_key_share_what_it_may() {
     world.job = format!("{world_job}\n[[sources]]{rest}");
     for _ in 0..10 {
         let summary = world.sync().await;
-        assert!(most_a_day(&world) <= 7, "{}", most_a_day(&world));
+        assert!(
+            most_a_day(&world.sandbox.requests()) <= 7,
+            "{}",
+            most_a_day(&world.sandbox.requests())
+        );
         if summary.exit_code() == 0 {
             break;
         }

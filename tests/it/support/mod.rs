@@ -1,5 +1,6 @@
 //! A sandbox, a lake in a temporary folder, a job and a manual clock.
 
+pub(crate) mod process;
 pub(crate) mod records;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use arrow::array::Array;
 use arrow::array::AsArray;
 use arrow::array::RecordBatch;
+use chrono::DateTime;
 use chrono::TimeDelta;
+use chrono::Utc;
 use leadpipe::clock::Clock;
 use leadpipe::clock::ManualClock;
 use leadpipe::clock::SharedClock;
@@ -324,6 +327,22 @@ impl World {
     }
 }
 
+/// A parameter of a request's query.
+pub(crate) fn parameter(request: &LoggedRequest, name: &str) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(request.query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// Reads how large a test is to be, where the environment says so.
+pub(crate) fn number_from(variable: &str, otherwise: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the size of a long run is asked for in this way"
+    )]
+    let asked = std::env::var(variable);
+    asked.map_or(otherwise, |number| number.parse().unwrap())
+}
+
 /// Asserts equality and says what differs without printing everything.
 pub(crate) fn assert_same(rows: &Rows, truth: &Rows) {
     let missing: Vec<_> = truth.keys().filter(|id| !rows.contains_key(*id)).take(5).collect();
@@ -357,6 +376,16 @@ fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
 fn maybe_text(batch: &RecordBatch, column: &str, row: usize) -> Option<String> {
     let column = batch.column_by_name(column).unwrap();
     (!column.is_null(row)).then(|| column.as_string::<i32>().value(row).to_owned())
+}
+
+/// The most requests in any 24 hours.
+pub(crate) fn most_a_day(requests: &[LoggedRequest]) -> usize {
+    let mut times: Vec<DateTime<Utc>> = requests.iter().map(|request| request.at).collect();
+    times.sort_unstable();
+    let within = |(at, from): (usize, &DateTime<Utc>)| {
+        times[at..].partition_point(|time| *time < *from + TimeDelta::hours(24))
+    };
+    times.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
 /// Moves the clock with every page, as real requests do.

@@ -61,7 +61,7 @@ pub(crate) fn small_bots() -> Settings {
     Settings { years: 3, convertalk_bots: 2, chats: 130, users: 40, ..none }
 }
 
-const HEAD: &str = "name = \"test\"\nlake = \"lake\"\n";
+pub(crate) const HEAD: &str = "name = \"test\"\nlake = \"lake\"\n";
 
 impl World {
     /// A Whautomate account in which nothing happens by itself; `more` are keys of its source.
