@@ -141,6 +141,11 @@ impl Reader<'_> {
         if !goes_on {
             match self.read_place(walk, 1, walk.page_size, &mut book).await {
                 Err(error) if self.may_be_empty(walk, &error) => book.proven = false,
+                // Where rows are known, an end that comes as an error is asked for once more.
+                Err(error) if walk.window.is_none() && error.says_not_found() => {
+                    book.probes += 1;
+                    self.read_place(walk, 1, walk.page_size, &mut book).await?;
+                }
                 read => read?,
             }
         }
