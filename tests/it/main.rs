@@ -7,6 +7,7 @@ mod cli;
 mod contract;
 mod crash;
 mod disk;
+mod growth;
 mod moving;
 mod nightly;
 mod quota;

@@ -33,7 +33,7 @@ default_region = "US"
 "#;
 
 /// Returns a Convertalk source of all bots of the sandbox.
-fn bots(sandbox: &leadpipe::sandbox::Sandbox) -> String {
+pub(crate) fn bots(sandbox: &leadpipe::sandbox::Sandbox) -> String {
     let (customer, bots) = (sandbox.customer_id(), sandbox.bot_ids());
     format!(
         r#"
