@@ -251,7 +251,9 @@ const MOST: u64 = 8;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_that_becomes_a_lead_after_any_request_is_one_row_and_a_lead_by_the_next_run() {
     for order in ORDERS {
-        for requests in 0..MOST {
+        // One order for every request; of the others some, as each takes four syncs and a world.
+        let step = if order == ORDERS[0] { 1 } else { 4 };
+        for requests in (0..MOST).step_by(step) {
             for on_first_night in [true, false] {
                 let world = World::bots(one_bot(order), "").await;
                 let id = newcomer(&world, NON_LEADS);

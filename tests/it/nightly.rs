@@ -134,6 +134,7 @@ async fn after_edit(world: &World, edit: impl FnOnce(u64) -> Edit) -> (u64, Vec<
     world.sandbox.clear_requests();
     let summary = world.sync().await;
     assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    assert!(acme(&summary).unsettled.is_empty(), "{summary:#?}");
     world.assert_whole().await;
     assert_same(&world.replayed_changes(), &world.rows());
     let changes = world.changes(world.head().seq);
