@@ -7,6 +7,7 @@ mod cli;
 mod contract;
 mod crash;
 mod disk;
+mod gateway;
 mod growth;
 mod moving;
 mod nightly;
