@@ -56,8 +56,8 @@ fn source_text(source: &PreviewedSource, all: bool) -> String {
     }
     if !source.plan.left_out.is_empty() {
         let scopes = super::list(&source.plan.left_out, 5);
-        let text_of = "without dates, and read whole before (--again reads them once more)";
-        text.push_str(&format!("  left out: {}, {text_of}\n", harmless(&scopes)));
+        let why = "left out, without dates and read whole before (--again reads them once more)";
+        text.push_str(&format!("  {why}: {}\n", harmless(&scopes)));
     }
     text.push_str(&format!("  permits left today: {}\n", permits(source)));
     text
@@ -95,7 +95,7 @@ fn count(requests: Requests) -> String {
 }
 
 fn listed(walks: &[PlannedWalk]) -> Table {
-    let mut table = Table::new(&["scope", "window (UTC)", "reason", "requests", "pages held"], 3);
+    let mut table = Table::new(&["scope", "what (UTC)", "reason", "requests", "pages held"], 3);
     for walk in walks {
         let held = walk.resume.as_ref().map(|open| number(open.loaded_pages));
         table.row([
@@ -130,7 +130,7 @@ fn grouped(walks: &[PlannedWalk]) -> Table {
             Window::new(left.start().min(right.start()), left.end().max(right.end()))
         });
     }
-    let mut table = Table::new(&["scopes", "window (UTC)", "reason", "walks", "requests"], 3);
+    let mut table = Table::new(&["scopes", "what (UTC)", "reason", "walks", "requests"], 3);
     for ((scopes, reason, _), group) in groups {
         table.row([
             harmless(&scopes),

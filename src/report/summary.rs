@@ -84,6 +84,9 @@ fn notes(name: &SourceName, source: &SourceSummary, zone: FixedOffset) -> Vec<St
 }
 
 fn walks(source: &SourceSummary) -> String {
+    if source.state == State::Complete && source.walks == 0 {
+        return "walks: none, nothing was to be read".to_owned();
+    }
     let mut text = format!("walks: {} done", number(source.walks));
     let parts = [
         (source.resumed, "begun by an earlier run"),
@@ -124,7 +127,10 @@ fn received(source: &SourceSummary) -> Vec<String> {
     counted(source.guarded_cells, "CSV cells guarded against being run as formulas");
     counted(source.outside, "rows created outside the window they were asked for");
     counted(source.absent, "leads not listed any more that wait for proof");
-    counted(source.shared_ids, "ids that are in `chats` and in `users` too, as a row in each");
+    counted(
+        source.shared_ids,
+        "ids that this run saw in `chats` and in `users` too, a row in each",
+    );
     if !source.warnings.is_empty() {
         let mut warnings: Vec<(&String, &u64)> = source.warnings.iter().collect();
         warnings.sort_by_key(|(column, count)| (Reverse(**count), *column));
