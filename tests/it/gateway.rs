@@ -185,14 +185,14 @@ async fn ids_that_chats_and_users_share_are_counted_and_have_a_row_in_each() {
     let leads: u64 = leads.map(|list| world.sandbox.record_ids(list).unwrap().len() as u64).sum();
     assert_eq!(of(&summary, "bots").shared_ids, leads, "{summary:#?}");
     world.assert_all_whole().await;
-    // A plain night tells the same, though it reads only the newest.
-    world.nights(1).await;
-    let text = leadpipe::report::summary_text(
-        &summary,
-        world.folder.path(),
-        chrono::FixedOffset::east_opt(0).unwrap(),
-    );
-    assert!(text.contains(&format!("in `users` too, as a row in each: {leads}")), "{text}");
+    let text = text(&world, &summary);
+    assert!(text.contains(&format!("in `users` too, a row in each: {leads}")), "{text}");
+}
+
+/// A summary as its reader sees it.
+fn text(world: &World, summary: &Summary) -> String {
+    let zone = chrono::FixedOffset::east_opt(0).unwrap();
+    leadpipe::report::summary_text(summary, world.folder.path(), zone)
 }
 
 async fn backfill(world: &World, again: bool) -> Summary {
@@ -217,6 +217,8 @@ async fn a_backfill_reads_a_list_without_dates_once_and_only_when_told_again() {
     let second = backfill(&world, false).await;
     assert_eq!(second.exit_code(), 0, "{second:#?}");
     assert_eq!(of(&second, "clinic").left_out, ["contacts/all", "clients/all"]);
+    let said = text(&world, &second);
+    assert!(said.contains("nothing was to be read") && said.contains("left out"), "{said}");
     assert_eq!(world.sandbox.requests().len(), whole);
 
     world.pass(TimeDelta::hours(1));

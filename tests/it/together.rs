@@ -7,9 +7,15 @@ use std::collections::BTreeSet;
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
+use leadpipe::clock::SharedClock;
+use leadpipe::plan::Requests;
+use leadpipe::run;
+use leadpipe::run::Options;
+use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::ConvertalkBehaviour;
 use leadpipe::sandbox::Listing;
 use leadpipe::sandbox::LoggedRequest;
+use leadpipe::sandbox::Order;
 use leadpipe::sandbox::Provider;
 use leadpipe::sandbox::Settings;
 use leadpipe::sandbox::Times;
@@ -168,4 +174,40 @@ async fn one_sync_brings_every_lead_of_every_provider_into_one_snapshot_for_the_
     }
     let sent: u64 = summary.sources.values().map(|source| source.requests.sent).sum();
     assert_eq!(sent, prices.iter().map(|price| price.requests).sum::<u64>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_plan_say_of_all_three_what_is_so_and_what_the_next_run_will_cost() {
+    let world = World::three(Settings { behaviour: unordered(), ..shared_out(1_000) }).await;
+    let clock: SharedClock = world.clock.clone();
+    let checked = run::check(world.job(), Options::default(), clock.clone()).await.unwrap();
+    let found: Vec<(&str, u64)> = checked.iter().map(|c| (c.found.as_str(), c.requests)).collect();
+    assert_eq!(
+        found,
+        [
+            ("a master key", 1),
+            ("the key of an account", 1),
+            ("the key of an account", 1),
+            ("a token that may list chats", 1),
+        ]
+    );
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    let planned = run::preview(world.job(), None, Options::default(), clock).await.unwrap();
+    let text = leadpipe::report::plan_text(&planned, true);
+    for line in ["clinic-0: 2 walks, ", "bots: 6 walks, ", "permits left today: no limit"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let summary = world.sync().await;
+    for source in planned.iter().filter(|source| source.source.as_str() != "acme") {
+        let sent = summary.sources[&source.source].requests.sent;
+        assert_eq!(source.plan.requests(), Requests::Known(sent), "{text}");
+    }
+}
+
+/// An order that no reading shows: every night reads all.
+fn unordered() -> Behaviour {
+    let mut behaviour = Behaviour::default();
+    (behaviour.whautomate.order, behaviour.convertalk.order) = (Order::Id, Order::Id);
+    behaviour
 }
