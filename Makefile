@@ -31,7 +31,7 @@ endif
 kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
 	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
 
-trial: ## read 12,000 contacts with a trial key, killed and shifted, in every order
+trial: ## read 12,000 contacts with a trial key, killed and shifted under way
 	@LEADPIPE_CONTACTS=12000 cargo test --test it -- trial --nocapture
 
 together: ## one sync of 100,000 leads of all three providers: requests against the fewest
