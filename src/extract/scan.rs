@@ -196,7 +196,8 @@ impl Reader<'_> {
             page += 1;
             (page, said) = self.next(walk, page, book, &mut scan).await?;
         }
-        if walk.window.is_none() && walk.down_to.is_none() {
+        // A reading from the top that came to the end is one of the whole listing.
+        if walk.window.is_none() && book.whole {
             self.look_for_moved(walk, goes_on, book, &mut scan).await?;
         }
         Ok(())
@@ -609,6 +610,22 @@ mod tests {
         let outcome = memory::read(&source, &memory::top(10, down_to), None, |_| {}).unwrap();
         assert!(outcome.whole);
         assert_eq!(outcome.shown, ids(&source));
+    }
+
+    #[test]
+    fn a_reading_from_the_top_that_comes_to_the_end_finds_what_moved_as_a_whole_one_does() {
+        for sorting in [Sorting::NewestUpdated, Sorting::OldestUpdated] {
+            for touched in 0..40 {
+                let mut source = MemorySource::new(40, sorting);
+                source.edits = vec![(2, Edit::Touch(touched))];
+                let down_to = DownTo { order: Order::Updated, at: memory::minute(-1) };
+                let outcome = memory::read(&source, &memory::top(10, down_to), None, |_| {});
+                let outcome = outcome.unwrap();
+                assert!(outcome.whole);
+                let is_all = outcome.shown == ids(&source);
+                assert!(is_all || !outcome.settled, "{sorting:?}, {touched}");
+            }
+        }
     }
 
     #[test]
