@@ -5,6 +5,7 @@
 mod architecture;
 mod cli;
 mod contract;
+mod corners;
 mod crash;
 mod disk;
 mod gateway;

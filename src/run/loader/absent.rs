@@ -21,13 +21,16 @@ impl Loader {
         let known = self.progress(source).absent;
         let store = self.store.clone();
         let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
-        let Some(span) = span_of(&loading.closed) else { return Ok(Absences::default()) };
         for shown in loading.shown.values_mut() {
             shown.sort_unstable();
             shown.dedup();
         }
-        let read = loading.read_whole();
         let mut absences = Absences::default();
+        // Any reading may show again what a whole one has missed, one from the top as well.
+        let shown_again = known.iter().filter(|absent| loading.was_shown(&absent.lead_id));
+        absences.shown_again = shown_again.map(|absent| absent.lead_id.clone()).collect();
+        let Some(span) = span_of(&loading.closed) else { return Ok(absences) };
+        let read = loading.read_whole();
         for key in load::lead_keys(&store, &loading.parts_before, span) {
             let key = key?;
             if key.deleted_at.is_some() {
@@ -46,8 +49,6 @@ impl Loader {
                 lead_id: key.lead_id,
             });
         }
-        let shown_again = known.iter().filter(|absent| loading.was_shown(&absent.lead_id));
-        absences.shown_again = shown_again.map(|absent| absent.lead_id.clone()).collect();
         absences.read_since = self.read_since(source);
         Ok(absences)
     }
