@@ -53,6 +53,8 @@ pub(super) struct Lookups {
     pub(super) unknown: BTreeSet<String>,
     /// Leads it showed.
     pub(super) found: BTreeSet<String>,
+    /// Leads that it could not be asked for this time.
+    pub(super) unanswered: BTreeSet<String>,
 }
 
 /// How careful to be.
@@ -152,16 +154,17 @@ pub(super) fn decide(
             decision.gone.insert(candidate.lead_id.clone());
         }
     }
-    settle_waiting(absences, waiting, guard, &guarded, &mut decision);
+    settle_waiting(absences, waiting, lookups, guard, &guarded, &mut decision);
     settle_unread(absences, known, &mut decision);
     decision.absent.truncate(REMEMBERED);
     decision
 }
 
-/// Decides about candidates that were not asked for by id.
+/// Decides about candidates of which no answer by id has told.
 fn settle_waiting(
     absences: &Absences,
     waiting: Vec<(&Candidate, Option<&Absent>)>,
+    lookups: &Lookups,
     guard: Guard,
     guarded: &BTreeSet<String>,
     decision: &mut Decision,
@@ -171,7 +174,7 @@ fn settle_waiting(
         let twice = candidate.is_missed_again(before);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
         let proven = match candidate.is_scan {
-            true => twice,
+            true => twice && !lookups.unanswered.contains(&candidate.lead_id),
             // Absent twice from the same days is not enough: it may have moved to days read before.
             false => all_read && (twice || candidate.reconciled),
         };
@@ -280,7 +283,7 @@ mod tests {
 
     fn unknown(ids: &[&str]) -> Lookups {
         let unknown = ids.iter().map(|id| (*id).to_owned()).collect();
-        Lookups { unknown, found: BTreeSet::new() }
+        Lookups { unknown, ..Lookups::default() }
     }
 
     #[test]
@@ -372,6 +375,20 @@ mod tests {
         let gone: Vec<&str> = decision.gone.iter().map(String::as_str).collect();
         assert_eq!(gone, ["lead-0", "lead-2"]);
         assert!(decision.absent[0].found_at.is_some());
+    }
+
+    #[test]
+    fn what_could_not_be_asked_for_waits_although_two_scans_have_missed_it() {
+        let first = decide(&of_scan(absences(3, 100, 5)), &Lookups::default(), &[], GUARD, at(5));
+        let second = of_scan(absences(3, 100, 6));
+        let unanswered = ["lead-1".to_owned(), "lead-2".to_owned()].into();
+        let lookups = Lookups { unanswered, ..unknown(&["lead-0"]) };
+        let decision = decide(&second, &lookups, &first.absent, GUARD, at(6));
+        assert_eq!((decision.gone.len(), decision.absent.len()), (1, 2));
+        assert!(decision.absent.iter().all(|absent| absent.since == at(5)));
+        let accepted =
+            decide(&second, &lookups, &first.absent, Guard { accepted: true, ..GUARD }, at(6));
+        assert_eq!(accepted.gone.len(), 3);
     }
 
     #[test]

@@ -435,7 +435,8 @@ impl SourceTask {
     }
 
     /// Asks for absent leads by id. One that the provider shows is loaded, under the scope that held
-    /// it. A request that fails ends the asking; the rest waits for the next run.
+    /// it. A request that fails ends the asking, and the rest waits for the next run; one that is
+    /// refused says nothing of the others.
     async fn look_up(
         &self,
         absences: &Absences,
@@ -451,7 +452,7 @@ impl SourceTask {
         let ask = gone::to_look_up(absences, &self.progress.absent, limit, now);
         let mut walk: Option<Arc<Walk>> = None;
         let mut pages = 0;
-        for candidate in ask {
+        for (asked, candidate) in ask.iter().enumerate() {
             let Some(scope) = scopes.iter().find(|scope| scope.judged_as().0 == candidate.scope)
             else {
                 continue;
@@ -472,8 +473,13 @@ impl SourceTask {
                     }
                     lookups.found.insert(candidate.lead_id.clone());
                 }
+                Err(error @ extract::Error::Refused { .. }) => {
+                    tracing::warn!(%error, "an absent lead cannot be asked for by id");
+                }
                 Err(error) => {
                     tracing::warn!(%error, "stopped asking for absent leads by id");
+                    let rest = ask[asked..].iter().map(|candidate| candidate.lead_id.clone());
+                    lookups.unanswered.extend(rest);
                     break;
                 }
             }

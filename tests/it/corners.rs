@@ -1,6 +1,8 @@
 //! Where rules of reading meet: walks that go on and records that break, absences and what is seen
 //! in between, lookups that are not answered, listings that are really empty.
 
+use chrono::TimeDelta;
+use leadpipe::run::Options;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Listing;
 use leadpipe::sandbox::Order;
@@ -11,13 +13,25 @@ use leadpipe::sandbox::Stream;
 use crate::support::World;
 use crate::support::records::of;
 use crate::support::records::small_bots;
+use crate::support::records::small_clinic;
 
+const CONTACTS: Listing = Listing::Contacts { account: 0 };
 const LEADS: Listing = Listing::Chats { bot: 0, lead: true };
 
 fn ordered(order: Order) -> Behaviour {
     let mut behaviour = Behaviour::default();
     (behaviour.whautomate.order, behaviour.convertalk.order) = (order, order);
     behaviour
+}
+
+/// Contacts of which every night reads all, in pages of 50.
+async fn contacts(more: &str) -> World {
+    let settings = Settings { behaviour: ordered(Order::Id), ..small_clinic() };
+    World::clinic(settings, &format!("page_size = 50\nstreams = [\"contacts\"]\n{more}")).await
+}
+
+fn at_most(requests: u64) -> Options {
+    Options { max_requests: Some(requests), ..Options::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,4 +53,22 @@ async fn what_a_reading_from_the_top_has_shown_since_is_not_absent_twice() {
     let missed = world.nights(1).await.remove(0);
     assert!(of(&missed, "bots").requests.sent > 4, "a whole reading is due: {missed:#?}");
     assert_eq!((of(&missed, "bots").absent, of(&missed, "bots").leads.gone), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leads_that_could_not_be_asked_for_by_id_wait_for_the_next_run() {
+    let world = contacts("").await;
+    let requests = of(&world.sync().await, "clinic").requests.sent;
+    for id in world.sandbox.record_ids(CONTACTS).unwrap().into_iter().step_by(60).take(3) {
+        world.sandbox.edit_record(Stream::Contacts, &id, RecordEdit::Vanish).unwrap();
+    }
+    let missed = world.nights(1).await.remove(0);
+    assert_eq!((of(&missed, "clinic").absent, of(&missed, "clinic").requests.sent), (3, requests));
+    world.pass(TimeDelta::days(1));
+    let one_is_asked_for = world.sync_with(at_most(requests + 1)).await;
+    let clinic = of(&one_is_asked_for, "clinic");
+    assert_eq!((clinic.leads.gone, clinic.absent), (1, 2), "{one_is_asked_for:#?}");
+    let asked = world.nights(1).await.remove(0);
+    assert_eq!((of(&asked, "clinic").leads.gone, of(&asked, "clinic").requests.lookups), (2, 2));
+    world.assert_all_whole().await;
 }
