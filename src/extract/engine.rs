@@ -243,7 +243,7 @@ impl Reader<'_> {
 
     /// A provider that never answered in this run may be down, or stumble over one row of the very
     /// first page: pages of one row tell. Their answers are not kept.
-    async fn answers_at_all(&self, walk: &Walk) -> Result<bool> {
+    pub(super) async fn answers_at_all(&self, walk: &Walk) -> Result<bool> {
         for page in [1, 2] {
             if self.caller.has_answered() {
                 break;

@@ -198,7 +198,11 @@ impl Reader<'_> {
         }
         // A reading from the top that came to the end is one of the whole listing.
         if walk.window.is_none() && book.whole {
-            self.look_for_moved(walk, goes_on, book, &mut scan).await?;
+            match self.look_for_moved(walk, goes_on, book, &mut scan).await {
+                // All was read once: a page that breaks now only keeps what has moved from sight.
+                Err(error) if error.may_be_one_row() => book.settled = false,
+                looked => looked?,
+            }
         }
         Ok(())
     }
@@ -397,6 +401,11 @@ impl Reader<'_> {
             let now = match self.reread(walk, offset, book).await {
                 Ok(_) => book.page(page).map(|entry| entry.ids.clone()).unwrap_or_default(),
                 Err(error) if is_end(page, &error) => Vec::new(),
+                // It has come to break since it was held: the pages before it tell as well.
+                Err(error) if error.may_be_one_row() && self.answers_at_all(walk).await? => {
+                    book.settled &= page > 1;
+                    Vec::new()
+                }
                 Err(error) => return Err(error),
             };
             scan.doubles += scan.moved_down(&now, &before);

@@ -17,6 +17,7 @@ use crate::support::records::small_clinic;
 
 const CONTACTS: Listing = Listing::Contacts { account: 0 };
 const LEADS: Listing = Listing::Chats { bot: 0, lead: true };
+const NON_LEADS: Listing = Listing::Chats { bot: 0, lead: false };
 
 fn ordered(order: Order) -> Behaviour {
     let mut behaviour = Behaviour::default();
@@ -71,4 +72,26 @@ async fn leads_that_could_not_be_asked_for_by_id_wait_for_the_next_run() {
     let asked = world.nights(1).await.remove(0);
     assert_eq!((of(&asked, "clinic").leads.gone, of(&asked, "clinic").requests.lookups), (2, 2));
     world.assert_all_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_whose_last_page_breaks_before_it_goes_on_comes_to_its_end_with_a_hole() {
+    let order = ordered(Order::CreatedAscending);
+    let settings = Settings { behaviour: order.clone(), ..small_clinic() };
+    let clinic = World::clinic(settings, "page_size = 50\nstreams = [\"contacts\"]").await;
+    let settings = Settings { convertalk_bots: 1, chats: 190, users: 0, ..small_bots() };
+    let bots = World::bots(Settings { behaviour: order.clone(), ..settings }, "").await;
+    // One row where the size of a page can be chosen, else as many as a page has.
+    for (world, source, (listing, broken), hole) in
+        [(clinic, "clinic", (CONTACTS, 120), 1), (bots, "bots", (NON_LEADS, 50), 20)]
+    {
+        let broken = world.sandbox.record_ids(listing).unwrap().swap_remove(broken);
+        world.sync_with(at_most(3)).await;
+        world.pass(TimeDelta::hours(5));
+        world.sandbox.behave(Behaviour { poison_records: vec![broken], ..order.clone() });
+        let summary = world.sync().await;
+        assert_eq!(summary.exit_code(), 13, "{summary:#?}");
+        assert_eq!((of(&summary, source).holes, of(&summary, source).walks_left), (hole, 0));
+        world.assert_all_whole().await;
+    }
 }
