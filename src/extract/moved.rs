@@ -51,7 +51,9 @@ impl Positions {
         let mut positions = HashMap::new();
         let mut twice = HashSet::new();
         for (offset, entry) in &book.entries {
-            for (id, place) in entry.ids.iter().zip(*offset..) {
+            let first =
+                if entry.size == book.size { first_place(book, entry.page) } else { *offset };
+            for (id, place) in entry.ids.iter().zip(first..) {
                 if positions.insert(*id, distance(place)).is_some() {
                     twice.insert(*id);
                 }
@@ -61,14 +63,24 @@ impl Positions {
         Self(positions)
     }
 
-    /// Returns how far the rows of a page have moved that begins at `offset`.
-    fn shift(&self, ids: &[u64], offset: u64) -> Shift {
+    /// Returns how far the rows of a page have moved whose first place is `first`.
+    fn shift(&self, ids: &[u64], first: u64) -> Shift {
         let moved = |(id, place): (&u64, u64)| Some(distance(place) - self.0.get(id)?);
-        let mut moved = ids.iter().zip(offset..).filter_map(moved);
+        let mut moved = ids.iter().zip(first..).filter_map(moved);
         // A page of which no row is known has moved by more than can be told.
         let first = moved.next().unwrap_or(Distance::MAX);
         Shift { first, last: moved.last().unwrap_or(first) }
     }
+}
+
+/// Returns the place of the first row of a page: where the server alone cuts the pages, or cuts them
+/// in silence, they have fewer rows than they are asked for.
+fn first_place(book: &Book, page: u32) -> u64 {
+    let rows = match book.first_rows() {
+        0 => u64::from(book.size),
+        rows => rows.min(book.size.into()),
+    };
+    u64::from(page.saturating_sub(1)) * rows
 }
 
 fn distance(place: u64) -> Distance {
@@ -184,12 +196,12 @@ impl Reader<'_> {
             Ok(_) => {}
             // The listing has become shorter.
             Err(error) if is_end(page, &error) => {
-                return Ok(positions.shift(&[], offset));
+                return Ok(positions.shift(&[], first_place(book, page)));
             }
             Err(error) => return Err(error),
         }
         let now = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
-        Ok(positions.shift(now, offset))
+        Ok(positions.shift(now, first_place(book, page)))
     }
 }
 

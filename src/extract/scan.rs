@@ -662,6 +662,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn where_the_server_alone_cuts_the_pages_a_newcomer_does_not_have_half_of_them_read_again() {
+        let mut source = MemorySource::new(400, Sorting::NewestCreated);
+        (source.abilities.sized_pages, source.own_size) = (false, Some(10));
+        source.edits = vec![(30, Edit::Insert)];
+        let outcome = read(&source, 1_000);
+        assert_eq!(outcome.shown, ids(&source));
+        assert!(source.requests() <= 41 + 4, "{}", source.requests());
+    }
+
     /// Reads a hundred rows that move before three requests, and dies after the last of them.
     fn read_over_deaths(
         sorting: Sorting,
