@@ -26,6 +26,10 @@ const QUICK: TimeDelta = TimeDelta::minutes(2);
 /// Pages with rows in common that are looked at, at most: those of a few moves show where they were.
 const MARKS: usize = 16;
 
+/// Pages at the top, one after the other, that show nothing new though their rows were mixed: in a
+/// listing without any order all are.
+const IDLE: u32 = 4;
+
 /// By how many places rows stand further down than when they were read.
 type Distance = i64;
 
@@ -136,12 +140,13 @@ impl Reader<'_> {
         positions: &Positions,
         shifts: &mut BTreeMap<u32, Shift>,
     ) -> Result<u64> {
-        let (mut found, mut page) = (0, 1);
+        let (mut found, mut page, mut idle) = (0, 1, 0);
         while book.page(page).is_some() {
             let shift = self.shift_of(walk, page, book, positions).await?;
             shifts.insert(page, shift);
             let new = scan.take(book);
-            if new == 0 && shift.first == shift.last {
+            idle = if new == 0 { idle + 1 } else { 0 };
+            if new == 0 && (shift.first == shift.last || idle == IDLE) {
                 break;
             }
             found += new;

@@ -672,6 +672,17 @@ mod tests {
         assert!(source.requests() <= 41 + 4, "{}", source.requests());
     }
 
+    #[test]
+    fn a_top_of_mixed_rows_that_are_all_known_is_not_read_down_to_its_end() {
+        let mut source = MemorySource::new(200, Sorting::NewestUpdated);
+        // Known rows go to the top, none next to one that it stood next to.
+        source.edits = (0..90).map(|row| (38, Edit::Touch(20 + row * 37 % 180))).collect();
+        source.troubles = vec![(39, Trouble::Dies)];
+        let outcome = read(&source, 5);
+        assert_eq!(outcome.shown, ids(&source));
+        assert!(source.requests() <= 41 + 2 + 4, "{}", source.requests());
+    }
+
     /// Reads a hundred rows that move before three requests, and dies after the last of them.
     fn read_over_deaths(
         sorting: Sorting,

@@ -173,3 +173,15 @@ async fn a_night_costs_what_is_new_where_the_order_is_known_and_all_pages_where_
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_in_another_order_at_every_request_is_not_looked_through_without_end() {
+    let kind =
+        Kind { provider: "whautomate", order: Order::Random, page_size: 20, listings: CONTACTS };
+    let mut world = world_of(kind, 2_000).await;
+    world.job.push_str("page_size = 20\n");
+    let requests = night(&world, 0).await;
+    let whole = pages(&world, kind, None);
+    // Each page that is looked at again shows rows that none did before: all are, once.
+    assert!(requests <= 2 * whole + 90, "{requests}, all are {whole}");
+}
