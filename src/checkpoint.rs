@@ -51,6 +51,10 @@ impl SourceProgress {
             scope.scan = scope.scan.take().filter(|scan| scan.read_at() <= latest);
         }
         self.open_walks.retain(|open| open.walk.opened_at <= latest);
+        // Else no reading would miss a row again, or what was found would be trusted, until then.
+        self.absent.retain(|absent| {
+            absent.since <= latest && absent.found_at.is_none_or(|found| found <= latest)
+        });
     }
 }
 
@@ -207,4 +211,24 @@ pub struct Backfill {
     pub asked_at: DateTime<Utc>,
     /// Whether what was read before `asked_at` is to be read again.
     pub again: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absences_of_a_clock_that_ran_ahead_are_forgotten() {
+        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
+        let absent = |since, found_at| Absent {
+            lead_id: "lead".into(),
+            since: day(since),
+            reconciled: false,
+            found_at,
+        };
+        let known = vec![absent(1, None), absent(400, None), absent(1, Some(day(400)))];
+        let mut progress = SourceProgress { absent: known, ..SourceProgress::default() };
+        progress.forget_the_future(day(2));
+        assert_eq!(progress.absent, [absent(1, None)]);
+    }
 }
