@@ -1,11 +1,12 @@
 //! Keeps the books of a walk: which places of the listing are held, under which total, and whether
 //! the pages agree. Pure.
 //!
-//! Memory: 8 bytes a row, twice.
+//! Memory: 8 bytes a row, twice; about twice that for a listing without a total.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -51,6 +52,8 @@ pub(super) struct Book {
     pub(super) settled: bool,
     /// How the rows of a listing without a total were ordered.
     pub(super) descent: Descent,
+    /// Every id shown by pages that state no total.
+    seen: HashSet<u64>,
     pub(super) window: Option<Window>,
     pub(super) outside: u64,
     pub(super) undated: u64,
@@ -108,6 +111,7 @@ impl Book {
             whole: true,
             settled: true,
             descent: Descent::default(),
+            seen: HashSet::new(),
             window: walk.window,
             outside: 0,
             undated: 0,
@@ -124,8 +128,11 @@ impl Book {
         self.shown.extend(&ids);
         let shown = self.shown.len();
         self.pages.push(Added { page: header.page, size, round: header.round, shown });
-        if facts.total.is_none() && header.round == 0 && header.size == self.size {
-            self.descent.follow(facts, header.page);
+        if facts.total.is_none() {
+            if header.round == 0 && header.size == self.size {
+                self.descent.follow(facts, header.page, &self.seen);
+            }
+            self.seen.extend(&ids);
         }
         let at = header.received_at;
         let (first, last) = self.received.unwrap_or((at, at));

@@ -17,6 +17,7 @@ use super::Error;
 use super::PageFacts;
 use super::Reader;
 use super::Result;
+use super::RowFacts;
 use super::book::Added;
 use super::book::Book;
 use crate::record::DownTo;
@@ -472,13 +473,15 @@ impl Course {
 }
 
 impl Descent {
-    /// Follows a page that comes after those before it.
-    pub(super) fn follow(&mut self, facts: &PageFacts, page: u32) {
+    /// Follows a page that comes after those before it. Rows `seen` on these have moved down to it,
+    /// below others that came meanwhile, and say nothing of the order.
+    pub(super) fn follow(&mut self, facts: &PageFacts, page: u32, seen: &HashSet<u64>) {
         if page <= self.page {
             return;
         }
         self.page = page;
-        for row in &facts.rows {
+        let is_new = |row: &&RowFacts| row.id.is_none_or(|id| !seen.contains(&id));
+        for row in facts.rows.iter().filter(is_new) {
             self.created.follow(row.created_at);
             self.updated.follow(row.updated_at);
         }
@@ -619,6 +622,19 @@ mod tests {
         let outcome = memory::read(&source, &memory::top(10, down_to), None, |_| {}).unwrap();
         assert!(outcome.whole);
         assert_eq!(outcome.shown, ids(&source));
+    }
+
+    #[test]
+    fn the_order_is_shown_by_a_reading_that_others_come_before_while_it_goes_on() {
+        let mut source = MemorySource::new(95, Sorting::NewestCreated);
+        source.edits = (3..6).chain(3..6).map(|at| (at, Edit::Insert)).collect();
+        assert!(read(&source, 10).newest_created_first);
+        let mut source = MemorySource::new(95, Sorting::NewestUpdated);
+        source.troubles = vec![(5, Trouble::Dies)];
+        let outcome = memory::read(&source, &memory::whole(10), None, |source| {
+            (0..25).for_each(|at| source.edit(Edit::Touch(at)));
+        });
+        assert!(outcome.unwrap().newest_updated_first);
     }
 
     #[test]
