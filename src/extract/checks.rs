@@ -28,7 +28,7 @@ pub(super) fn check_page(
 }
 
 /// Nobody has so many pages: figures like that would have us list them for ever.
-const MOST_PAGES: u32 = 100_000;
+pub const MOST_PAGES: u32 = 100_000;
 
 fn check_length(provider: ProviderId, facts: &PageFacts) -> Result<()> {
     match facts.total_pages.filter(|pages| *pages > MOST_PAGES) {

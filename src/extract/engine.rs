@@ -55,6 +55,8 @@ pub struct Options {
     /// Rows that the last whole reading of the same listing showed; where there is no total, an end
     /// that comes well before them is asked for once more.
     pub expected_rows: Option<u64>,
+    /// Pages of a listing without a total beyond which it is taken for one that never ends.
+    pub most_pages: u32,
 }
 
 /// How a walk ended.

@@ -294,6 +294,9 @@ pub(super) fn top(page_size: u32, down_to: DownTo) -> Walk {
     Walk { down_to: Some(down_to), ..whole(page_size) }
 }
 
+/// More pages than any of its listings has.
+pub(super) const MOST_PAGES: u32 = 150;
+
 /// Reads a walk, again and again where the run dies, and tells how it ended. `between` happens
 /// after each death.
 pub(super) fn read(
@@ -323,7 +326,7 @@ pub(super) fn read(
         caller: &caller,
         sink: &sink,
         slots: Arc::new(Semaphore::new(2)),
-        options: Options { in_flight: 2, reread_limit: 2, expected_rows },
+        options: Options { in_flight: 2, reread_limit: 2, expected_rows, most_pages: MOST_PAGES },
     };
     loop {
         let held = sink.0.lock().unwrap().clone();

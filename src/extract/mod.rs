@@ -26,6 +26,7 @@ use chrono::Utc;
 pub use caller::Caller;
 pub use caller::Counts;
 pub use caller::RetryPolicy;
+pub use checks::MOST_PAGES;
 pub use engine::Held;
 pub use engine::Options;
 pub use engine::Outcome;

@@ -195,6 +195,11 @@ impl Reader<'_> {
                 _ => 0,
             };
             page += 1;
+            if page > self.options.most_pages {
+                let provider = self.source.provider();
+                let detail = format!("its list has no end: page {page} shows new rows still");
+                return Err(Error::Broken { provider, detail });
+            }
             (page, said) = self.next(walk, page, book, &mut scan).await?;
         }
         // A reading from the top that came to the end is one of the whole listing.
@@ -635,6 +640,15 @@ mod tests {
             (0..25).for_each(|at| source.edit(Edit::Touch(at)));
         });
         assert!(outcome.unwrap().newest_updated_first);
+    }
+
+    #[test]
+    fn a_list_without_an_end_is_an_error() {
+        let mut source = MemorySource::new(20, Sorting::OldestCreated);
+        source.edits = (0..200).flat_map(|at| [(at, Edit::Insert); 10]).collect();
+        let error = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap_err();
+        assert!(matches!(error, Error::Broken { .. }), "{error}");
+        assert_eq!(source.requests(), u64::from(memory::MOST_PAGES));
     }
 
     #[test]

@@ -393,6 +393,7 @@ impl SourceTask {
                 in_flight: self.client.at_once,
                 reread_limit: self.shared.job.run.reread_limit,
                 expected_rows: self.expected_rows(walk),
+                most_pages: extract::MOST_PAGES,
             },
         };
         let outcome = reader.read_walk(walk, held).await;
