@@ -152,7 +152,8 @@ pub struct Difference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unproven {
     /// Stated total minus distinct leads seen; 0 where no total was stated. The same in two runs is
-    /// taken for the provider's own habit.
+    /// taken for the provider's own habit. Of a listing without a total that was suddenly empty, the
+    /// rows known.
     pub missing: i64,
     /// The commit under which the walk was opened, which tells runs apart.
     pub under: Seq,

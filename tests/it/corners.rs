@@ -95,3 +95,43 @@ async fn a_walk_whose_last_page_breaks_before_it_goes_on_comes_to_its_end_with_a
         world.assert_all_whole().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_is_really_empty_is_current_once_its_deletes_were_let_through() {
+    let world = contacts("").await;
+    world.sync().await;
+    world.sandbox.behave(Behaviour { empty: true, ..ordered(Order::Id) });
+    let held = world.nights(1).await.remove(0);
+    assert_eq!(held.exit_code(), 13);
+    world.pass(TimeDelta::days(1));
+    let accept_deletes = vec!["clinic".parse().unwrap()];
+    world.sync_with(Options { accept_deletes, ..Options::default() }).await;
+    assert_eq!(world.rows().len(), 0);
+    let after = world.nights(2).await;
+    assert_eq!(after[1].exit_code(), 0, "{after:#?}");
+    assert_eq!(of(&after[1], "clinic").requests.sent, 1, "{after:#?}");
+    let as_of = world.head().sources[&"clinic".parse().unwrap()].as_of.unwrap();
+    assert!(world.sandbox.now() - as_of < TimeDelta::hours(1), "{as_of}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lead_that_reappears_is_no_longer_marked_as_deleted() {
+    let mut world = contacts("").await;
+    world.job.push_str("[load]\non_delete = \"keep\"\n");
+    world.sync().await;
+    let id = world.sandbox.record_ids(CONTACTS).unwrap().swap_remove(60);
+    let key = format!("whautomate:contacts:{id}");
+    world.sandbox.edit_record(Stream::Contacts, &id, RecordEdit::Vanish).unwrap();
+    let gone = world.nights(2).await;
+    assert_eq!(of(&gone[1], "clinic").leads.gone, 1);
+    assert!(world.rows().contains_key(&key));
+    world.sandbox.edit_record(Stream::Contacts, &id, RecordEdit::Reappear).unwrap();
+    let back = world.nights(1).await.remove(0);
+    let changes = world.changes(back.commit.unwrap());
+    assert!(
+        changes.iter().any(|(op, _, lead, _)| (op.as_str(), lead) == ("upsert", &key)),
+        "{changes:?}"
+    );
+    let none = world.nights(1).await.remove(0);
+    assert_eq!(of(&none, "clinic").leads.changed + of(&none, "clinic").leads.new, 0);
+}

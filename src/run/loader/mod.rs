@@ -416,12 +416,17 @@ fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
     if seen == 1 { Note::Difference(rows) } else { Note::Fine }
 }
 
-/// Records a reading of a listing without dates.
+/// Records a reading of a listing without dates. One that may have had rows hidden from it leaves
+/// the next whole reading due when it was.
 fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
     let before = scope.scan.take();
+    let mut as_of = walk.opened_at;
+    if outcome.distinct > 0 {
+        scope.unproven.take_if(|empty| empty.missing > 0);
+    }
     if let Some(before) = &before {
         // A listing that is suddenly empty may be a bad night: it is read whole again.
-        if outcome.distinct == 0 && before.rows > 0 {
+        if outcome.distinct == 0 && before.rows > 0 && !is_empty_again(scope, before, walk) {
             scope.scan = Some(before.clone());
             return;
         }
@@ -429,20 +434,31 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
             scope.scan = Some(Scanned { top_as_of: Some(walk.opened_at), ..before.clone() });
             return;
         }
+        if !outcome.settled {
+            as_of = before.as_of;
+        }
     }
     let again = |was_shown: fn(&Scanned) -> u32, is_shown: bool| match is_shown {
-        true => before.as_ref().map_or(0, was_shown).saturating_add(1),
+        true => before.as_ref().map_or(0, was_shown).saturating_add(u32::from(outcome.settled)),
         false => 0,
     };
     scope.scan = Some(Scanned {
-        as_of: walk.opened_at,
+        as_of,
         rows: outcome.distinct,
         pages: outcome.pages.into(),
         holes: outcome.holes,
-        top_as_of: None,
+        top_as_of: (as_of < walk.opened_at).then_some(walk.opened_at),
         newest_created_first: again(|scan| scan.newest_created_first, outcome.newest_created_first),
         newest_updated_first: again(|scan| scan.newest_updated_first, outcome.newest_updated_first),
     });
+}
+
+/// Tells whether the run before has found a listing empty as well, of which as many rows were known.
+fn is_empty_again(scope: &mut ScopeProgress, known: &Scanned, walk: &Walk) -> bool {
+    let under = walk.id.opened_under().unwrap_or_default();
+    let missing = i64::try_from(known.rows).unwrap_or(i64::MAX);
+    let before = scope.unproven.replace(Unproven { missing, under });
+    before.is_some_and(|before| before.missing == missing && before.under != under)
 }
 
 fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {
@@ -456,7 +472,7 @@ mod tests {
 
     fn walk(day: i64) -> Walk {
         Walk {
-            id: WalkId::new(Seq(1)),
+            id: WalkId::new(Seq(u64::try_from(day).unwrap())),
             scope: Scope {
                 source: "clinic".parse().unwrap(),
                 stream: "contacts".into(),
@@ -505,5 +521,22 @@ mod tests {
     fn a_listing_that_is_suddenly_empty_is_not_taken_for_a_reading() {
         let scan = noted(&[outcome(9, true), outcome(0, false)]);
         assert_eq!((scan.rows, scan.as_of), (9, walk(0).opened_at));
+    }
+
+    #[test]
+    fn a_listing_that_is_empty_in_two_runs_is_taken_for_it() {
+        let scan = noted(&[outcome(9, true), outcome(0, false), outcome(0, false)]);
+        assert_eq!((scan.rows, scan.as_of), (0, walk(2).opened_at));
+        let not_in_a_row = [9, 0, 9, 0].map(|rows| outcome(rows, false));
+        assert_eq!(noted(&not_in_a_row).rows, 9);
+    }
+
+    #[test]
+    fn a_reading_that_rows_may_have_been_hidden_from_leaves_the_next_whole_one_due() {
+        let hidden = Outcome { settled: false, ..outcome(8, true) };
+        let scan = noted(&[outcome(9, true), outcome(9, true), hidden.clone()]);
+        assert_eq!((scan.rows, scan.order()), (8, Some(Order::Updated)));
+        assert_eq!((scan.as_of, scan.read_at()), (walk(1).opened_at, walk(2).opened_at));
+        assert_eq!(noted(&[outcome(9, true), hidden]).order(), None);
     }
 }
