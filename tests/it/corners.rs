@@ -135,3 +135,44 @@ async fn a_lead_that_reappears_is_no_longer_marked_as_deleted() {
     let none = world.nights(1).await.remove(0);
     assert_eq!(of(&none, "clinic").leads.changed + of(&none, "clinic").leads.new, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_goes_on_under_another_mapping_and_another_size_of_pages_and_asks_for_nothing_twice()
+{
+    let settings = Settings { behaviour: ordered(Order::CreatedAscending), ..small_clinic() };
+    let more = "page_size = 50\nstreams = [\"contacts\"]";
+    let mut world = World::clinic(settings, more).await;
+    world.sync_with(at_most(3)).await;
+    world.pass(TimeDelta::hours(5));
+    world.sandbox.clear_requests();
+    world.job = world.job.replace("\"US\"", "\"GB\"").replace("page_size = 50", "page_size = 70");
+    assert!(world.job.contains("\"GB\"") && world.job.contains("page_size = 70"));
+    let summary = world.sync().await;
+    assert_eq!((summary.exit_code(), of(&summary, "clinic").resumed), (0, 1), "{summary:#?}");
+    world.assert_all_whole().await;
+    let asked: Vec<String> =
+        world.sandbox.requests().into_iter().map(|asked| asked.query).collect();
+    // The check page, the two that are left and the empty one, and the top once more.
+    let pages = ["3", "4", "5", "6", "1"].map(|page| format!("page={page}&limit=50"));
+    assert_eq!(asked, pages);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_that_leaves_the_job_in_the_middle_of_its_walk_and_comes_back_is_whole_again() {
+    let settings = Settings { behaviour: ordered(Order::Id), ..small_bots() };
+    let mut world = World::bots(settings, "").await;
+    let both = world.job.clone();
+    world.sync_with(at_most(7)).await;
+    let first = world.sandbox.bot_ids().swap_remove(0);
+    let list = format!("bot_ids = {:?}", world.sandbox.bot_ids());
+    world.job = both.replace(&list, &format!("bot_ids = {:?}", [first]));
+    assert_ne!(world.job, both);
+    for summary in world.nights(3).await {
+        assert_eq!(of(&summary, "bots").leads.gone, 0, "{summary:#?}");
+    }
+    world.job = both;
+    for summary in world.nights(3).await {
+        assert_eq!((summary.exit_code(), of(&summary, "bots").leads.gone), (0, 0), "{summary:#?}");
+        world.assert_all_whole().await;
+    }
+}
