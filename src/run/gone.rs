@@ -46,6 +46,14 @@ pub(super) struct Absences {
     pub(super) read_since: Option<DateTime<Utc>>,
 }
 
+impl Absences {
+    /// Tells whether the reading showed any row held of a scope.
+    fn shows_some(&self, scope: &str) -> bool {
+        let absent = self.candidates.iter().filter(|candidate| candidate.scope == scope).count();
+        self.held.get(scope).is_some_and(|held| (absent as u64) < *held)
+    }
+}
+
 /// What the provider said of leads asked for by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lookups {
@@ -183,6 +191,11 @@ fn settle_waiting(
         let proven = proven || guard.accepted && sure;
         if guarded.contains(candidate.scope.as_str()) {
             decision.held_back += 1;
+            if candidate.is_scan && absences.shows_some(&candidate.scope) {
+                // A few rows of a small listing are more than the guard lets through; absent once
+                // more, they are asked for by id, and what that confirms is gone.
+                decision.absent.push(remember(candidate, before, None));
+            }
         } else if proven {
             decision.gone.insert(candidate.lead_id.clone());
         } else {
@@ -389,6 +402,18 @@ mod tests {
         let accepted =
             decide(&second, &lookups, &first.absent, Guard { accepted: true, ..GUARD }, at(6));
         assert_eq!(accepted.gone.len(), 3);
+    }
+
+    #[test]
+    fn one_row_of_a_small_listing_is_held_back_until_it_is_absent_again_and_unknown_by_id() {
+        let first = decide(&of_scan(absences(1, 4, 5)), &Lookups::default(), &[], GUARD, at(5));
+        assert_eq!((first.gone.len(), first.held_back, first.absent.len()), (0, 1, 1));
+        let second = of_scan(absences(1, 4, 6));
+        assert_eq!(to_look_up(&second, &first.absent, 20, at(6)).len(), 1);
+        let unasked = decide(&second, &Lookups::default(), &first.absent, GUARD, at(6));
+        assert_eq!((unasked.gone.len(), unasked.held_back), (0, 1));
+        let confirmed = decide(&second, &unknown(&["lead-0"]), &first.absent, GUARD, at(6));
+        assert_eq!((confirmed.gone.len(), confirmed.held_back), (1, 0));
     }
 
     #[test]
