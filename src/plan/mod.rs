@@ -3,7 +3,7 @@
 //! Pure: settings, what was read so far, and an instant go in; the same input gives the same plan.
 //! Open walks come first, with their own bounds and page size; then new time, together with the
 //! days that every run reads again; then history, newest first. Only time that is not covered is
-//! asked for. Listings without dates are [`scans`]' matter.
+//! asked for. Listings without dates are the matter of `scans`.
 
 mod scans;
 
