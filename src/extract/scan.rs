@@ -598,14 +598,22 @@ mod tests {
         }
     }
 
+    fn assert_order_is_shown(sorting: Sorting, end: End) {
+        let mut source = MemorySource::new(95, sorting);
+        source.end = end;
+        source.edit(Edit::Touch(3));
+        let outcome = read(&source, 10);
+        assert_eq!(outcome.newest_created_first, sorting == Sorting::NewestCreated, "{end:?}");
+        assert_eq!(outcome.newest_updated_first, sorting == Sorting::NewestUpdated, "{end:?}");
+    }
+
     #[test]
     fn the_order_is_shown_by_a_whole_reading() {
         for sorting in SORTINGS {
-            let source = MemorySource::new(95, sorting);
-            source.edit(Edit::Touch(3));
-            let outcome = read(&source, 10);
-            assert_eq!(outcome.newest_created_first, sorting == Sorting::NewestCreated);
-            assert_eq!(outcome.newest_updated_first, sorting == Sorting::NewestUpdated);
+            // The last page again is no row that stands where it should not.
+            for end in [End::Empty, End::Refused, End::LastPage] {
+                assert_order_is_shown(sorting, end);
+            }
         }
     }
 
