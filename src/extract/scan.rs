@@ -175,9 +175,11 @@ impl Reader<'_> {
         let mut said = self.last_said(walk, page, book);
         if goes_on {
             page = self.check_seam(walk, book, &mut scan).await?;
-            // It may show just what the page before it did when that was read: no end.
-            let is_empty = book.page(page).is_some_and(|entry| entry.rows() == 0);
-            said = if is_empty { Said::Nothing } else { Said::More };
+            said = match self.last_said(walk, page, book) {
+                end @ (Said::Nothing | Said::Short) => end,
+                // It may show just what the page before it did when that was read: no end.
+                _ => Said::More,
+            };
         }
         let mut old_news = 0;
         while book.total_pages.is_none() {
@@ -550,6 +552,17 @@ mod tests {
             assert_eq!(read(&source, 10).shown, ids(&source));
             assert_eq!(source.requests(), requests, "{rows} rows");
         }
+    }
+
+    #[test]
+    fn a_short_page_is_the_end_for_a_run_that_goes_on_behind_it_too() {
+        let mut source = MemorySource::new(95, Sorting::NewestCreated);
+        (source.abilities.short_page_ends, source.end) = (true, End::Refused);
+        // After four pages, and after the last one, when it is looked for rows that moved.
+        source.troubles = vec![(4, Trouble::Dies), (12, Trouble::Dies)];
+        assert_eq!(read(&source, 10).shown, ids(&source));
+        let (deaths, checks, looks) = (2, 2, 1);
+        assert_eq!(source.requests(), 10 + deaths + checks + looks);
     }
 
     #[test]
