@@ -64,6 +64,21 @@ pub struct Counts {
     pub attempts: AtomicU64,
     /// Attempts that were sent again after a failure.
     pub retries: AtomicU64,
+    /// Requests that found out from where rows had shifted, or whether a listing has ended.
+    pub probes: AtomicU64,
+    /// Pages read again because rows had shifted.
+    pub rereads: AtomicU64,
+    /// Held pages asked for again, to see whether a listing still stands as it did.
+    pub checks: AtomicU64,
+}
+
+impl Counts {
+    /// Counts what a walk has asked for again.
+    pub(super) fn note_again(&self, probes: u64, rereads: u64, checks: u64) {
+        self.probes.fetch_add(probes, Ordering::Relaxed);
+        self.rereads.fetch_add(rereads, Ordering::Relaxed);
+        self.checks.fetch_add(checks, Ordering::Relaxed);
+    }
 }
 
 /// Sends requests of one source: each under a permit, again where that may help.

@@ -132,16 +132,23 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// Reads what is missing of `walk`, of which `held` is held already.
     ///
-    /// On an error, what was held until then stays held; read the same walk again to go on.
+    /// On an error, what was held until then stays held; read the same walk again to go on. What was
+    /// asked for again is counted with the caller, however it ends.
     pub async fn read_walk(&self, walk: &Walk, held: Held) -> Result<Outcome> {
         let mut book = Book::new(walk);
+        let read = self.read_into(walk, held, &mut book).await;
+        self.caller.counts().note_again(book.probes, book.rereads, book.checks);
+        read.map(|()| book.close())
+    }
+
+    async fn read_into(&self, walk: &Walk, held: Held, book: &mut Book) -> Result<()> {
         for (header, facts) in held.pages {
             book.add(&header, &facts);
         }
         book.holes.extend(held.holes);
         let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
         if !goes_on {
-            match self.read_place(walk, 1, walk.page_size, &mut book).await {
+            match self.read_place(walk, 1, walk.page_size, book).await {
                 Err(error) if self.may_be_empty(walk, &error) => book.proven = false,
                 // Where rows are known, an end that comes as an error is asked for once more.
                 Err(error) if walk.window.is_none() && error.says_not_found() => {
@@ -152,17 +159,16 @@ impl Reader<'_> {
             }
         }
         if book.total_pages.is_none() {
-            self.scan(walk, &mut book, goes_on).await?;
+            self.scan(walk, book, goes_on).await?;
         }
         // A total may have come to light on the way.
         if book.total_pages.is_none() {
-            return Ok(book.close());
+            return Ok(());
         }
-        self.read_missing(walk, &mut book).await?;
-        self.settle_shifts(walk, &mut book).await?;
-        self.settle_repeats(walk, &mut book).await?;
-        self.settle_doubles(walk, &mut book).await?;
-        Ok(book.close())
+        self.read_missing(walk, book).await?;
+        self.settle_shifts(walk, book).await?;
+        self.settle_repeats(walk, book).await?;
+        self.settle_doubles(walk, book).await
     }
 
     async fn read_missing(&self, walk: &Walk, book: &mut Book) -> Result<()> {
@@ -282,9 +288,9 @@ impl Reader<'_> {
         error: Error,
         book: &mut Book,
     ) -> Result<()> {
-        book.probes += 1;
         let round = book.round_of(1) + 1;
         let (header, facts) = self.read_page(walk, 1, book.size, round).await?;
+        book.probes += 1;
         book.add(&header, &facts);
         match book.total_pages {
             Some(pages) if pages < page => Ok(()),
@@ -385,8 +391,8 @@ impl Reader<'_> {
 
     async fn reread_all(&self, walk: &Walk, places: &[u64], book: &mut Book) -> Result<()> {
         for offset in places {
-            book.rereads += 1;
             self.reread(walk, *offset, book).await?;
+            book.rereads += 1;
         }
         Ok(())
     }
@@ -402,9 +408,10 @@ impl Reader<'_> {
         let (mut low, mut high) = (0, stale.len());
         while low < high {
             let middle = (low + high) / 2;
-            book.probes += 1;
             read.push(stale[middle]);
-            if self.reread(walk, stale[middle], book).await? {
+            let is_other = self.reread(walk, stale[middle], book).await?;
+            book.probes += 1;
+            if is_other {
                 high = middle;
             } else {
                 low = middle + 1;
@@ -437,8 +444,8 @@ impl Reader<'_> {
     async fn settle_repeats(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         let Some(mut offset) = book.repeats() else { return Ok(()) };
         loop {
-            book.probes += 1;
             self.reread(walk, offset, book).await?;
+            book.probes += 1;
             match book.repeats() {
                 None => return self.read_missing(walk, book).await,
                 // That page is another one now; the next may be as well.
@@ -464,8 +471,8 @@ impl Reader<'_> {
             return Ok(false);
         }
         let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
-        book.probes += 1;
         let (_, facts) = self.read_page(walk, 2, half, 0).await?;
+        book.probes += 1;
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         if first.get(..half as usize) == Some(ids.as_slice()) {
             let provider = self.source.provider();

@@ -196,11 +196,11 @@ impl Reader<'_> {
         positions: &Positions,
     ) -> Result<Shift> {
         let offset = u64::from(page.saturating_sub(1)) * u64::from(book.size);
-        book.probes += 1;
         match self.reread(walk, offset, book).await {
-            Ok(_) => {}
+            Ok(_) => book.probes += 1,
             // The listing has become shorter.
             Err(error) if is_end(page, &error) => {
+                book.probes += 1;
                 return Ok(positions.shift(&[], first_place(book, page)));
             }
             Err(error) => return Err(error),

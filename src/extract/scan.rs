@@ -202,7 +202,10 @@ impl Reader<'_> {
                 let detail = format!("its list has no end: page {page} shows new rows still");
                 return Err(Error::Broken { provider, detail });
             }
+            // An end that an earlier run was shown may have moved since.
+            let is_known = book.page(page).is_some() && page == book.last_page();
             (page, said) = self.next(walk, page, book, &mut scan).await?;
+            book.rereads += u64::from(is_known);
         }
         // A reading from the top that came to the end is one of the whole listing.
         if walk.window.is_none() && book.whole {
@@ -258,8 +261,9 @@ impl Reader<'_> {
             Said::Short => Ok(None),
             Said::Nothing if !is_early || book.round_of(page) > 0 => Ok(None),
             Said::Nothing | Said::Refused(_) => {
+                let (_, again) = self.next(walk, page, book, scan).await?;
                 book.probes += 1;
-                match self.next(walk, page, book, scan).await?.1 {
+                match again {
                     Said::Refused(error) if self.is_early(book, scan) => {
                         self.believe_refusal(walk, page, error, book, scan).await.map(|()| None)
                     }
@@ -295,8 +299,9 @@ impl Reader<'_> {
         book: &mut Book,
         scan: &mut Scan,
     ) -> Result<()> {
+        let (_, after) = self.next(walk, page + 1, book, scan).await?;
         book.probes += 1;
-        match self.next(walk, page + 1, book, scan).await?.1 {
+        match after {
             Said::Refused(_) | Said::Nothing => {
                 book.settled = false;
                 Ok(())
@@ -322,10 +327,11 @@ impl Reader<'_> {
         scan: &mut Scan,
     ) -> Result<(u32, Said)> {
         let is_held = book.page(page).is_some();
-        book.rereads += u64::from(is_held && page < book.last_page());
+        let is_reread = is_held && page < book.last_page();
         let round = book.round_of(page) + u32::from(is_held);
         match self.read_page(walk, page, book.size, round).await {
             Ok((header, facts)) => {
+                book.rereads += u64::from(is_reread);
                 book.add(&header, &facts);
                 Ok((page, self.said(walk, page, book, scan)))
             }
@@ -405,7 +411,6 @@ impl Reader<'_> {
             let page = last.saturating_sub(back).max(1);
             let Some(entry) = book.page(page) else { return Ok(page) };
             let (offset, before) = (u64::from(page - 1) * u64::from(book.size), entry.ids.clone());
-            *(if back == 0 { &mut book.checks } else { &mut book.rereads }) += 1;
             let now = match self.reread(walk, offset, book).await {
                 Ok(_) => book.page(page).map(|entry| entry.ids.clone()).unwrap_or_default(),
                 Err(error) if is_end(page, &error) => Vec::new(),
@@ -416,6 +421,7 @@ impl Reader<'_> {
                 }
                 Err(error) => return Err(error),
             };
+            *(if back == 0 { &mut book.checks } else { &mut book.rereads }) += 1;
             scan.doubles += scan.moved_down(&now, &before);
             let joins = scan.joins(&now);
             scan.take(book);

@@ -134,6 +134,9 @@ impl SourceTask {
         let counts = self.client.caller.counts();
         summary.requests.sent = counts.attempts.load(Ordering::Relaxed);
         summary.requests.retries = counts.retries.load(Ordering::Relaxed);
+        summary.requests.probes = counts.probes.load(Ordering::Relaxed);
+        summary.requests.rereads = counts.rereads.load(Ordering::Relaxed);
+        summary.requests.checks = counts.checks.load(Ordering::Relaxed);
         let done = Message::Done(self.settings.name.clone(), Box::new(summary));
         self.tell(done).await
     }

@@ -300,9 +300,6 @@ impl Loader {
         summary.reconciled += u64::from(reconciled);
         summary.holes += outcome.holes;
         summary.outside += outcome.outside;
-        summary.requests.probes += outcome.probes;
-        summary.requests.rereads += outcome.rereads;
-        summary.requests.checks += outcome.checks;
         let key = walk.scope.key().0;
         match note {
             Note::Fine => {}
@@ -376,18 +373,12 @@ impl Loader {
     fn done(&mut self, source: &SourceName, task: SourceSummary) {
         let Some(loading) = self.sources.get_mut(source) else { return };
         let here = std::mem::take(&mut loading.summary);
-        let requests = super::summary::Requests {
-            probes: here.requests.probes,
-            rereads: here.requests.rereads,
-            checks: here.requests.checks,
-            ..task.requests
-        };
         loading.summary = SourceSummary {
             state: task.state,
             why: task.why,
             hint: task.hint,
             resume_at: task.resume_at,
-            requests,
+            requests: task.requests,
             walks_left: task.walks_left,
             retired: task.retired,
             left_out: task.left_out,
