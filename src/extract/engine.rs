@@ -153,7 +153,7 @@ impl Reader<'_> {
                 // Where rows are known, an end that comes as an error is asked for once more.
                 Err(error) if walk.window.is_none() && error.says_not_found() => {
                     book.probes += 1;
-                    self.read_place(walk, 1, walk.page_size, &mut book).await?;
+                    self.read_place(walk, 1, walk.page_size, book).await?;
                 }
                 read => read?,
             }

@@ -217,6 +217,7 @@ async fn what_is_asked_for_is_checked() {
     let leads = stand.bot("page=1&type=lead").await.rows();
     stand.switch_chats(json!({ "other_type": "leads" }));
     assert_eq!(stand.bot("page=1").await.rows(), leads);
+    assert_ne!(stand.bot("page=1&type=non-lead").await.rows(), leads, "it is no other type");
     stand.switch_chats(json!({ "other_type": "everything", "page_size": 500 }));
     let both = [LEADS, OTHERS].map(|listing| stand.sandbox.record_ids(listing).unwrap().len());
     assert_eq!(stand.bot("page=1").await.rows().len(), both[0] + both[1]);
