@@ -13,7 +13,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills trial together nights check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills contract trial together nights check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,15 @@ endif
 
 kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
 	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
+
+contract: ## run every provider under every switch of the sandbox, and count the runs
+	@cargo test --test it -- contract:: --nocapture > $(TARGET)/contract.log 2>&1 \
+		|| { cat $(TARGET)/contract.log; exit 1; }
+	@awk '$$1 == "switches" { values[$$2] = $$3 } \
+		$$1 == "contract" { cases[$$2] += $$3; runs[$$2] += $$5; all += $$5 } \
+		END { for (name in runs) printf "%-12s x %3d values of switches, in %3d cases = %4d runs\n", \
+				name, values[name], cases[name], runs[name]; \
+			printf "%-12s %43d runs\n", "in all", all }' $(TARGET)/contract.log
 
 trial: ## read 12,000 contacts with a trial key, killed and shifted under way
 	@LEADPIPE_CONTACTS=12000 cargo test --test it -- trial --nocapture

@@ -37,6 +37,7 @@ use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
 use leadpipe::store::Store;
 use leadpipe::transform;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::value::RawValue;
 
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) job: String,
+    /// Whether keys are sent that nobody has.
+    pub(crate) wrong_key: bool,
 }
 
 /// A job that reads all of the sandbox with its master key.
@@ -64,6 +67,9 @@ currency = "USD"
 default_region = "US"
 "#;
 
+/// The columns that tell one version of a lead from another.
+const ROW: [&str; 2] = ["lead_id", "_content_hash"];
+
 /// Content hash by lead.
 pub(crate) type Rows = BTreeMap<String, String>;
 
@@ -78,6 +84,32 @@ pub(crate) fn small_job(more: &str) -> String {
     format!("{source}page_size = 50\n{more}\n")
 }
 
+/// What the change files of a lake make, applied in order.
+#[derive(Debug, Default)]
+pub(crate) struct Replayed {
+    pub(crate) rows: Rows,
+    /// Commits applied so far.
+    commits: usize,
+}
+
+impl Replayed {
+    /// Applies the change files since the last time.
+    pub(crate) fn go_on(&mut self, world: &World) {
+        let commits = commit::list(&world.store()).unwrap();
+        for seq in commits.iter().skip(self.commits) {
+            let mut touched = BTreeSet::new();
+            for (op, _, lead, hash) in world.changes(*seq) {
+                assert!(touched.insert(lead.clone()), "{lead} is in change file {seq} twice");
+                match op.as_str() {
+                    "upsert" => drop(self.rows.insert(lead, hash)),
+                    _ => drop(self.rows.remove(&lead)),
+                }
+            }
+        }
+        self.commits = commits.len();
+    }
+}
+
 impl World {
     /// Starts a sandbox with `settings` and a clock that stands a little after its `now`, so that
     /// all it has lies before the horizon.
@@ -85,13 +117,14 @@ impl World {
         let clock = Arc::new(ManualClock::new(settings.now + TimeDelta::minutes(10)));
         let shared: SharedClock = clock.clone();
         let sandbox = Sandbox::start(settings, 0, shared).await.unwrap();
-        Self { sandbox, clock, folder: tempfile::tempdir().unwrap(), job: MASTER.to_owned() }
+        let folder = tempfile::tempdir().unwrap();
+        Self { sandbox, clock, folder, job: MASTER.to_owned(), wrong_key: false }
     }
 
     /// A world around what another process has read, whose clock stands where the sandbox's does.
     pub(crate) fn around(sandbox: Sandbox, folder: tempfile::TempDir) -> Self {
         let clock = Arc::new(ManualClock::new(sandbox.now()));
-        Self { sandbox, clock, folder, job: MASTER.to_owned() }
+        Self { sandbox, clock, folder, job: MASTER.to_owned(), wrong_key: false }
     }
 
     /// A small world in which nothing happens by itself.
@@ -113,19 +146,37 @@ impl World {
 
     pub(crate) fn job(&self) -> Job {
         let (token, secret) = self.sandbox.master_key();
-        self.job_with_key(token, secret)
+        if !self.wrong_key {
+            return self.job_with_key(token, secret);
+        }
+        // The token is what the ledger goes by, and stays.
+        self.job_standing_in(&StandIn {
+            whatconverts: (token.into(), "wrong".into()),
+            whautomate: vec!["wrong".into()],
+            convertalk: "wrong".into(),
+            ..self.stand_in()
+        })
     }
 
     pub(crate) fn job_with_key(&self, token: String, secret: String) -> Job {
-        let stand_in = StandIn {
+        let whatconverts = (token.into(), secret.into());
+        self.job_standing_in(&StandIn { whatconverts, ..self.stand_in() })
+    }
+
+    fn stand_in(&self) -> StandIn {
+        let (token, secret) = self.sandbox.master_key();
+        StandIn {
             lake: self.folder.path().join("lake"),
             base_url: self.sandbox.url().parse().unwrap(),
             whatconverts: (token.into(), secret.into()),
             whautomate: self.sandbox.whautomate_keys().into_iter().map(Into::into).collect(),
             convertalk: self.sandbox.convertalk_token().into(),
-        };
+        }
+    }
+
+    fn job_standing_in(&self, stand_in: &StandIn) -> Job {
         let path = self.folder.path().join("job.toml");
-        Job::parse(&self.job, &path).unwrap().with_stand_in(&stand_in)
+        Job::parse(&self.job, &path).unwrap().with_stand_in(stand_in)
     }
 
     pub(crate) async fn sync(&self) -> Summary {
@@ -152,6 +203,10 @@ impl World {
         self.clock.advance(by);
     }
 
+    pub(crate) fn has_head(&self) -> bool {
+        commit::latest(&self.store()).unwrap().is_some()
+    }
+
     pub(crate) fn head(&self) -> Commit {
         commit::latest(&self.store()).unwrap().unwrap()
     }
@@ -159,7 +214,7 @@ impl World {
     /// The rows of the snapshot: content hash by lead.
     pub(crate) fn rows(&self) -> Rows {
         let mut rows = Rows::new();
-        self.each_row(|batch, row| {
+        self.each_row(&ROW, |batch, row| {
             let (id, hash) = (text(batch, "lead_id", row), text(batch, "_content_hash", row));
             assert!(rows.insert(id.clone(), hash).is_none(), "{id} is there twice");
         });
@@ -169,7 +224,7 @@ impl World {
     /// One text column of the snapshot, by lead.
     pub(crate) fn column(&self, name: &str) -> BTreeMap<String, Option<String>> {
         let mut column = BTreeMap::new();
-        self.each_row(|batch, row| {
+        self.each_row(&["lead_id", name], |batch, row| {
             column.insert(text(batch, "lead_id", row), maybe_text(batch, name, row));
         });
         column
@@ -182,29 +237,32 @@ impl World {
         let holds = |batch: &RecordBatch| {
             (0..batch.num_rows()).any(|row| text(batch, "lead_id", row) == key(lead))
         };
-        let mut found = parts.filter(|part| self.batches(&part.file.path).iter().any(holds));
+        let mut found =
+            parts.filter(|part| self.batches(&part.file.path, &["lead_id"]).iter().any(holds));
         found.next().unwrap().partition.clone()
     }
 
-    fn each_row(&self, mut take: impl FnMut(&RecordBatch, usize)) {
+    fn each_row(&self, columns: &[&str], mut take: impl FnMut(&RecordBatch, usize)) {
         for part in self.head().sources.values().flat_map(|source| &source.parts) {
-            for batch in self.batches(&part.file.path) {
+            for batch in self.batches(&part.file.path, columns) {
                 (0..batch.num_rows()).for_each(|row| take(&batch, row));
             }
         }
     }
 
-    pub(crate) fn batches(&self, path: &str) -> Vec<RecordBatch> {
+    pub(crate) fn batches(&self, path: &str, columns: &[&str]) -> Vec<RecordBatch> {
         let file = self.store().open_file(path).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-        reader.map(Result::unwrap).collect()
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let mask = ProjectionMask::columns(reader.parquet_schema(), columns.iter().copied());
+        reader.with_projection(mask).build().unwrap().map(Result::unwrap).collect()
     }
 
     /// What a commit's change file says: operation, reason, lead, content hash.
     pub(crate) fn changes(&self, seq: Seq) -> Vec<(String, String, String, String)> {
         let commit = commit::read(&self.store(), seq).unwrap();
         let mut changes = Vec::new();
-        for batch in self.batches(&commit.changes.file.path) {
+        let columns = ["_op", "_reason", "lead_id", "_content_hash"];
+        for batch in self.batches(&commit.changes.file.path, &columns) {
             for row in 0..batch.num_rows() {
                 changes.push((
                     text(&batch, "_op", row),
@@ -219,18 +277,9 @@ impl World {
 
     /// All change files, applied in order.
     pub(crate) fn replayed_changes(&self) -> Rows {
-        let mut rows = Rows::new();
-        for seq in commit::list(&self.store()).unwrap() {
-            let mut touched = BTreeSet::new();
-            for (op, _, lead, hash) in self.changes(seq) {
-                assert!(touched.insert(lead.clone()), "{lead} is in change file {seq} twice");
-                match op.as_str() {
-                    "upsert" => drop(rows.insert(lead, hash)),
-                    _ => drop(rows.remove(&lead)),
-                }
-            }
-        }
-        rows
+        let mut replayed = Replayed::default();
+        replayed.go_on(self);
+        replayed.rows
     }
 
     /// What the snapshot should hold: the sandbox's own leads through the mapping.
@@ -345,18 +394,26 @@ pub(crate) fn number_from(variable: &str, otherwise: u64) -> u64 {
 
 /// Asserts equality and says what differs without printing everything.
 pub(crate) fn assert_same(rows: &Rows, truth: &Rows) {
+    assert_eq!(difference(rows, truth), None);
+}
+
+/// Returns what differs, without all of it.
+pub(crate) fn difference(rows: &Rows, truth: &Rows) -> Option<String> {
     let missing: Vec<_> = truth.keys().filter(|id| !rows.contains_key(*id)).take(5).collect();
     let surplus: Vec<_> = rows.keys().filter(|id| !truth.contains_key(*id)).take(5).collect();
     let other: Vec<_> =
         rows.iter().filter(|(id, hash)| truth.get(*id).is_some_and(|t| t != *hash)).collect();
-    assert!(
-        missing.is_empty() && surplus.is_empty() && other.is_empty(),
-        "{} rows for {} leads; missing {missing:?}, surplus {surplus:?}, {} with other content: {:?}",
-        rows.len(),
-        truth.len(),
-        other.len(),
-        other.iter().take(5).map(|(id, _)| id).collect::<Vec<_>>()
-    );
+    let is_same = missing.is_empty() && surplus.is_empty() && other.is_empty();
+    (!is_same).then(|| {
+        let ids: Vec<_> = other.iter().take(5).map(|(id, _)| id).collect();
+        format!(
+            "{} rows for {} leads; missing {missing:?}, surplus {surplus:?}, {} with other content: \
+             {ids:?}",
+            rows.len(),
+            truth.len(),
+            other.len(),
+        )
+    })
 }
 
 /// The summary of the one source of a run.

@@ -17,6 +17,7 @@ use leadpipe::sandbox::Settings;
 use leadpipe::transform;
 
 use super::MASTER;
+use super::ROW;
 use super::Rows;
 use super::World;
 use super::assert_same;
@@ -108,7 +109,7 @@ impl World {
     pub(crate) fn rows_of(&self, source: &SourceName) -> Rows {
         let mut rows = Rows::new();
         for part in &self.head().sources[source].parts {
-            for batch in self.batches(&part.file.path) {
+            for batch in self.batches(&part.file.path, &ROW) {
                 for row in 0..batch.num_rows() {
                     let (id, hash) =
                         (text(&batch, "lead_id", row), text(&batch, "_content_hash", row));
