@@ -89,6 +89,9 @@ pub(super) struct Decision {
 /// listing leaves out (spam, say) do not cost a request every night.
 const TRUST_FOUND: TimeDelta = TimeDelta::days(7);
 
+/// So long, since it was first missed, what could not be asked for by id waits for an answer.
+const WAIT_FOR_ANSWER: TimeDelta = TimeDelta::days(7);
+
 /// Absences remembered of a source; those beyond are found again by the next reading.
 const REMEMBERED: usize = 10_000;
 
@@ -162,7 +165,7 @@ pub(super) fn decide(
             decision.gone.insert(candidate.lead_id.clone());
         }
     }
-    settle_waiting(absences, waiting, lookups, guard, &guarded, &mut decision);
+    settle_waiting(absences, waiting, lookups, guard, &guarded, now, &mut decision);
     settle_unread(absences, known, &mut decision);
     decision.absent.truncate(REMEMBERED);
     decision
@@ -175,14 +178,17 @@ fn settle_waiting(
     lookups: &Lookups,
     guard: Guard,
     guarded: &BTreeSet<String>,
+    now: DateTime<Utc>,
     decision: &mut Decision,
 ) {
+    let is_unanswered = |candidate: &Candidate| lookups.unanswered.contains(&candidate.lead_id);
     for (candidate, before) in waiting {
         let since = before.map_or(candidate.missed_at, |before| before.since);
         let twice = candidate.is_missed_again(before);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
         let proven = match candidate.is_scan {
-            true => twice && !lookups.unanswered.contains(&candidate.lead_id),
+            // A provider that never tells by id leaves it to its listings, a week later.
+            true => twice && (!is_unanswered(candidate) || now - since >= WAIT_FOR_ANSWER),
             // Absent twice from the same days is not enough: it may have moved to days read before.
             false => all_read && (twice || candidate.reconciled),
         };
@@ -205,7 +211,8 @@ fn settle_waiting(
 }
 
 /// Returns the scopes of which too much is absent: all of them, where it is too much of the source.
-/// Absences that an answer by id has confirmed do not count.
+/// Absences that an answer by id has confirmed do not count; but where the whole source was suddenly
+/// empty, the provider has a bad night, and knows no lead by its id either.
 fn guarded_scopes(
     absences: &Absences,
     waiting: &[(&Candidate, Option<&Absent>)],
@@ -215,7 +222,8 @@ fn guarded_scopes(
         return BTreeSet::new();
     }
     let held_in_all: u64 = absences.held.values().sum();
-    if is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
+    let is_empty = absences.candidates.len() as u64 == held_in_all;
+    if is_empty || is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
         return absences.candidates.iter().map(|candidate| candidate.scope.clone()).collect();
     }
     let mut absent: BTreeMap<&str, u64> = BTreeMap::new();
@@ -302,7 +310,7 @@ mod tests {
     #[test]
     fn a_lead_the_provider_does_not_know_is_gone_whatever_the_guard_says() {
         let decision =
-            decide(&absences(2, 2, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, at(1));
+            decide(&absences(2, 3, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, at(1));
         assert_eq!(decision.gone.len(), 2);
         assert_eq!(decision.held_back, 0);
     }
@@ -348,6 +356,16 @@ mod tests {
         let lookups = unknown(&["lead-0", "lead-1"]);
         let held = decide(&read_since(9, absences(40, 100, 5)), &lookups, &[], GUARD, at(5));
         assert_eq!((held.gone.len(), held.held_back), (0, 40));
+    }
+
+    #[test]
+    fn where_a_whole_source_is_suddenly_empty_nothing_is_gone_whatever_is_said_by_id() {
+        let lookups = unknown(&["lead-0", "lead-1"]);
+        let held = decide(&read_since(9, absences(2, 2, 5)), &lookups, &[], GUARD, at(5));
+        assert_eq!((held.gone.len(), held.held_back), (0, 2));
+        let accepted = Guard { accepted: true, ..GUARD };
+        let accepted = decide(&absences(2, 2, 5), &lookups, &[], accepted, at(5));
+        assert_eq!(accepted.gone.len(), 2);
     }
 
     #[test]
@@ -399,6 +417,9 @@ mod tests {
         let decision = decide(&second, &lookups, &first.absent, GUARD, at(6));
         assert_eq!((decision.gone.len(), decision.absent.len()), (1, 2));
         assert!(decision.absent.iter().all(|absent| absent.since == at(5)));
+        let a_week_later = of_scan(absences(3, 100, 12));
+        let late = decide(&a_week_later, &lookups, &first.absent, GUARD, at(12));
+        assert_eq!((late.gone.len(), late.absent.len()), (3, 0));
         let accepted =
             decide(&second, &lookups, &first.absent, Guard { accepted: true, ..GUARD }, at(6));
         assert_eq!(accepted.gone.len(), 3);

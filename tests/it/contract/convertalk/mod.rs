@@ -154,6 +154,7 @@ fn listings() -> Vec<Case> {
         switch(|it| it.page_missing = PageZero::Refused).mapped(),
         switch(|it| it.other_type = OtherType::Leads).mapped(),
         switch(|it| it.other_type = OtherType::Nothing).mapped(),
+        switch(|it| it.other_type = OtherType::Everything).mapped(),
     ]
 }
 
@@ -177,6 +178,10 @@ fn pairs_of_listings() -> Vec<Case> {
         // Nothing tells the only page of a listing from a page number that is ignored.
         switch(|it| (it.page_size, it.past_end) = (200, ChatsEnd::LastPage)).seen_twice(),
         switch(|it| (it.data, it.past_end) = (DataForm::Object, ChatsEnd::Null)),
+        // A first page that is refused may be that of an empty listing.
+        switch(|it| (it.past_end, it.empty_is_past_end) = (ChatsEnd::NotFound, true))
+            .settings(|settings| settings.chats = 0)
+            .seen_twice(),
         switch(|it| it.order = Order::UpdatedDescending).keys(USERS),
         switch(|it| it.order = Order::CreatedAscending).keys(USERS),
     ]

@@ -183,6 +183,10 @@ fn pairs_of_listings() -> Vec<Case> {
         switch(|it| (it.past_end, it.error_body) = (PastEnd::NotFound, ErrorBody::Text)).named(2),
         switch(|it| (it.past_end, it.error_body) = (PastEnd::NotFound, ErrorBody::Empty)).named(2),
         switch(|_| {}).keys("page_size = 30"),
+        // A first page that is refused may be that of an empty listing.
+        switch(|it| (it.past_end, it.empty_is_past_end) = (PastEnd::NotFound, true))
+            .settings(|settings| settings.clients = 0)
+            .seen_twice(),
     ]
 }
 
