@@ -8,7 +8,8 @@
 //!
 //! Ledger time is the clock's, but does not go back with it: it is the later of the clock and the
 //! latest time in the file. Only [`Ledger::correct`] puts it right, by the provider's own time.
-//! Calls block: make them from threads that may.
+//! Where a rate is counted over a second or more, it lies in the file too ([`super::pace`]): a block
+//! is leased with its places in the rate. Calls block: make them from threads that may.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,6 +26,9 @@ use super::Cause;
 use super::Error;
 use super::Result;
 use super::day::ROLLING;
+use super::pace;
+use super::pace::Pace;
+use super::pace::Places;
 use super::rule::Day;
 use super::rule::Rule;
 use crate::store;
@@ -87,12 +91,31 @@ pub struct Lease {
     /// Whether this is the first request since a block ended, which goes alone.
     pub is_try: bool,
     counted_in: DateTime<Utc>,
+    /// Their places in the rate, where that lies in the ledger.
+    places: Option<Places>,
+}
+
+impl Lease {
+    /// Returns when the rate lets the next request go: `now` where it does not lie in the ledger;
+    /// `None` where its place has lapsed, and the lease must be exchanged for another.
+    pub(super) fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.places.as_ref().map_or(Some(now), |places| places.next(now))
+    }
+
+    /// Uses up a permit, with its place.
+    pub(super) fn advance(&mut self) {
+        self.permits = self.permits.saturating_sub(1);
+        if let Some(places) = &mut self.places {
+            places.advance();
+        }
+    }
 }
 
 /// Why no permit was leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
     /// When to ask again, or `None` where it is of no use.
+    /// For the rate, this is an instant of the clock of whoever asked; else of ledger time.
     pub until: Option<DateTime<Utc>>,
     /// What stands in the way.
     pub cause: Cause,
@@ -120,8 +143,8 @@ impl Ledger {
         Ok(self.load(now)?.budget(&self.rule))
     }
 
-    /// Leases up to `permits` permits, as many as are left. They are on disk, counted, when this
-    /// returns.
+    /// Leases up to `permits` permits, as many as are left and may soon go. They are on disk,
+    /// counted, when this returns.
     pub fn lease(
         &self,
         now: DateTime<Utc>,
@@ -130,9 +153,26 @@ impl Ledger {
         self.change(now, |count| count.lease(&self.rule, permits))
     }
 
+    /// The same in exchange for a lease of this process. What is left of it counts no more, unless it
+    /// is too late to be sure.
+    pub(super) fn exchange(
+        &self,
+        now: DateTime<Utc>,
+        old: Lease,
+        permits: u32,
+    ) -> Result<std::result::Result<Lease, Shortage>> {
+        self.change(now, |count| {
+            match old.permits > 0 && count.latest <= old.usable_until {
+                true => count.release(&self.rule, &old),
+                false => count.settle(&self.rule, &old),
+            }
+            count.lease(&self.rule, permits)
+        })
+    }
+
     /// Gives back permits that were never used. Call it at a clean end only, when it is certain.
     pub fn release(&self, now: DateTime<Utc>, lease: Lease) -> Result<()> {
-        self.change(now, |count| count.release(&lease))
+        self.change(now, |count| count.release(&self.rule, &lease))
     }
 
     /// Leases no permit before `until`. A block that lasts longer stays.
@@ -233,6 +273,13 @@ struct Count {
     blocked: Option<Blocked>,
     /// Requests by the minute they count in, which is named by its start.
     minutes: BTreeMap<DateTime<Utc>, u32>,
+    /// What is taken of the rate, where processes share it. An older version drops it, and with it no
+    /// more than the rate of a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pace: Option<Pace>,
+    /// The clock of whoever asks, which ledger time may be ahead of.
+    #[serde(skip)]
+    now: DateTime<Utc>,
 }
 
 /// The last time the provider said that the day is used up.
@@ -245,7 +292,7 @@ struct Blocked {
 
 impl Count {
     fn new(now: DateTime<Utc>) -> Self {
-        Self { latest: now, blocked: None, minutes: BTreeMap::new() }
+        Self { latest: now, blocked: None, minutes: BTreeMap::new(), pace: None, now }
     }
 
     /// Moves ledger time to `now`, never back, and drops the minutes that no day can count.
@@ -253,6 +300,10 @@ impl Count {
         self.latest = self.latest.max(now);
         let kept_from = self.latest - KEPT;
         self.minutes.retain(|minute, counted| *minute + BUCKET > kept_from && *counted > 0);
+        self.now = now;
+        if let Some(pace) = &mut self.pace {
+            pace.advance_to(now);
+        }
     }
 
     fn lease(&mut self, rule: &Rule, permits: u32) -> std::result::Result<Lease, Shortage> {
@@ -265,13 +316,31 @@ impl Count {
         let is_try = self.blocked.as_ref().is_some_and(|blocked| blocked.leased_since == 0);
         let most = if is_try { 1 } else { budget.left.unwrap_or(u32::MAX) };
         let permits = permits.max(1).min(most);
+        let places = self.take_places(rule, permits)?;
+        let places_left = |places: &Places| u32::try_from(places.left()).unwrap_or(u32::MAX);
+        let permits = places.as_ref().map_or(permits, places_left);
         let counted_in = minute_of(self.latest + EXPIRY);
         let counted = self.minutes.entry(counted_in).or_default();
         *counted = counted.saturating_add(permits);
         if let Some(blocked) = &mut self.blocked {
             blocked.leased_since = blocked.leased_since.saturating_add(permits);
         }
-        Ok(Lease { permits, usable_until: self.latest + USABLE, is_try, counted_in })
+        Ok(Lease { permits, usable_until: self.latest + USABLE, is_try, counted_in, places })
+    }
+
+    /// Takes places for up to `permits` requests, where the rate lies in the ledger.
+    fn take_places(
+        &mut self,
+        rule: &Rule,
+        permits: u32,
+    ) -> std::result::Result<Option<Places>, Shortage> {
+        if !pace::is_shared(rule.rate) {
+            return Ok(None);
+        }
+        let now = self.now;
+        let pace = self.pace.get_or_insert_with(|| Pace::new(now));
+        let taken = pace.take(rule.rate, permits);
+        taken.map(Some).map_err(|wait| Shortage { until: Some(now + wait), cause: Cause::Rate })
     }
 
     fn correct(&mut self, now: DateTime<Utc>) {
@@ -292,7 +361,15 @@ impl Count {
         }
     }
 
-    fn release(&mut self, lease: &Lease) {
+    /// Notes that nothing more will be sent by this lease.
+    fn settle(&mut self, rule: &Rule, lease: &Lease) {
+        if let (Some(pace), Some(places)) = (&mut self.pace, &lease.places) {
+            pace.settle(rule.rate, places);
+        }
+    }
+
+    fn release(&mut self, rule: &Rule, lease: &Lease) {
+        self.settle(rule, lease);
         if let Some(counted) = self.minutes.get_mut(&lease.counted_in) {
             *counted = counted.saturating_sub(lease.permits);
         }
@@ -414,7 +491,7 @@ mod tests {
 
     fn rule(per_day: u32) -> Rule {
         Rule {
-            rate: Rate { permits: NonZeroU32::MIN, per: TimeDelta::seconds(1) },
+            rate: Rate { permits: NonZeroU32::MIN, per: TimeDelta::milliseconds(1) },
             per_day: Some(per_day),
             at_once: NonZeroU32::new(2).unwrap(),
             reserve: Reserve::Requests(0),
@@ -671,7 +748,7 @@ mod tests {
                     }
                     Step::Release => {
                         if let Some(lease) = lease.take() {
-                            count.release(&lease);
+                            count.release(&rule, &lease);
                         }
                     }
                 }

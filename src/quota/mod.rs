@@ -7,6 +7,7 @@
 
 mod day;
 mod ledger;
+mod pace;
 mod rate;
 mod rule;
 
@@ -122,6 +123,8 @@ pub enum Cause {
     Blocked,
     /// The run has sent as many requests as it was told to.
     MaxRequests,
+    /// Requests may not follow each other faster; no run ends by it.
+    Rate,
 }
 
 impl fmt::Display for Cause {
@@ -130,6 +133,7 @@ impl fmt::Display for Cause {
             Self::DayQuota => "the day's quota is used",
             Self::Blocked => "the provider says that the quota is used up",
             Self::MaxRequests => "the run's limit of requests is reached",
+            Self::Rate => "requests follow each other as fast as they may",
         })
     }
 }
@@ -185,7 +189,8 @@ struct Shared {
     ledger: Ledger,
     clock: SharedClock,
     options: Options,
-    limiter: Limiter,
+    /// Keeps to a rate too fine for the ledger.
+    limiter: Option<Limiter>,
     slots: Arc<Semaphore>,
     turn: Arc<tokio::sync::Mutex<Turn>>,
     /// Set when the provider said "used up": what is leased is void, and the ledger knows more.
@@ -211,9 +216,6 @@ struct Turn {
 /// answer takes its time.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(2);
 
-/// A wait for the rate that a lease may not outlive.
-const LONG_WAIT: TimeDelta = TimeDelta::seconds(15);
-
 /// Leave for one request; it holds one of the places for requests that go at once until dropped.
 /// It is counted already, and cannot be given back. Drop it before asking for another one.
 #[derive(Debug)]
@@ -234,8 +236,9 @@ impl Quota {
             latest: clock.now(),
             correction: TimeDelta::zero(),
         };
+        let is_fine = !pace::is_shared(rule.rate);
         let shared = Shared {
-            limiter: Limiter::new(rule.rate, clock.clone()),
+            limiter: is_fine.then(|| Limiter::new(rule.rate, clock.clone())),
             slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
             turn: Arc::new(tokio::sync::Mutex::new(turn)),
             refused: AtomicBool::new(false),
@@ -256,24 +259,17 @@ impl Quota {
         let slot = shared.slots.clone().acquire_owned().await.map_err(|_| Error::Ending)?;
         let mut turn = shared.turn.clone().lock_owned().await;
         let is_try = loop {
-            let is_try = shared.ensure_lease(&mut turn).await?;
-            match shared.limiter.take() {
-                Ok(()) => break is_try,
-                Err(wait) => {
-                    let wait = TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
-                    // At a slow rate the leased permits would expire, one for each request.
-                    if wait > LONG_WAIT {
-                        shared.give_back(&mut turn).await?;
-                    }
-                    shared.sleep(wait).await;
-                }
+            let (is_try, due) = shared.ensure_lease(&mut turn).await?;
+            match shared.wait_for_rate(due) {
+                None => break is_try,
+                Some(wait) => shared.sleep(wait).await,
             }
         };
         if !shared.options.max_requests.as_ref().is_none_or(|cap| cap.take()) {
             return Err(MAX_REQUESTS.into());
         }
         if let Some(lease) = &mut turn.lease {
-            lease.permits -= 1;
+            lease.advance();
         }
         shared.spent.fetch_add(1, Ordering::AcqRel);
         Ok(Permit { _slot: slot, _alone: is_try.then_some(turn) })
@@ -337,8 +333,9 @@ impl Quota {
 const MAX_REQUESTS: Exhausted = Exhausted { resume_at: None, cause: Cause::MaxRequests };
 
 impl Shared {
-    /// Sees to it that there is a leased permit that may be used now; tells whether it goes alone.
-    async fn ensure_lease(&self, turn: &mut Turn) -> Result<bool> {
+    /// Sees to it that there is a leased permit that may be used; tells whether it goes alone, and from
+    /// when on, in the ledger's time.
+    async fn ensure_lease(&self, turn: &mut Turn) -> Result<(bool, DateTime<Utc>)> {
         loop {
             if self.options.max_requests.as_ref().is_some_and(|cap| cap.left() == 0) {
                 return Err(MAX_REQUESTS.into());
@@ -356,16 +353,36 @@ impl Shared {
             if let Some(lease) = &turn.lease
                 && lease.permits > 0
                 && turn.latest <= lease.usable_until
+                && let Some(due) = lease.due(self.now())
             {
-                return Ok(lease.is_try);
+                return Ok((lease.is_try, due));
             }
-            turn.lease = None;
-            let block = self.ledger.rule().block();
-            match self.ask_ledger(move |ledger, now| ledger.lease(now, block)).await? {
+            match self.next_lease(turn.lease.take()).await? {
                 Ok(lease) => turn.lease = Some(lease),
+                Err(Shortage { until: Some(until), cause: Cause::Rate }) => {
+                    self.clock.sleep_until(until - self.correction()).await;
+                }
                 Err(shortage) => self.wait_for_day(turn, shortage).await?,
             }
         }
+    }
+
+    async fn next_lease(&self, old: Option<Lease>) -> Result<std::result::Result<Lease, Shortage>> {
+        let block = self.ledger.rule().block();
+        self.ask_ledger(move |ledger, now| match old {
+            Some(old) => ledger.exchange(now, old, block),
+            None => ledger.lease(now, block),
+        })
+        .await
+    }
+
+    /// Returns how long a request that is due then must wait for the rate; `None` where it may go.
+    fn wait_for_rate(&self, due: DateTime<Utc>) -> Option<TimeDelta> {
+        if let Some(limiter) = &self.limiter {
+            let wait = limiter.take().err()?;
+            return Some(TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX));
+        }
+        Some(due - self.now()).filter(|wait| *wait > TimeDelta::zero())
     }
 
     async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
@@ -385,7 +402,7 @@ impl Shared {
     }
 
     async fn give_back(&self, turn: &mut Turn) -> Result<()> {
-        match turn.lease.take().filter(|lease| lease.permits > 0) {
+        match turn.lease.take() {
             Some(lease) => self.ask_ledger(move |ledger, now| ledger.release(now, lease)).await,
             None => Ok(()),
         }
@@ -424,6 +441,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use futures::FutureExt;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::clock::Clock;
@@ -538,6 +556,83 @@ mod tests {
             drop(quota.acquire().await.unwrap());
         }
         assert_eq!(quota.budget().unwrap().used, 10);
+    }
+
+    #[tokio::test]
+    async fn one_process_alone_goes_as_fast_as_its_rate() {
+        let mut setting = Setting::new(50_000);
+        setting.rule.rate =
+            Rate { permits: NonZeroU32::new(300).unwrap(), per: TimeDelta::minutes(1) };
+        let quota = setting.quota(Options::default());
+        let mut sent = Vec::new();
+        for _ in 0..301 {
+            drop(quota.acquire().await.unwrap());
+            sent.push(setting.clock.now());
+        }
+        assert_eq!(sent[29], sent[0]);
+        assert!(sent[30] > sent[0]);
+        assert!(sent[299] - sent[0] <= TimeDelta::minutes(1) + TimeDelta::microseconds(1));
+        assert!(sent[300] - sent[0] > TimeDelta::minutes(1));
+    }
+
+    #[tokio::test]
+    async fn a_clock_put_back_holds_up_requests_for_seconds_only() {
+        let mut setting = Setting::new(50_000);
+        setting.rule.rate = Rate { permits: NonZeroU32::MIN, per: TimeDelta::seconds(1) };
+        let quota = setting.quota(Options::default());
+        for _ in 0..3 {
+            drop(quota.acquire().await.unwrap());
+            setting.clock.advance(TimeDelta::hours(-5));
+            let before = setting.clock.now();
+            drop(quota.acquire().await.unwrap());
+            assert!(setting.clock.now() - before <= TimeDelta::milliseconds(3_001));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_held_of_the_rate_comes_back_soon() {
+        let mut setting = Setting::new(50_000);
+        setting.rule.rate =
+            Rate { permits: NonZeroU32::new(5).unwrap(), per: TimeDelta::seconds(1) };
+        let before = setting.clock.now();
+        for _ in 0..5 {
+            drop(setting.quota(Options::default()).acquire().await.unwrap());
+        }
+        assert!(setting.clock.now() - before < TimeDelta::seconds(50));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        /// Processes take turns, are held up with permits in their hands, and die.
+        #[test]
+        fn processes_that_share_a_key_share_its_rate(
+            permits in 1_u32..40,
+            seconds in 1_i64..90,
+            turns in proptest::collection::vec((0_usize..3, 1_usize..9, 0_u32..40, 0_u8..24), 5..24),
+        ) {
+            let rate = Rate {
+                permits: NonZeroU32::new(permits).unwrap(),
+                per: TimeDelta::seconds(seconds),
+            };
+            let mut setting = Setting::new(432_000);
+            setting.rule.rate = rate;
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let mut runs = [(); 3].map(|()| setting.quota(Options::default()));
+            let mut sent = Vec::new();
+            for (run, requests, hundredths, fate) in turns {
+                for _ in 0..requests {
+                    drop(runtime.block_on(runs[run].acquire()).unwrap());
+                    sent.push(setting.clock.now());
+                }
+                if fate == 0 {
+                    runs[run] = setting.quota(Options::default());
+                }
+                setting.clock.advance(rate.per / 100 * i32::try_from(hundredths).unwrap());
+            }
+            for some in sent.windows(permits as usize + 1) {
+                prop_assert!(some[permits as usize] - some[0] > rate.per, "{some:?}");
+            }
+        }
     }
 
     #[tokio::test]

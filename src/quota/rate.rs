@@ -2,7 +2,8 @@
 //!
 //! A tenth of the rate (at least 1) may go at once, and the rest refills evenly, slowly enough that
 //! a full burst and all that refills within a span are no more than the rate: no span of
-//! [`Rate::per`], wherever it begins, holds more than [`Rate::permits`].
+//! [`Rate::per`], wherever it begins, holds more than [`Rate::permits`]. [`Bucket`] is that
+//! arithmetic; the [`Limiter`] keeps to it within a process, the ledger between processes.
 
 use std::num::NonZeroU32;
 use std::sync::Mutex;
@@ -47,19 +48,35 @@ impl Limiter {
 /// A century: the limiter counts nanoseconds in 64 bits.
 const LONGEST: Duration = Duration::from_hours(24 * 36_525);
 
+/// How a rate is cut into what may go at once and what comes after it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bucket {
+    /// Requests that may go at once.
+    pub(super) burst: NonZeroU32,
+    /// The time in which leave for one more comes.
+    pub(super) interval: Duration,
+}
+
+impl Bucket {
+    /// Returns the bucket of a rate. In a span, both ends included, go at most
+    /// `burst + per / interval` requests.
+    pub(super) fn of(rate: Rate) -> Self {
+        let permits = rate.permits.get();
+        let burst = (permits / 10).max(1);
+        let per = rate.per.to_std().unwrap_or_default().clamp(Duration::from_nanos(1), LONGEST);
+        let interval = match permits - burst {
+            0 => per + Duration::from_nanos(1),
+            refilled => {
+                let nanos = per.as_nanos().div_ceil(u128::from(refilled));
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            }
+        };
+        Self { burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN), interval }
+    }
+}
+
 fn refill(rate: Rate) -> Refill {
-    let permits = rate.permits.get();
-    let burst = (permits / 10).max(1);
-    let per = rate.per.to_std().unwrap_or_default().clamp(Duration::from_nanos(1), LONGEST);
-    // In a span, both ends included, go at most `burst + span / interval`.
-    let interval = match permits - burst {
-        0 => per + Duration::from_nanos(1),
-        refilled => {
-            let nanos = per.as_nanos().div_ceil(u128::from(refilled));
-            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        }
-    };
-    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    let Bucket { burst, interval } = Bucket::of(rate);
     let refill = Refill::with_period(interval);
     refill.unwrap_or(Refill::per_second(NonZeroU32::MIN)).allow_burst(burst)
 }

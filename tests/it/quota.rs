@@ -1,14 +1,22 @@
 //! A small allowance: every day buys lasting progress, and no day costs more than it has.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
+use chrono::Utc;
+use leadpipe::clock::SharedClock;
+use leadpipe::run;
 use leadpipe::run::Options;
+use leadpipe::run::Summary;
+use leadpipe::run::Unobserved;
 use leadpipe::sandbox::Behaviour;
+use leadpipe::sandbox::Settings;
 
 use crate::support::World;
 use crate::support::acme;
 use crate::support::most_a_day;
+use crate::support::records::small_clinic;
 
 /// Seconds that are read, over all scopes, and a second more for each page of an open walk.
 fn progress(world: &World) -> i64 {
@@ -123,4 +131,28 @@ async fn two_sources_of_one_key_share_what_it_may() {
     let ledgers = world.store().list("state/ledger").unwrap();
     let groups = ledgers.iter().filter(|path| path.ends_with(".json"));
     assert_eq!(groups.count(), 1, "{ledgers:?}");
+}
+
+/// Syncs into a lake of its own, with a ledger that all such lakes share.
+async fn sync_into(world: &World, lake: &str) -> Summary {
+    let mut job = world.job();
+    job.lake = world.folder.path().join(lake);
+    job.quota_dir = Some(world.folder.path().join("quota"));
+    let clock: SharedClock = world.clock.clone();
+    run::sync(job, Options::default(), clock, Arc::new(Unobserved)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lakes_with_one_quota_dir_never_go_faster_together_than_the_key_may() {
+    // A little more than the job says: on a manual clock a request is as late as others sleep.
+    let settings = Settings { contacts: 1_500, whautomate_per_minute: Some(60), ..small_clinic() };
+    let more = "page_size = 20\nquota = { rate = \"45/min\" }";
+    let world = World::clinic(settings, more).await;
+    let both = tokio::join!(sync_into(&world, "one"), sync_into(&world, "two"));
+    for summary in [both.0, both.1] {
+        assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+    }
+    let sent = world.sandbox.requests();
+    assert!(sent.len() > 150, "{} requests do not try the rate", sent.len());
+    assert!(sent.iter().all(|request| request.status == 200), "{sent:#?}");
 }
