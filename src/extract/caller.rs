@@ -23,6 +23,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 
 use super::Error;
+use super::HeardTime;
 use super::Result;
 use crate::clock::SharedClock;
 use crate::ids::ProviderId;
@@ -92,6 +93,8 @@ pub struct Caller {
     answered: AtomicBool,
     /// Until when the provider is left alone, as it has asked to.
     quiet_until: Mutex<DateTime<Utc>>,
+    /// What the client hears of the provider's clock.
+    heard: HeardTime,
     counts: Counts,
 }
 
@@ -106,7 +109,15 @@ impl Caller {
     ) -> Self {
         let (answered, counts) = (AtomicBool::new(false), Counts::default());
         let quiet_until = Mutex::new(DateTime::UNIX_EPOCH);
-        Self { provider, quota, clock, policy, stop, answered, quiet_until, counts }
+        let heard = HeardTime::default();
+        Self { provider, quota, clock, policy, stop, answered, quiet_until, heard, counts }
+    }
+
+    /// Lets the quota go by the provider's time where the clock is wrong, as the client notes it in
+    /// `heard`.
+    #[must_use]
+    pub fn hearing(self, heard: HeardTime) -> Self {
+        Self { heard, ..self }
     }
 
     /// Returns how many requests were sent, and sent again.
@@ -231,7 +242,18 @@ impl Caller {
         };
         let _permit = permit.map_err(|error| self.no_permit(error))?;
         self.counts.attempts.fetch_add(1, Ordering::Relaxed);
-        send().await
+        let answer = send().await;
+        // While the permit is held: the first request after a pause goes alone until this is known.
+        self.observe_time();
+        answer
+    }
+
+    fn observe_time(&self) {
+        let Some(ahead) = self.heard.take() else { return };
+        // An answer is not lost for it: a ledger that cannot be written gives no further permit.
+        if let Err(error) = self.quota.observe_date(self.clock.now() + ahead) {
+            tracing::warn!(provider = %self.provider, %error, "the ledger's time was not put right");
+        }
     }
 
     async fn stopped(&self) {

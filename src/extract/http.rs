@@ -1,6 +1,9 @@
 //! HTTP as all providers need it: one attempt, bounded in time and size, credentials only to the
 //! origin they belong to.
 
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +12,9 @@ use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 use reqwest::Method;
+use reqwest::header::AGE;
 use reqwest::header::CONTENT_TYPE;
+use reqwest::header::DATE;
 use reqwest::header::HeaderMap;
 use reqwest::header::HeaderValue;
 use reqwest::header::RETRY_AFTER;
@@ -35,7 +40,32 @@ pub struct HttpSettings {
     pub stall: Duration,
     /// The largest body taken, in bytes, decompressed.
     pub max_body_bytes: u64,
+    /// Where the provider's time is noted.
+    pub heard: HeardTime,
 }
+
+/// What the provider's last answer, a refusal too, told of its clock: a client notes it, and whoever
+/// shares this takes it.
+#[derive(Debug, Clone, Default)]
+pub struct HeardTime {
+    ahead: Arc<Mutex<Option<TimeDelta>>>,
+}
+
+impl HeardTime {
+    /// Takes by how much the provider's clock is ahead of ours, where it told since this was asked
+    /// last.
+    pub fn take(&self) -> Option<TimeDelta> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn note(&self, ahead: TimeDelta) {
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+    }
+}
+
+/// An answer that took longer to begin says too little of the time: its date is that of some moment
+/// on the way.
+const PROMPT: TimeDelta = TimeDelta::seconds(20);
 
 /// One request below the base address.
 #[derive(Debug, Clone, Copy)]
@@ -190,10 +220,16 @@ impl HttpClient {
         if let Some(json) = call.json {
             sending = sending.header(CONTENT_TYPE, JSON).body(json.to_owned());
         }
+        let sent_at = self.clock.now();
         let sent = sending.send().await;
         let mut response = sent.map_err(|error| self.transport(error))?;
-        let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers(), self.clock.now());
+        let (status, begun_at) = (response.status().as_u16(), self.clock.now());
+        let date = date(response.headers());
+        let is_prompt = (TimeDelta::zero()..=PROMPT).contains(&(begun_at - sent_at));
+        if let Some(date) = date.filter(|_| is_prompt) {
+            self.settings.heard.note(date - begun_at);
+        }
+        let retry_after = retry_after(response.headers(), date.unwrap_or(begun_at));
         let media_type = media_type(response.headers());
         let body = self.body(&mut response).await?;
         let received_at = self.clock.now();
@@ -269,6 +305,13 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
     (wait >= TimeDelta::zero() && wait <= TimeDelta::days(2)).then_some(wait)
 }
 
+/// Reads `Date`; an answer that lay in a cache (it has an `Age`) tells when it was made, which is
+/// nothing.
+fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
+    Some(DateTime::parse_from_rfc2822(date.to_str().ok()?.trim()).ok()?.to_utc())
+}
+
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
@@ -302,6 +345,19 @@ mod tests {
         for absurd in ["-5", "soon", "99999999999999999", "Thu, 01 Jan 1960 00:00:00 GMT"] {
             assert_eq!(wait(absurd), None, "{absurd}");
         }
+    }
+
+    #[test]
+    fn a_date_is_one_of_http_and_no_memory_of_a_cache() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(date(&headers), None);
+        headers.insert(DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:01:00 GMT"));
+        assert_eq!(date(&headers), Some(DateTime::UNIX_EPOCH + TimeDelta::minutes(1)));
+        headers.insert(AGE, HeaderValue::from_static("3600"));
+        assert_eq!(date(&headers), None);
+        headers.remove(AGE);
+        headers.insert(DATE, HeaderValue::from_static("yesterday"));
+        assert_eq!(date(&headers), None);
     }
 
     #[test]

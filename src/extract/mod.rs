@@ -36,6 +36,7 @@ pub use engine::Slot;
 pub use error::Error;
 pub use http::Answer;
 pub use http::Call;
+pub use http::HeardTime;
 pub use http::HttpClient;
 pub use http::HttpSettings;
 

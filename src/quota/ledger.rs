@@ -38,11 +38,13 @@ use crate::store::Store;
 const EXPIRY: TimeDelta = TimeDelta::seconds(60);
 /// A block's permits may be used for this long; the rest of the minute until they count is for
 /// requests that are slow to leave.
-const USABLE: TimeDelta = TimeDelta::seconds(30);
+pub(super) const USABLE: TimeDelta = TimeDelta::seconds(30);
 const BUCKET: TimeDelta = TimeDelta::minutes(1);
 /// How long minutes are kept: longer than any day a rule may count, clock changes included,
 /// and long enough to be there still when a clock that jumped a day ahead is put right.
-const KEPT: TimeDelta = TimeDelta::hours(48);
+pub(super) const KEPT: TimeDelta = TimeDelta::hours(48);
+/// A ledger that nobody wrote for longer may be asked under another clock than before.
+const ASLEEP: TimeDelta = TimeDelta::minutes(2);
 /// How often a provider that says "used up" is tried where nothing tells when its day begins.
 const TRY_EVERY: TimeDelta = TimeDelta::hours(1);
 
@@ -88,7 +90,9 @@ pub struct Lease {
     pub permits: u32,
     /// Until when they may be used, in ledger time.
     pub usable_until: DateTime<Utc>,
-    /// Whether this is the first request since a block ended, which goes alone.
+    /// Whether the next request is the first since a block ended, or since the ledger was left alone with
+    /// something counted: it goes alone, and its answer tells whether the quota is free again, and
+    /// whether the clock is right.
     pub is_try: bool,
     counted_in: DateTime<Utc>,
     /// Their places in the rate, where that lies in the ledger.
@@ -96,6 +100,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Returns ledger time as of when it was leased.
+    pub(super) fn leased_at(&self) -> DateTime<Utc> {
+        self.usable_until - USABLE
+    }
+
     /// Returns when the rate lets the next request go: `now` where it does not lie in the ledger;
     /// `None` where its place has lapsed, and the lease must be exchanged for another.
     pub(super) fn due(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -105,6 +114,7 @@ impl Lease {
     /// Uses up a permit, with its place.
     pub(super) fn advance(&mut self) {
         self.permits = self.permits.saturating_sub(1);
+        self.is_try = false;
         if let Some(places) = &mut self.places {
             places.advance();
         }
@@ -201,6 +211,24 @@ impl Ledger {
         self.change(now, |count| count.correct(now))
     }
 
+    /// The same, and remembers by how much the clock is ahead of the provider's, so that the next
+    /// process does not begin by its wrong time.
+    pub(super) fn correct_clock(&self, now: DateTime<Utc>, ahead: TimeDelta) -> Result<()> {
+        self.change(now, |count| {
+            count.correct(now);
+            count.clock_ahead_seconds = u64::try_from(ahead.num_seconds()).unwrap_or(0);
+        })
+    }
+
+    /// Returns by how much the clock was ahead when a provider last told its time.
+    pub(super) fn clock_ahead(&self) -> Result<TimeDelta> {
+        let Some(bytes) = self.store.read_if_exists(&self.path_of("json"))? else {
+            return Ok(TimeDelta::zero());
+        };
+        let seconds = i64::try_from(self.decode(&bytes)?.clock_ahead_seconds).unwrap_or(0);
+        Ok(TimeDelta::try_seconds(seconds).filter(|ahead| *ahead <= KEPT).unwrap_or_default())
+    }
+
     fn path_of(&self, extension: &str) -> String {
         format!("{}.{extension}", self.file)
     }
@@ -277,9 +305,15 @@ struct Count {
     /// more than the rate of a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pace: Option<Pace>,
+    /// By how much the clock was ahead of the provider's, where that is far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    clock_ahead_seconds: u64,
     /// The clock of whoever asks, which ledger time may be ahead of.
     #[serde(skip)]
     now: DateTime<Utc>,
+    /// Whether nobody wrote it for a while.
+    #[serde(skip)]
+    slept: bool,
 }
 
 /// The last time the provider said that the day is used up.
@@ -292,11 +326,20 @@ struct Blocked {
 
 impl Count {
     fn new(now: DateTime<Utc>) -> Self {
-        Self { latest: now, blocked: None, minutes: BTreeMap::new(), pace: None, now }
+        Self {
+            latest: now,
+            blocked: None,
+            minutes: BTreeMap::new(),
+            pace: None,
+            clock_ahead_seconds: 0,
+            now,
+            slept: false,
+        }
     }
 
     /// Moves ledger time to `now`, never back, and drops the minutes that no day can count.
     fn advance_to(&mut self, now: DateTime<Utc>) {
+        self.slept = now - self.latest > ASLEEP && !self.minutes.is_empty();
         self.latest = self.latest.max(now);
         let kept_from = self.latest - KEPT;
         self.minutes.retain(|minute, counted| *minute + BUCKET > kept_from && *counted > 0);
@@ -313,8 +356,9 @@ impl Count {
             let cause = if blocked { Cause::Blocked } else { Cause::DayQuota };
             return Err(Shortage { until: budget.next_free, cause });
         }
-        let is_try = self.blocked.as_ref().is_some_and(|blocked| blocked.leased_since == 0);
-        let most = if is_try { 1 } else { budget.left.unwrap_or(u32::MAX) };
+        let is_unblocked = self.blocked.as_ref().is_some_and(|blocked| blocked.leased_since == 0);
+        let is_try = is_unblocked || self.slept;
+        let most = if is_unblocked { 1 } else { budget.left.unwrap_or(u32::MAX) };
         let permits = permits.max(1).min(most);
         let places = self.take_places(rule, permits)?;
         let places_left = |places: &Places| u32::try_from(places.left()).unwrap_or(u32::MAX);
@@ -451,6 +495,11 @@ impl Count {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn minute_of(instant: DateTime<Utc>) -> DateTime<Utc> {
     // Only an instant far outside of any calendar cannot be rounded.
     instant.duration_trunc(BUCKET).unwrap_or(instant)
@@ -546,6 +595,20 @@ mod tests {
         // A ledger that is not ahead stays as it is.
         ledger.correct(ahead).unwrap();
         assert_eq!(ledger.state(now).unwrap(), budget);
+    }
+
+    #[test]
+    fn the_first_request_after_a_pause_goes_alone() {
+        let (_folder, ledger) = ledger(rule(10));
+        let start = at("2026-03-01T02:00:00Z");
+        let lease =
+            |minutes| ledger.lease(start + TimeDelta::minutes(minutes), 2).unwrap().unwrap();
+        for (minutes, alone) in [(0, false), (1, false), (9, true), (10, false)] {
+            let mut leased = lease(minutes);
+            assert_eq!((leased.is_try, leased.permits), (alone, 2), "{minutes}");
+            leased.advance();
+            assert!(!leased.is_try);
+        }
     }
 
     #[test]

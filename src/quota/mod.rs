@@ -193,8 +193,11 @@ struct Shared {
     limiter: Option<Limiter>,
     slots: Arc<Semaphore>,
     turn: Arc<tokio::sync::Mutex<Turn>>,
-    /// Set when the provider said "used up": what is leased is void, and the ledger knows more.
-    refused: AtomicBool,
+    /// Set when the provider said "used up", or the ledger's time was put right: what is leased is
+    /// void, and the ledger knows more.
+    void: AtomicBool,
+    /// Set where the ledger's time is far ahead of ours.
+    is_ahead: AtomicBool,
     /// How far the provider's time is ahead of the clock, where that is far.
     correction: Mutex<TimeDelta>,
     spent: AtomicU64,
@@ -216,6 +219,9 @@ struct Turn {
 /// answer takes its time.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(2);
 
+/// How far off a provider's date is still believed: as long as the ledger knows what it counted.
+const ABSURD: TimeDelta = ledger::KEPT;
+
 /// Leave for one request; it holds one of the places for requests that go at once until dropped.
 /// It is counted already, and cannot be given back. Drop it before asking for another one.
 #[derive(Debug)]
@@ -227,22 +233,27 @@ pub struct Permit {
 }
 
 impl Quota {
-    /// Returns a quota that holds requests against the rule of `ledger`.
+    /// Returns a quota that holds requests against the rule of `ledger`. Blocks for the time of a
+    /// read: where a provider has told that the clock is ahead, the ledger goes by that until it is
+    /// told otherwise.
     pub fn new(ledger: Ledger, clock: SharedClock, options: Options) -> Self {
         let rule = *ledger.rule();
+        // A ledger that cannot be read says so when it is asked for a permit.
+        let correction = -ledger.clock_ahead().unwrap_or_default();
         let turn = Turn {
             lease: None,
             waited: TimeDelta::zero(),
-            latest: clock.now(),
-            correction: TimeDelta::zero(),
+            latest: clock.now() + correction,
+            correction,
         };
         let is_fine = !pace::is_shared(rule.rate);
         let shared = Shared {
             limiter: is_fine.then(|| Limiter::new(rule.rate, clock.clone())),
             slots: Arc::new(Semaphore::new(rule.at_once.get() as usize)),
             turn: Arc::new(tokio::sync::Mutex::new(turn)),
-            refused: AtomicBool::new(false),
-            correction: Mutex::new(TimeDelta::zero()),
+            void: AtomicBool::new(false),
+            is_ahead: AtomicBool::new(false),
+            correction: Mutex::new(correction),
             spent: AtomicU64::new(0),
             ledger,
             clock,
@@ -283,7 +294,7 @@ impl Quota {
         let correction = shared.correction();
         let retry_after = retry_after.and_then(|until| until.checked_add_signed(correction));
         let until = shared.ledger.used_up(shared.now(), retry_after)?;
-        shared.refused.store(true, Ordering::Release);
+        shared.void.store(true, Ordering::Release);
         let until = until - correction;
         let ledger = shared.ledger.path();
         warn!(ledger = %ledger.display(), %until, "the provider says that the quota is used up");
@@ -291,16 +302,28 @@ impl Quota {
     }
 
     /// Notes the time as the provider told it in an answer just received, its `Date` header. Where
-    /// the clock is more than two minutes off, the ledger goes by the provider's time from now on.
-    /// Blocks for the time of a write where that is so, else does nothing.
+    /// the clock is more than two minutes off, the ledger goes by the provider's time from now on;
+    /// where the clock is right and the ledger ahead of it, written under another, the ledger is put
+    /// right. A date more than two days off is taken for an error of the provider's. Blocks for the
+    /// time of a write where something is put right, else does nothing.
     pub fn observe_date(&self, provider_date: DateTime<Utc>) -> Result<()> {
         let shared = &self.shared;
-        if (provider_date - shared.now()).abs() <= TOLERANCE {
+        let off = provider_date - shared.clock.now();
+        if off.abs() > ABSURD {
             return Ok(());
         }
-        *shared.correction.lock().unwrap_or_else(PoisonError::into_inner) =
-            provider_date - shared.clock.now();
-        shared.ledger.correct(provider_date)
+        let is_off = (off - shared.correction()).abs() > TOLERANCE;
+        if is_off {
+            let correction = if off.abs() > TOLERANCE { off } else { TimeDelta::zero() };
+            *shared.correction.lock().unwrap_or_else(PoisonError::into_inner) = correction;
+            let ledger = shared.ledger.path();
+            warn!(ledger = %ledger.display(), %correction, "the clock is not the provider's");
+        }
+        if is_off || shared.is_ahead.swap(false, Ordering::AcqRel) {
+            shared.void.store(true, Ordering::Release);
+            shared.ledger.correct_clock(provider_date, -shared.correction())?;
+        }
+        Ok(())
     }
 
     /// Returns how many permits this run was given.
@@ -346,7 +369,7 @@ impl Shared {
                 turn.latest = self.now();
                 turn.lease = None;
             }
-            if self.refused.swap(false, Ordering::AcqRel) {
+            if self.void.swap(false, Ordering::AcqRel) {
                 turn.lease = None;
             }
             turn.latest = turn.latest.max(self.now());
@@ -358,13 +381,20 @@ impl Shared {
                 return Ok((lease.is_try, due));
             }
             match self.next_lease(turn.lease.take()).await? {
-                Ok(lease) => turn.lease = Some(lease),
+                Ok(lease) => self.take_lease(turn, lease),
                 Err(Shortage { until: Some(until), cause: Cause::Rate }) => {
                     self.clock.sleep_until(until - self.correction()).await;
                 }
                 Err(shortage) => self.wait_for_day(turn, shortage).await?,
             }
         }
+    }
+
+    /// Takes a lease. It is used no longer by our clock either: the ledger's may be put right meanwhile.
+    fn take_lease(&self, turn: &mut Turn, mut lease: Lease) {
+        self.is_ahead.store(lease.leased_at() - turn.latest > TOLERANCE, Ordering::Release);
+        lease.usable_until = lease.usable_until.min(turn.latest + ledger::USABLE);
+        turn.lease = Some(lease);
     }
 
     async fn next_lease(&self, old: Option<Lease>) -> Result<std::result::Result<Lease, Shortage>> {
@@ -681,6 +711,34 @@ mod tests {
         let resume_at = "2026-03-03T03:01:58Z".parse().unwrap();
         assert_eq!(exhausted(&quota).await.cause, Cause::DayQuota);
         assert_eq!(quota.budget().unwrap().next_free, Some(resume_at));
+    }
+
+    #[tokio::test]
+    async fn an_absurd_date_changes_nothing() {
+        let setting = Setting::new(2);
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        let before = quota.budget().unwrap();
+        for days in [-20_000, -3, 3, 400] {
+            quota.observe_date(setting.clock.now() + TimeDelta::days(days)).unwrap();
+            assert_eq!(quota.shared.correction(), TimeDelta::zero());
+        }
+        assert_eq!(quota.budget().unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_ledger_written_under_a_wrong_clock_is_put_right_once_the_clock_is() {
+        let setting = Setting::new(3);
+        // Somebody's clock was a year ahead; without a word from the provider, the second and third
+        // request would count until then.
+        drop(other_lease(&setting, 24 * 365));
+        let quota = setting.quota(Options::default());
+        drop(quota.acquire().await.unwrap());
+        quota.observe_date(setting.clock.now()).unwrap();
+        drop(quota.acquire().await.unwrap());
+        let stopped = exhausted(&quota).await;
+        let day = TimeDelta::hours(24) + TimeDelta::minutes(2);
+        assert_eq!(stopped.resume_at, Some(setting.clock.now() + day));
     }
 
     #[tokio::test]

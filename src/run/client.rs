@@ -17,6 +17,7 @@ use crate::config::Job;
 use crate::config::SourceSettings;
 use crate::extract;
 use crate::extract::Caller;
+use crate::extract::HeardTime;
 use crate::extract::Source;
 use crate::extract::providers;
 use crate::ids::ProviderId;
@@ -102,13 +103,15 @@ pub(super) fn connect(
     clock: SharedClock,
 ) -> Result<Client> {
     let quota = quotas.of(source)?;
-    let wire = providers::connect(source, clock.clone()).map_err(|error| match error {
-        extract::Error::Secret(error) => Error::Config(error),
-        error => error.into(),
-    })?;
+    let heard = HeardTime::default();
+    let wire =
+        providers::connect(source, heard.clone(), clock.clone()).map_err(|error| match error {
+            extract::Error::Secret(error) => Error::Config(error),
+            error => error.into(),
+        })?;
     let policy = settings::retry_policy(job, source, &quota);
     let shared = Arc::new(quota.clone());
-    let caller = Caller::new(source.provider_id(), shared, clock, policy, stop);
+    let caller = Caller::new(source.provider_id(), shared, clock, policy, stop).hearing(heard);
     let at_once = settings::rule(source).map_or(1, |rule| rule.at_once.get() as usize);
     Ok(Client { source: wire, caller, quota, at_once })
 }

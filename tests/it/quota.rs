@@ -156,3 +156,27 @@ async fn lakes_with_one_quota_dir_never_go_faster_together_than_the_key_may() {
     assert!(sent.len() > 150, "{} requests do not try the rate", sent.len());
     assert!(sent.iter().all(|request| request.status == 200), "{sent:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_ahead_while_nothing_runs_costs_at_most_one_request_too_many() {
+    let world = World::still(Behaviour::default()).await.with(&per_day(9));
+    assert_eq!(world.sync().await.exit_code(), 8);
+    let (all, started) = (world.sandbox.requests().len(), world.sandbox.now());
+    assert_eq!(all, 9);
+    // 25 hours by our clock are a minute by the provider's.
+    world.pass(TimeDelta::hours(25));
+    world.sandbox.advance(TimeDelta::minutes(1) - TimeDelta::hours(25));
+    for _ in 0..2 {
+        let summary = world.sync().await;
+        assert_eq!(summary.exit_code(), 8, "{summary:#?}");
+        assert!(most_a_day(&world) <= 10, "{}", most_a_day(&world));
+        // By the clock of the run, which is still ahead.
+        assert!(summary.resume_at.unwrap() - summary.ended_at > TimeDelta::hours(23));
+    }
+    // A day later by the provider's clock all of it goes on.
+    world.pass(TimeDelta::hours(25));
+    let summary = world.sync().await;
+    assert!(acme(&summary).requests.sent >= 8, "{summary:#?}");
+    assert!(most_a_day(&world) <= 10, "{}", most_a_day(&world));
+    assert!(world.sandbox.now() - started > TimeDelta::hours(24));
+}

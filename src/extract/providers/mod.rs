@@ -19,6 +19,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use super::Error;
+use super::HeardTime;
 use super::HttpSettings;
 use super::Result;
 use super::Source;
@@ -55,13 +56,19 @@ fn account(source: &SourceSettings) -> &dyn Account {
     }
 }
 
-/// Reads the secrets of a source and makes its client. Nothing is sent.
-pub fn connect(source: &SourceSettings, clock: SharedClock) -> Result<Arc<dyn Source>> {
+/// Reads the secrets of a source and makes its client, which notes the provider's time in `heard`.
+/// Nothing is sent.
+pub fn connect(
+    source: &SourceSettings,
+    heard: HeardTime,
+    clock: SharedClock,
+) -> Result<Arc<dyn Source>> {
     let http = HttpSettings {
         base_url: source.base_url.clone(),
         timeout: source.timeout.to_std().unwrap_or(Duration::from_secs(60)),
         stall: STALL,
         max_body_bytes: source.max_body_bytes,
+        heard,
     };
     account(source).connect(http, clock)
 }
@@ -112,7 +119,7 @@ mod tests {
     #[test]
     fn a_source_of_every_provider_is_connected() {
         for source in &job().sources {
-            let connected = connect(source, testing::clock()).unwrap();
+            let connected = connect(source, HeardTime::default(), testing::clock()).unwrap();
             assert_eq!(connected.provider(), source.provider_id());
             assert!(!format!("{connected:?}").contains(testing::SECRET), "{connected:?}");
         }
@@ -128,7 +135,7 @@ mod tests {
                 ProviderSettings::Whautomate(settings) => settings.api_key = missing(),
                 ProviderSettings::Convertalk(settings) => settings.token = missing(),
             }
-            let error = connect(source, testing::clock()).unwrap_err();
+            let error = connect(source, HeardTime::default(), testing::clock()).unwrap_err();
             assert!(matches!(error, Error::Secret(_)) && !error.is_retryable(), "{error}");
             assert!(error.to_string().contains("LEADPIPE_TEST_NEVER_SET"));
             assert!(error.hint().is_some());
