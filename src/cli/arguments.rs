@@ -14,6 +14,7 @@ use super::demo;
 use super::exit;
 use super::files;
 use super::plan;
+use super::quota;
 use super::sandbox;
 use super::schema;
 use super::status;
@@ -83,6 +84,11 @@ pub(super) enum Command {
     /// Prove settings and credentials, with one or two requests a source
     #[command(after_help = CHECK_HELP)]
     Check(SourceArguments),
+    /// Show what is left of each quota, and when the next requests come free
+    ///
+    /// Sends no request and takes no lock of the lake. Secrets are only read to find the ledger.
+    #[command(after_help = quota::HELP)]
+    Quota(quota::QuotaArguments),
     /// Show what a lake holds: coverage, freshness, quota, last runs
     #[command(after_help = status::HELP)]
     Status(status::StatusArguments),

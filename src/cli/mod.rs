@@ -11,6 +11,7 @@ pub mod exit;
 mod files;
 mod plan;
 mod progress;
+mod quota;
 mod replay;
 mod sandbox;
 mod schema;
@@ -55,6 +56,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Backfill(arguments) => backfill::run(&context, arguments).await,
         Command::Plan(arguments) => plan::run(&context, arguments).await,
         Command::Check(arguments) => check::run(&context, arguments).await,
+        Command::Quota(arguments) => quota::run(&context, arguments),
         Command::Status(arguments) => status::run(&context, arguments),
         Command::Files(arguments) => files::run(&context, arguments),
         Command::Replay(arguments) => replay::run(&context, arguments).await,

@@ -75,6 +75,44 @@ pub struct Budget {
     pub blocked_until: Option<DateTime<Utc>>,
 }
 
+/// What is left of a day, and what comes back when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    /// What is left now.
+    pub budget: Budget,
+    /// Why nothing may be sent before `blocked_until`, where that is known.
+    pub blocked_by: Option<BlockedBy>,
+    /// Those of the requests used that [`Ledger::set_used`] told of.
+    pub set_by_hand: u32,
+    /// The hours in which permits come free, in order; empty where there is no limit.
+    pub frees: Vec<Freed>,
+}
+
+/// Permits that come free within an hour, or at the reset of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freed {
+    /// The hour's start, or the reset.
+    pub from: DateTime<Utc>,
+    /// How many come free.
+    pub permits: u32,
+    /// How many are left at its end, if none is used.
+    pub left: u32,
+}
+
+/// What tells when a provider that said "used up" may be asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockedBy {
+    /// The provider said when.
+    Provider,
+    /// The day's reset.
+    Reset,
+    /// Our oldest request, 24 hours after it.
+    OldestRequest,
+    /// Nothing: it is tried once an hour.
+    HourlyTry,
+}
+
 impl Budget {
     /// Tells whether a request may be sent now.
     pub fn is_open(&self) -> bool {
@@ -153,6 +191,17 @@ impl Ledger {
         Ok(self.load(now)?.budget(&self.rule))
     }
 
+    /// Returns what is left at `now`, and what comes back when.
+    pub fn outlook(&self, now: DateTime<Utc>) -> Result<Outlook> {
+        Ok(self.load(now)?.outlook(&self.rule))
+    }
+
+    /// Notes that others have sent so many requests in the last 24 hours, in place of what was noted
+    /// before. Nobody knows when they were sent: they count as sent now.
+    pub fn set_used(&self, now: DateTime<Utc>, requests: u32) -> Result<()> {
+        self.change(now, |count| count.set_used(requests))
+    }
+
     /// Leases up to `permits` permits, as many as are left and may soon go. They are on disk,
     /// counted, when this returns.
     pub fn lease(
@@ -187,7 +236,7 @@ impl Ledger {
 
     /// Leases no permit before `until`. A block that lasts longer stays.
     pub fn block(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<()> {
-        self.change(now, |count| count.block(until)).map(|_| ())
+        self.change(now, |count| count.block(until, BlockedBy::Provider)).map(|_| ())
     }
 
     /// Notes that the provider says that the day is used up, and returns until when to leave it
@@ -200,8 +249,9 @@ impl Ledger {
     ) -> Result<DateTime<Utc>> {
         self.change(now, |count| {
             let told = retry_after.filter(|until| *until > count.latest);
-            let until = told.unwrap_or_else(|| count.next_chance(&self.rule));
-            count.block(until)
+            let told = told.map(|until| (until, BlockedBy::Provider));
+            let (until, by) = told.unwrap_or_else(|| count.next_chance(&self.rule));
+            count.block(until, by)
         })
     }
 
@@ -301,6 +351,9 @@ struct Count {
     blocked: Option<Blocked>,
     /// Requests by the minute they count in, which is named by its start.
     minutes: BTreeMap<DateTime<Utc>, u32>,
+    /// Those of them that we were told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<Elsewhere>,
     /// What is taken of the rate, where processes share it. An older version drops it, and with it no
     /// more than the rate of a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,6 +375,15 @@ struct Blocked {
     until: DateTime<Utc>,
     /// Permits leased since the block ended.
     leased_since: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<BlockedBy>,
+}
+
+/// Requests of others that we were told of. An older version drops this, and they count all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Elsewhere {
+    counted_in: DateTime<Utc>,
+    requests: u32,
 }
 
 impl Count {
@@ -330,6 +392,7 @@ impl Count {
             latest: now,
             blocked: None,
             minutes: BTreeMap::new(),
+            elsewhere: None,
             pace: None,
             clock_ahead_seconds: 0,
             now,
@@ -343,6 +406,7 @@ impl Count {
         self.latest = self.latest.max(now);
         let kept_from = self.latest - KEPT;
         self.minutes.retain(|minute, counted| *minute + BUCKET > kept_from && *counted > 0);
+        self.elsewhere = self.elsewhere.filter(|told| self.minutes.contains_key(&told.counted_in));
         self.now = now;
         if let Some(pace) = &mut self.pace {
             pace.advance_to(now);
@@ -400,6 +464,9 @@ impl Count {
                 to_come.values().fold(0, |sum: u32, counted| sum.saturating_add(*counted));
             self.minutes.insert(newest, counted);
         }
+        if let Some(told) = &mut self.elsewhere {
+            told.counted_in = told.counted_in.min(newest);
+        }
         if let Some(blocked) = &mut self.blocked {
             blocked.until -= ahead;
         }
@@ -422,9 +489,25 @@ impl Count {
         }
     }
 
-    fn block(&mut self, until: DateTime<Utc>) -> DateTime<Utc> {
-        let until = self.blocked_until().map_or(until, |blocked| blocked.max(until));
-        self.blocked = Some(Blocked { until, leased_since: 0 });
+    fn set_used(&mut self, requests: u32) {
+        if let Some(told) = self.elsewhere.take()
+            && let Some(counted) = self.minutes.get_mut(&told.counted_in)
+        {
+            *counted = counted.saturating_sub(told.requests);
+        }
+        if requests > 0 {
+            let counted_in = minute_of(self.latest + EXPIRY);
+            let counted = self.minutes.entry(counted_in).or_default();
+            *counted = counted.saturating_add(requests);
+            self.elsewhere = Some(Elsewhere { counted_in, requests });
+        }
+    }
+
+    fn block(&mut self, until: DateTime<Utc>, by: BlockedBy) -> DateTime<Utc> {
+        let longer = self.blocked.as_ref().filter(|blocked| blocked.until > until);
+        let longer = longer.map(|blocked| (blocked.until, blocked.by));
+        let (until, by) = longer.unwrap_or((until, Some(by)));
+        self.blocked = Some(Blocked { until, leased_since: 0, by });
         until
     }
 
@@ -432,9 +515,9 @@ impl Count {
         self.blocked.as_ref().map(|blocked| blocked.until).filter(|until| *until > self.latest)
     }
 
-    fn next_chance(&self, rule: &Rule) -> DateTime<Utc> {
+    fn next_chance(&self, rule: &Rule) -> (DateTime<Utc>, BlockedBy) {
         if let Some(reset) = rule.day.next_reset(self.latest) {
-            return reset;
+            return (reset, BlockedBy::Reset);
         }
         // Requests that were on their way together say nothing of when the day began: where no
         // more than those were sent, since the last block or at all, others spent the quota.
@@ -446,8 +529,8 @@ impl Count {
             *minute + BUCKET <= self.latest || self.used(rule.day) > in_flight
         };
         match oldest.filter(is_ours) {
-            Some(minute) if !refused_again => minute + BUCKET + ROLLING,
-            _ => self.latest + TRY_EVERY,
+            Some(minute) if !refused_again => (minute + BUCKET + ROLLING, BlockedBy::OldestRequest),
+            _ => (self.latest + TRY_EVERY, BlockedBy::HourlyTry),
         }
     }
 
@@ -467,6 +550,47 @@ impl Count {
         };
         let reserved = rule.reserved();
         Budget { allowance, used, reserved, left, next_free, blocked_until }
+    }
+
+    fn outlook(&self, rule: &Rule) -> Outlook {
+        let budget = self.budget(rule);
+        let blocked = self.blocked.as_ref().filter(|_| budget.blocked_until.is_some());
+        let counts_from = rule.day.counts_from(self.latest);
+        let told = self.elsewhere.filter(|told| told.counted_in + BUCKET > counts_from);
+        Outlook {
+            blocked_by: blocked.and_then(|blocked| blocked.by),
+            set_by_hand: told.map_or(0, |told| told.requests),
+            frees: budget.left.map_or_else(Vec::new, |left| self.frees(rule, left)),
+            budget,
+        }
+    }
+
+    /// Returns the hours in which permits come free, of which `left` are left now.
+    fn frees(&self, rule: &Rule, left: u32) -> Vec<Freed> {
+        if let Some(reset) = rule.day.next_reset(self.latest) {
+            let mut then = self.clone();
+            then.latest = reset;
+            let left_then = then.budget(rule).left.unwrap_or_default();
+            let permits = left_then.saturating_sub(left);
+            let freed = Freed { from: reset, permits, left: left_then };
+            return if permits > 0 { vec![freed] } else { Vec::new() };
+        }
+        let allowance = u64::from(rule.allowance().unwrap_or_default());
+        let (mut used, mut left) = (self.used(rule.day), left);
+        let mut hours: Vec<Freed> = Vec::new();
+        for (minute, counted) in self.counted(rule.day) {
+            used -= u64::from(counted);
+            let left_then = u32::try_from(allowance.saturating_sub(used)).unwrap_or(u32::MAX);
+            let permits = left_then.saturating_sub(left);
+            left = left.max(left_then);
+            let from = hour_of(minute + BUCKET + ROLLING);
+            match hours.last_mut().filter(|hour| hour.from == from) {
+                Some(hour) => (hour.permits, hour.left) = (hour.permits + permits, left),
+                None if permits > 0 => hours.push(Freed { from, permits, left }),
+                None => {}
+            }
+        }
+        hours
     }
 
     fn used(&self, day: Day) -> u64 {
@@ -493,6 +617,10 @@ impl Count {
         })?;
         Some(minute + BUCKET + ROLLING)
     }
+}
+
+fn hour_of(instant: DateTime<Utc>) -> DateTime<Utc> {
+    instant.duration_trunc(TimeDelta::hours(1)).unwrap_or(instant)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -690,6 +818,74 @@ mod tests {
         let (_folder, fixed) = ledger(Rule { day, ..rule(100) });
         let _ = fixed.lease(start, 1).unwrap().unwrap();
         assert_eq!(fixed.used_up(later, None).unwrap(), at("2026-03-02T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_others_sent_counts_for_a_day_from_when_it_is_told_and_can_be_told_anew() {
+        let (_folder, ledger) = ledger(rule(100));
+        let start = at("2026-03-01T02:00:00Z");
+        let _ = ledger.lease(start, 5).unwrap().unwrap();
+        let later = start + TimeDelta::hours(3);
+        ledger.set_used(later, 90).unwrap();
+        assert_eq!(ledger.state(later).unwrap().left, Some(5));
+        ledger.set_used(later + TimeDelta::hours(1), 40).unwrap();
+        let outlook = ledger.outlook(later + TimeDelta::hours(1)).unwrap();
+        assert_eq!((outlook.budget.used, outlook.set_by_hand), (45, 40));
+        let freed = |from, permits, left| Freed { from: at(from), permits, left };
+        let expected =
+            [freed("2026-03-02T02:00:00Z", 5, 60), freed("2026-03-02T06:00:00Z", 40, 100)];
+        assert_eq!(outlook.frees, expected);
+        ledger.set_used(later, 0).unwrap();
+        assert_eq!(ledger.state(later).unwrap().used, 5);
+    }
+
+    #[test]
+    fn what_others_sent_is_taken_back_also_after_the_clock_was_put_right() {
+        let (_folder, ledger) = ledger(rule(100));
+        let start = at("2026-03-01T02:00:00Z");
+        ledger.set_used(start + TimeDelta::hours(30), 40).unwrap();
+        ledger.correct(start).unwrap();
+        assert_eq!(ledger.outlook(start).unwrap().set_by_hand, 40);
+        ledger.set_used(start, 0).unwrap();
+        assert_eq!(ledger.state(start).unwrap().used, 0);
+    }
+
+    #[test]
+    fn an_hour_holds_all_that_comes_free_in_it_and_a_reset_everything() {
+        let spend = |rule| {
+            let (folder, ledger) = ledger(rule);
+            for minutes in [0, 10, 20, 70] {
+                let at = at("2026-03-01T02:30:00Z") + TimeDelta::minutes(minutes);
+                let _ = ledger.lease(at, 4).unwrap();
+            }
+            (folder, ledger.outlook(at("2026-03-01T05:00:00Z")).unwrap())
+        };
+        let (_folder, rolling) = spend(rule(14));
+        let freed = |from, permits, left| Freed { from: at(from), permits, left };
+        let expected =
+            [freed("2026-03-02T02:00:00Z", 12, 12), freed("2026-03-02T03:00:00Z", 2, 14)];
+        assert_eq!(rolling.frees, expected);
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::Asia__Kolkata };
+        let (_folder, fixed) = spend(Rule { day, ..rule(14) });
+        assert_eq!(fixed.frees, [freed("2026-03-01T18:30:00Z", 14, 14)]);
+        let unlimited = Rule { per_day: None, ..rule(14) };
+        assert_eq!(spend(unlimited).1.frees, []);
+    }
+
+    #[test]
+    fn a_block_says_what_it_goes_by() {
+        let start = at("2026-03-01T02:00:00Z");
+        let later = start + TimeDelta::hours(3);
+        let by = |day, retry_after| {
+            let (_folder, ledger) = ledger(Rule { day, ..rule(100) });
+            let _ = ledger.lease(start, 50).unwrap().unwrap();
+            ledger.used_up(later, retry_after).unwrap();
+            ledger.outlook(later).unwrap().blocked_by
+        };
+        let fixed = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        assert_eq!(by(Day::Rolling, None), Some(BlockedBy::OldestRequest));
+        assert_eq!(by(fixed, None), Some(BlockedBy::Reset));
+        assert_eq!(by(fixed, Some(later + TimeDelta::hours(1))), Some(BlockedBy::Provider));
     }
 
     #[test]

@@ -29,9 +29,12 @@ use tokio::sync::Semaphore;
 use tracing::info;
 use tracing::warn;
 
+pub use self::ledger::BlockedBy;
 pub use self::ledger::Budget;
+pub use self::ledger::Freed;
 pub use self::ledger::Lease;
 pub use self::ledger::Ledger;
+pub use self::ledger::Outlook;
 pub use self::ledger::Shortage;
 use self::rate::Limiter;
 pub use self::rule::Day;
@@ -333,11 +336,26 @@ impl Quota {
 
     /// Returns what is left of the day. Blocks for the time of a read.
     pub fn budget(&self) -> Result<Budget> {
-        let correction = self.shared.correction();
-        let mut budget = self.shared.ledger.state(self.shared.now())?;
-        budget.next_free = budget.next_free.map(|free| free - correction);
-        budget.blocked_until = budget.blocked_until.map(|until| until - correction);
-        Ok(budget)
+        Ok(self.shared.by_our_clock(self.shared.ledger.state(self.shared.now())?))
+    }
+
+    /// Returns what is left of the day, and what comes back when. Blocks for the time of a read.
+    pub fn outlook(&self) -> Result<Outlook> {
+        let shared = &self.shared;
+        let outlook = shared.ledger.outlook(shared.now())?;
+        let correction = shared.correction();
+        let ours = |freed: Freed| Freed { from: freed.from - correction, ..freed };
+        Ok(Outlook {
+            budget: shared.by_our_clock(outlook.budget),
+            frees: outlook.frees.into_iter().map(ours).collect(),
+            ..outlook
+        })
+    }
+
+    /// Notes that others have sent so many requests in the last 24 hours, in place of what was noted
+    /// before. They count as sent now. Blocks for the time of a write.
+    pub fn set_used(&self, requests: u32) -> Result<()> {
+        self.shared.ledger.set_used(self.shared.now(), requests)
     }
 
     /// Returns the ledger.
@@ -356,6 +374,15 @@ impl Quota {
 const MAX_REQUESTS: Exhausted = Exhausted { resume_at: None, cause: Cause::MaxRequests };
 
 impl Shared {
+    fn by_our_clock(&self, budget: Budget) -> Budget {
+        let correction = self.correction();
+        Budget {
+            next_free: budget.next_free.map(|free| free - correction),
+            blocked_until: budget.blocked_until.map(|until| until - correction),
+            ..budget
+        }
+    }
+
     /// Sees to it that there is a leased permit that may be used; tells whether it goes alone, and from
     /// when on, in the ledger's time.
     async fn ensure_lease(&self, turn: &mut Turn) -> Result<(bool, DateTime<Utc>)> {

@@ -5,6 +5,7 @@
 
 mod check;
 mod plan;
+mod quota;
 mod status;
 mod summary;
 mod table;
@@ -12,6 +13,11 @@ mod text;
 
 pub use check::check_text;
 pub use plan::plan_text;
+pub use quota::DayKind;
+pub use quota::FreedHour;
+pub use quota::QuotaReport;
+pub use quota::QuotaState;
+pub use quota::quota_text;
 pub use status::Month;
 pub use status::QuotaLeft;
 pub use status::RunLine;

@@ -62,11 +62,7 @@ impl Quotas {
     /// read.
     pub(super) fn of(&self, source: &SourceSettings) -> Result<Quota> {
         let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
-        let group = match &source.quota.group {
-            Some(group) => group.clone(),
-            // A rotated secret keeps its token, and two sources of one key share what it may.
-            None => fingerprint(source.provider_id(), &source.key().read()?),
-        };
+        let group = group_of(source)?;
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let quota = groups.entry(group.clone()).or_insert_with(|| {
             let ledger = Ledger::open(self.ledgers.clone(), &group, rule);
@@ -79,6 +75,15 @@ impl Quotas {
     pub(super) fn all(&self) -> Vec<Quota> {
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.values().cloned().collect()
+    }
+}
+
+/// Returns the name of a source's quota group. Fails where it is that of a key that cannot be read.
+pub(super) fn group_of(source: &SourceSettings) -> Result<String> {
+    match &source.quota.group {
+        Some(group) => Ok(group.clone()),
+        // A rotated secret keeps its token, and two sources of one key share what it may.
+        None => Ok(fingerprint(source.provider_id(), &source.key().read()?)),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Looks at what a job may ask and would read, without asking.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use super::Error;
 use super::Result;
 use super::client::Quotas;
+use super::client::group_of;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::config::Job;
@@ -11,6 +14,8 @@ use crate::config::SourceSettings;
 use crate::extract::providers;
 use crate::ids::SourceName;
 use crate::quota::Budget;
+use crate::quota::Outlook;
+use crate::quota::Rule;
 use crate::record::Scope;
 use crate::record::ScopeKey;
 
@@ -20,6 +25,63 @@ pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Bu
     let quotas = Quotas::new(job, None, clock.clone());
     let budget = |source: &SourceSettings| Ok(quotas.of(source)?.budget()?);
     job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect()
+}
+
+/// A quota and the sources that share it.
+#[derive(Debug, Clone)]
+pub struct QuotaGroup {
+    /// Its name.
+    pub group: String,
+    /// The sources of the job that share it.
+    pub sources: Vec<SourceName>,
+    /// What the provider allows.
+    pub rule: Rule,
+    /// Where its ledger lies.
+    pub ledger: PathBuf,
+    /// What is left, and what comes back when.
+    pub outlook: Outlook,
+}
+
+/// Returns the quotas of a job in the order of its sources, and the sources of which the quota is not
+/// known, with the reason.
+pub fn quota_groups(
+    job: &Job,
+    clock: &SharedClock,
+) -> (Vec<QuotaGroup>, BTreeMap<SourceName, Error>) {
+    let quotas = Quotas::new(job, None, clock.clone());
+    let (mut groups, mut unknown): (Vec<QuotaGroup>, _) = (Vec::new(), BTreeMap::new());
+    for source in &job.sources {
+        match quota_group(source, &quotas) {
+            Err(error) => drop(unknown.insert(source.name.clone(), error)),
+            Ok(group) => match groups.iter_mut().find(|known| known.group == group.group) {
+                Some(known) => known.sources.push(source.name.clone()),
+                None => groups.push(group),
+            },
+        }
+    }
+    (groups, unknown)
+}
+
+fn quota_group(source: &SourceSettings, quotas: &Quotas) -> Result<QuotaGroup> {
+    let quota = quotas.of(source)?;
+    Ok(QuotaGroup {
+        group: group_of(source)?,
+        sources: vec![source.name.clone()],
+        rule: *quota.ledger().rule(),
+        ledger: quota.ledger().path(),
+        outlook: quota.outlook()?,
+    })
+}
+
+/// Tells the ledger of a source how many requests others have sent with its key in the last 24 hours;
+/// they count as sent now, in place of what it was told before.
+pub fn set_used(job: &Job, source: &SourceName, requests: u32, clock: &SharedClock) -> Result<()> {
+    let quotas = Quotas::new(job, None, clock.clone());
+    let settings = job.sources.iter().find(|settings| settings.name == *source);
+    match settings {
+        Some(settings) => Ok(quotas.of(settings)?.set_used(requests)?),
+        None => Ok(()),
+    }
 }
 
 /// Returns the scopes of a source that a run would read, as far as `progress` knows them.

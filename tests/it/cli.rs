@@ -99,8 +99,8 @@ fn document(ended: &Ended) -> Value {
 #[test]
 fn help_reads_well() {
     let commands = [
-        "sync", "backfill", "plan", "check", "status", "files", "replay", "schema", "sandbox",
-        "demo",
+        "sync", "backfill", "plan", "check", "quota", "status", "files", "replay", "schema",
+        "sandbox", "demo",
     ];
     insta::assert_snapshot!("help", alone(&["--help"]).stdout);
     for command in commands {
@@ -163,13 +163,15 @@ async fn a_sync_puts_its_summary_on_stdout_and_progress_on_stderr() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_writes_one_json_document() {
     let desk = Desk::new(Settings::default()).await;
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &["check", "job.toml"],
         &["plan", "job.toml"],
         &["sync", "job.toml"],
         &["backfill", "job.toml", "--from", "2019-01-01", "--to", "2020-01-01"],
         &["replay", "job.toml"],
         &["status", "job.toml"],
+        &["quota", "job.toml"],
+        &["quota", "job.toml", "--set-used", "5"],
         &["files", "job.toml"],
         &["sync", "job.toml", "--dry-run"],
     ];
@@ -214,6 +216,62 @@ async fn a_stale_lake_ends_with_13_where_an_age_is_asked_for() {
     assert_eq!(ended.code, Some(13));
     // The token was not in the environment, and only the quota goes without it.
     assert!(ended.stdout.contains("quota: not known: environment variable `TEST_TOKEN`"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_sent_elsewhere_count_until_they_are_taken_back() {
+    let desk = Desk::new(Settings::default()).await;
+    let quota = |used: &'static str| ["quota", "job.toml", "--set-used", used, "--json"];
+    let told = document(&desk.run(&quota("8000")).await);
+    let group = &told["groups"][0];
+    assert_eq!((&group["sources"][0], &group["left"]), (&"acme".into(), &0.into()), "{told}");
+    assert_eq!(group["frees"][0]["permits"], 8_000);
+    let blocked = desk.run(&["sync", "job.toml"]).await;
+    assert_eq!(blocked.code, Some(8), "{}", blocked.stdout);
+    assert_eq!(desk.sandbox.requests().len(), 0);
+    let told = document(&desk.run(&quota("0")).await);
+    assert_eq!(
+        (&told["groups"][0]["used"], &told["groups"][0]["left"]),
+        (&0.into(), &8_000.into())
+    );
+    assert_eq!(desk.run(&["sync", "job.toml"]).await.code, Some(0));
+    let sent = desk.sandbox.requests().len();
+    let told = document(&desk.run(&["quota", "job.toml", "--json"]).await);
+    assert_eq!(told["groups"][0]["used"], sent);
+    assert_eq!(desk.sandbox.requests().len(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_requests_that_makes_no_sense_is_refused_with_2() {
+    let desk = Desk::new(Settings::default()).await;
+    let bots = r#"
+        [[sources]]
+        name = "bots"
+        provider = "convertalk"
+        base_url = "https://chat.example.com"
+        token = { env = "TEST_TOKEN" }
+        customer_id = "631aa793bcfa100487d13d0c"
+        bot_ids = ["631aa793bcfa100487d13d0d"]
+        default_region = "US"
+    "#;
+    desk.write_job(bots);
+    let mut told = String::new();
+    for arguments in [&["40"][..], &["40", "--source", "bots"], &["10001", "--source", "acme"]] {
+        let ended = desk.run(&[&["quota", "job.toml", "--set-used"], arguments].concat()).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?}");
+        told.push_str(&ended.stderr);
+    }
+    insta::assert_snapshot!(told);
+    let ledger = desk.folder.path().join("lake/state/ledger");
+    assert!(!ledger.exists(), "something was counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_whose_key_is_missing_is_not_known_and_ends_with_3() {
+    let desk = Desk::new(Settings::default()).await;
+    let ended = end(leadpipe(desk.folder.path(), &["quota", "job.toml"]));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stdout.contains("environment variable `TEST_TOKEN`"), "{}", ended.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
