@@ -23,6 +23,8 @@ use std::sync::atomic::Ordering;
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
+use serde::Deserialize;
+use serde::Serialize;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -164,6 +166,25 @@ impl RequestCap {
     }
 }
 
+/// A quota that the provider calls used up, of which we have counted clearly less than we may send:
+/// somebody else spends on the key, or it may send less than its plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexplained {
+    /// Requests we had counted.
+    pub counted: u64,
+    /// Requests a day that we may send.
+    pub allowance: u32,
+}
+
+impl Unexplained {
+    /// Returns what a budget does not explain: a tenth of the allowance, and 2 requests at least.
+    fn of(budget: &Budget) -> Option<Self> {
+        let (allowance, counted) = (budget.allowance?, budget.used);
+        let clearly = u64::from(allowance / 10).max(2);
+        (counted + clearly <= u64::from(allowance)).then_some(Self { counted, allowance })
+    }
+}
+
 /// How a run uses a quota.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -204,6 +225,8 @@ struct Shared {
     /// How far the provider's time is ahead of the clock, where that is far.
     correction: Mutex<TimeDelta>,
     spent: AtomicU64,
+    /// What the first "used up" of this run left unexplained.
+    unexplained: Mutex<Option<Unexplained>>,
 }
 
 /// What belongs to whoever is next to get a permit.
@@ -258,6 +281,7 @@ impl Quota {
             is_ahead: AtomicBool::new(false),
             correction: Mutex::new(correction),
             spent: AtomicU64::new(0),
+            unexplained: Mutex::new(None),
             ledger,
             clock,
             options,
@@ -296,12 +320,22 @@ impl Quota {
         let shared = &self.shared;
         let correction = shared.correction();
         let retry_after = retry_after.and_then(|until| until.checked_add_signed(correction));
+        if let Some(found) = Unexplained::of(&shared.ledger.state(shared.now())?) {
+            let mut known = shared.unexplained.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get_or_insert(found);
+        }
         let until = shared.ledger.used_up(shared.now(), retry_after)?;
         shared.void.store(true, Ordering::Release);
         let until = until - correction;
         let ledger = shared.ledger.path();
         warn!(ledger = %ledger.display(), %until, "the provider says that the quota is used up");
         Ok(until)
+    }
+
+    /// Returns what we had counted when the provider said "used up" in this run, where that is clearly
+    /// less than we may send.
+    pub fn unexplained(&self) -> Option<Unexplained> {
+        *self.shared.unexplained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes the time as the provider told it in an answer just received, its `Date` header. Where
@@ -580,6 +614,24 @@ mod tests {
         }
         setting.clock.sleep_until(until).await;
         drop(two.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn used_up_is_explained_by_a_count_near_the_allowance_and_by_no_other() {
+        for (per_day, sent, expected) in [
+            (20, 18, Some(Unexplained { counted: 18, allowance: 20 })),
+            (20, 19, None),
+            (50, 45, Some(Unexplained { counted: 45, allowance: 50 })),
+            (50, 46, None),
+        ] {
+            let setting = Setting::new(per_day);
+            let quota = setting.quota(Options::default());
+            for _ in 0..sent {
+                drop(quota.acquire().await.unwrap());
+            }
+            quota.used_up(None).unwrap();
+            assert_eq!(quota.unexplained(), expected, "{sent} of {per_day}");
+        }
     }
 
     #[tokio::test]

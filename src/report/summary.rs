@@ -11,6 +11,7 @@ use super::instant;
 use super::list;
 use super::number;
 use crate::ids::SourceName;
+use crate::quota::Unexplained;
 use crate::run::Ending;
 use crate::run::Requests;
 use crate::run::SourceSummary;
@@ -76,11 +77,20 @@ fn notes(name: &SourceName, source: &SourceSummary, zone: FixedOffset) -> Vec<St
     let hints = source.hint.iter().flat_map(|hint| hint.lines());
     notes.extend(hints.map(|hint| format!("hint: {hint}")));
     notes.extend(source.resume_at.map(|at| format!("can go on: {}", instant(at, zone))));
+    notes.extend(source.spent_elsewhere.map(spent_elsewhere));
     notes.push(walks(source));
     notes.extend(special(&source.requests));
     notes.extend(received(source));
     notes.extend(needs_look(name, source));
     notes
+}
+
+fn spent_elsewhere(found: Unexplained) -> String {
+    let (counted, allowance) = (number(found.counted), number(found.allowance.into()));
+    format!(
+        "somebody else spends on this key: our count is {counted} of the {allowance} we may send (or \
+         the key may send less than the job says); `quota --set-used` tells the ledger of others"
+    )
 }
 
 fn walks(source: &SourceSummary) -> String {
@@ -277,6 +287,7 @@ mod tests {
             why: Some("no permit is left".to_owned()),
             hint: Some("wait\nor ask for less".to_owned()),
             resume_at: "2026-11-02T01:10:00Z".parse().ok(),
+            spent_elsewhere: Some(Unexplained { counted: 1_200, allowance: 8_000 }),
             requests: Requests {
                 sent: 1_200,
                 retries: 3,

@@ -20,6 +20,7 @@ mod source;
 mod stop;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -418,8 +419,9 @@ impl Run {
             quota.release().await?;
         }
         // An error of the loader is why a source could not hand in its pages.
-        let loaded = loaded?;
+        let mut loaded = loaded?;
         done?;
+        self.note_spent_elsewhere(&mut loaded.sources, &quotas);
         self.close(loaded)
     }
 
@@ -514,6 +516,22 @@ impl Run {
                 stop.request(Ending::DurationReached);
             }
         })
+    }
+
+    /// Notes, for the sources that could not go on, that their quota was spent by somebody else.
+    fn note_spent_elsewhere(
+        &self,
+        sources: &mut BTreeMap<SourceName, SourceSummary>,
+        quotas: &Quotas,
+    ) {
+        for settings in &self.job.sources {
+            let summary = sources.get_mut(&settings.name);
+            let partial = summary.filter(|summary| summary.state == State::Partial);
+            // A source whose key cannot be read was not asked.
+            if let (Some(summary), Ok(quota)) = (partial, quotas.of(settings)) {
+                summary.spent_elsewhere = quota.unexplained();
+            }
+        }
     }
 
     /// Says what was done, and records it with the lake.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
+use crate::quota::Unexplained;
 
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +54,10 @@ pub struct SourceSummary {
     /// When it can go on, where a quota is spent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resume_at: Option<DateTime<Utc>>,
+    /// Where the provider called the quota used up and our count does not explain it: somebody else
+    /// spends on this key.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub spent_elsewhere: Option<Unexplained>,
     /// Requests.
     pub requests: Requests,
     /// Walks finished.

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::FixedOffset;
 use chrono::TimeDelta;
 use chrono::Utc;
 use leadpipe::clock::SharedClock;
+use leadpipe::report::summary_text;
 use leadpipe::run;
 use leadpipe::run::Options;
 use leadpipe::run::Summary;
@@ -17,6 +19,7 @@ use crate::support::World;
 use crate::support::acme;
 use crate::support::most_a_day;
 use crate::support::records::small_clinic;
+use crate::support::small;
 
 /// Seconds that are read, over all scopes, and a second more for each page of an open walk.
 fn progress(world: &World) -> i64 {
@@ -179,4 +182,28 @@ async fn a_clock_that_jumps_ahead_while_nothing_runs_costs_at_most_one_request_t
     assert!(acme(&summary).requests.sent >= 8, "{summary:#?}");
     assert!(most_a_day(&world) <= 10, "{}", most_a_day(&world));
     assert!(world.sandbox.now() - started > TimeDelta::hours(24));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_that_somebody_else_spends_is_told_with_our_count_and_what_we_may() {
+    // The provider gives 12: of the 8,000 of a master key others have sent the rest; with 13 of our
+    // own, the count explains it.
+    for (more, expected) in [(String::new(), Some(8_000)), (per_day(13), None)] {
+        let settings = Settings { per_day: Some(12), still: true, ..small() };
+        let world = World::new(settings).await.with(&more);
+        let summary = world.sync().await;
+        assert_eq!(summary.exit_code(), 8, "{summary:#?}");
+        let refused = world.sandbox.requests().iter().any(|request| request.status == 429);
+        assert!(refused, "the provider never called it used up");
+        let found = acme(&summary).spent_elsewhere;
+        assert_eq!(found.map(|found| found.allowance), expected, "{summary:#?}");
+        let told = summary_text(&summary, world.folder.path(), FixedOffset::east_opt(0).unwrap());
+        assert_eq!(told.contains("somebody else spends on this key"), expected.is_some(), "{told}");
+        let Some(found) = found else { continue };
+        // As many as the provider answered, and no more than were under way and leased ahead.
+        assert!((12..=40).contains(&found.counted), "{found:?}");
+        let json = serde_json::to_value(&summary).unwrap();
+        let counted = &json["sources"]["acme"]["spent_elsewhere"]["counted"];
+        assert_eq!(counted, found.counted);
+    }
 }
