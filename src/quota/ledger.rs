@@ -159,6 +159,30 @@ impl Lease {
     }
 }
 
+/// What a process had of the ledger when it asked last.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// Its lease.
+    pub(super) lease: Option<Lease>,
+    /// Its turn in the rate.
+    pub(super) ticket: Option<u64>,
+}
+
+/// No permit was leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotNow {
+    /// Why.
+    pub(super) shortage: Shortage,
+    /// What to say the next time, to keep the turn.
+    pub(super) ticket: Option<u64>,
+}
+
+impl From<Shortage> for NotNow {
+    fn from(shortage: Shortage) -> Self {
+        Self { shortage, ticket: None }
+    }
+}
+
 /// Why no permit was leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
@@ -209,23 +233,27 @@ impl Ledger {
         now: DateTime<Utc>,
         permits: u32,
     ) -> Result<std::result::Result<Lease, Shortage>> {
-        self.change(now, |count| count.lease(&self.rule, permits))
+        let leased = self.change(now, |count| count.lease(&self.rule, permits, None))?;
+        Ok(leased.map_err(|not_now| not_now.shortage))
     }
 
-    /// The same in exchange for a lease of this process. What is left of it counts no more, unless it
-    /// is too late to be sure.
-    pub(super) fn exchange(
+    /// The same for a process that has asked before. What is left of its lease counts no more, unless
+    /// it is too late to be sure.
+    pub(super) fn lease_next(
         &self,
         now: DateTime<Utc>,
-        old: Lease,
+        before: Before,
         permits: u32,
-    ) -> Result<std::result::Result<Lease, Shortage>> {
+    ) -> Result<std::result::Result<Lease, NotNow>> {
         self.change(now, |count| {
-            match old.permits > 0 && count.latest <= old.usable_until {
-                true => count.release(&self.rule, &old),
-                false => count.settle(&self.rule, &old),
+            match &before.lease {
+                Some(old) if old.permits > 0 && count.latest <= old.usable_until => {
+                    count.release(&self.rule, old);
+                }
+                Some(old) => count.settle(&self.rule, old),
+                None => {}
             }
-            count.lease(&self.rule, permits)
+            count.lease(&self.rule, permits, before.ticket)
         })
     }
 
@@ -413,18 +441,23 @@ impl Count {
         }
     }
 
-    fn lease(&mut self, rule: &Rule, permits: u32) -> std::result::Result<Lease, Shortage> {
+    fn lease(
+        &mut self,
+        rule: &Rule,
+        permits: u32,
+        ticket: Option<u64>,
+    ) -> std::result::Result<Lease, NotNow> {
         let budget = self.budget(rule);
         if !budget.is_open() {
             let blocked = budget.blocked_until.is_some();
             let cause = if blocked { Cause::Blocked } else { Cause::DayQuota };
-            return Err(Shortage { until: budget.next_free, cause });
+            return Err(Shortage { until: budget.next_free, cause }.into());
         }
         let is_unblocked = self.blocked.as_ref().is_some_and(|blocked| blocked.leased_since == 0);
         let is_try = is_unblocked || self.slept;
         let most = if is_unblocked { 1 } else { budget.left.unwrap_or(u32::MAX) };
         let permits = permits.max(1).min(most);
-        let places = self.take_places(rule, permits)?;
+        let places = self.take_places(rule, permits, ticket)?;
         let places_left = |places: &Places| u32::try_from(places.left()).unwrap_or(u32::MAX);
         let permits = places.as_ref().map_or(permits, places_left);
         let counted_in = minute_of(self.latest + EXPIRY);
@@ -441,14 +474,18 @@ impl Count {
         &mut self,
         rule: &Rule,
         permits: u32,
-    ) -> std::result::Result<Option<Places>, Shortage> {
+        ticket: Option<u64>,
+    ) -> std::result::Result<Option<Places>, NotNow> {
         if !pace::is_shared(rule.rate) {
             return Ok(None);
         }
         let now = self.now;
         let pace = self.pace.get_or_insert_with(|| Pace::new(now));
-        let taken = pace.take(rule.rate, permits);
-        taken.map(Some).map_err(|wait| Shortage { until: Some(now + wait), cause: Cause::Rate })
+        let taken = pace.take(rule.rate, permits, ticket);
+        taken.map(Some).map_err(|later| NotNow {
+            shortage: Shortage { until: Some(now + later.wait), cause: Cause::Rate },
+            ticket: Some(later.ticket),
+        })
     }
 
     fn correct(&mut self, now: DateTime<Utc>) {
@@ -985,7 +1022,7 @@ mod tests {
             for step in steps {
                 count.advance_to(real - behind);
                 match step {
-                    Step::Lease(permits) => lease = count.lease(&rule, permits).ok(),
+                    Step::Lease(permits) => lease = count.lease(&rule, permits, None).ok(),
                     Step::Use(permits) => {
                         let held = lease.as_mut().filter(|held| count.latest <= held.usable_until);
                         if let Some(held) = held {
@@ -1029,12 +1066,12 @@ mod tests {
             let mut count = Count::new(at("2026-03-01T02:00:17Z"));
             for gap in gaps {
                 count.advance_to(count.latest + TimeDelta::seconds(gap));
-                if let Err(Shortage { until, .. }) = count.lease(&rule, 1) {
+                if let Err(NotNow { shortage: Shortage { until, .. }, .. }) = count.lease(&rule, 1, None) {
                     let until = until.unwrap();
                     count.advance_to(until - TimeDelta::nanoseconds(1));
-                    prop_assert!(count.lease(&rule, 1).is_err());
+                    prop_assert!(count.lease(&rule, 1, None).is_err());
                     count.advance_to(until);
-                    prop_assert!(count.lease(&rule, 1).is_ok());
+                    prop_assert!(count.lease(&rule, 1, None).is_ok());
                 }
             }
         }

@@ -31,11 +31,13 @@ use tokio::sync::Semaphore;
 use tracing::info;
 use tracing::warn;
 
+use self::ledger::Before;
 pub use self::ledger::BlockedBy;
 pub use self::ledger::Budget;
 pub use self::ledger::Freed;
 pub use self::ledger::Lease;
 pub use self::ledger::Ledger;
+use self::ledger::NotNow;
 pub use self::ledger::Outlook;
 pub use self::ledger::Shortage;
 use self::rate::Limiter;
@@ -233,6 +235,8 @@ struct Shared {
 #[derive(Debug)]
 struct Turn {
     lease: Option<Lease>,
+    /// Our turn in the rate, where others share it.
+    ticket: Option<u64>,
     /// How long the run has waited for permits of the day.
     waited: TimeDelta,
     /// The latest time seen: a block does not live longer because a clock was put back.
@@ -268,6 +272,7 @@ impl Quota {
         let correction = -ledger.clock_ahead().unwrap_or_default();
         let turn = Turn {
             lease: None,
+            ticket: None,
             waited: TimeDelta::zero(),
             latest: clock.now() + correction,
             correction,
@@ -441,12 +446,13 @@ impl Shared {
             {
                 return Ok((lease.is_try, due));
             }
-            match self.next_lease(turn.lease.take()).await? {
+            let before = Before { lease: turn.lease.take(), ticket: turn.ticket.take() };
+            match self.next_lease(before).await? {
                 Ok(lease) => self.take_lease(turn, lease),
-                Err(Shortage { until: Some(until), cause: Cause::Rate }) => {
-                    self.clock.sleep_until(until - self.correction()).await;
+                Err(NotNow { shortage, ticket }) => {
+                    turn.ticket = ticket;
+                    self.wait_for(turn, shortage).await?;
                 }
-                Err(shortage) => self.wait_for_day(turn, shortage).await?,
             }
         }
     }
@@ -458,13 +464,9 @@ impl Shared {
         turn.lease = Some(lease);
     }
 
-    async fn next_lease(&self, old: Option<Lease>) -> Result<std::result::Result<Lease, Shortage>> {
+    async fn next_lease(&self, before: Before) -> Result<std::result::Result<Lease, NotNow>> {
         let block = self.ledger.rule().block();
-        self.ask_ledger(move |ledger, now| match old {
-            Some(old) => ledger.exchange(now, old, block),
-            None => ledger.lease(now, block),
-        })
-        .await
+        self.ask_ledger(move |ledger, now| ledger.lease_next(now, before, block)).await
     }
 
     /// Returns how long a request that is due then must wait for the rate; `None` where it may go.
@@ -476,10 +478,14 @@ impl Shared {
         Some(due - self.now()).filter(|wait| *wait > TimeDelta::zero())
     }
 
-    async fn wait_for_day(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
+    async fn wait_for(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
         let correction = self.correction();
         let until = shortage.until.map(|until| until - correction);
         let cause = shortage.cause;
+        if let (Cause::Rate, Some(until)) = (cause, until) {
+            self.clock.sleep_until(until).await;
+            return Ok(());
+        }
         let exhausted = Exhausted { resume_at: until, cause };
         let Some(until) = until else { return Err(exhausted.into()) };
         let wait = (until - self.clock.now()).max(TimeDelta::zero());
