@@ -168,7 +168,7 @@ pub struct PageHeader {
     pub size: u32,
     /// How often this place was read before in the walk: 0, and more after rows have shifted.
     pub round: u32,
-    /// Path and query as sent, without credentials.
+    /// What was asked, without credentials: path and query; for a POST, `POST`, path and body.
     pub request: String,
     /// The HTTP status of the answer.
     pub status: u16,

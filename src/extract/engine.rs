@@ -76,12 +76,6 @@ pub struct Outcome {
     pub proven: bool,
     /// Hashes of all ids that any page showed, sorted, each once.
     pub shown: Vec<u64>,
-    /// Requests that found out from where rows had shifted.
-    pub probes: u64,
-    /// Pages read again because rows had shifted.
-    pub rereads: u64,
-    /// Pages that were held and asked for again to see whether rows had shifted since.
-    pub checks: u64,
     /// Pages the listing has, an empty last one included.
     pub pages: u32,
     /// Whether the end of the listing was reached: a reading from the top may end before.
