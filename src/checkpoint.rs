@@ -75,6 +75,18 @@ pub struct SourceProgress {
     /// The fields of its records seen so far, by stream.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, Vec<String>>,
+    /// Pages of the last 24 hours that spare permits paid for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spare: Vec<SparePages>,
+}
+
+/// Pages that spare permits paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SparePages {
+    /// When the run began to read them.
+    pub at: DateTime<Utc>,
+    /// How many.
+    pub pages: u64,
 }
 
 /// What was read of one scope.
@@ -111,6 +123,9 @@ pub struct Scanned {
     /// When it was last read from the top, where that was since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_as_of: Option<DateTime<Utc>>,
+    /// Pages that took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_pages: Option<u64>,
     /// Whole readings one after the other that showed the newest created first.
     #[serde(default)]
     pub newest_created_first: u32,
@@ -185,6 +200,9 @@ pub struct OpenWalk {
     pub walk: Walk,
     /// How many of its held pages, in the order of its archive, are loaded.
     pub loaded_pages: u64,
+    /// Rows of its listing, as the provider stated last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stated_rows: Option<u64>,
 }
 
 /// A row that a whole reading of its scope did not show.

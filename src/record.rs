@@ -100,8 +100,13 @@ pub enum Reason {
     History,
     /// Asked for by `backfill`.
     Backfill,
-    /// A whole reading that is due, beside what every run reads.
-    Refresh,
+    /// What is read once a week, beside what every run reads.
+    #[serde(alias = "refresh")]
+    Weekly,
+    /// What is read once a month.
+    Monthly,
+    /// What no tier reads, and spare permits go to: the stalest.
+    Spare,
     /// Single leads asked for by id, since a whole reading did not show them.
     Lookup,
 }
@@ -114,7 +119,9 @@ impl Reason {
             Self::NewTime => "new time and late changes",
             Self::History => "history not read yet",
             Self::Backfill => "asked for by backfill",
-            Self::Refresh => "a whole reading is due",
+            Self::Weekly => "weekly refresh, due",
+            Self::Monthly => "monthly refresh, due",
+            Self::Spare => "spare permits, the stalest",
             Self::Lookup => "leads that a whole reading did not show",
         }
     }
@@ -190,6 +197,8 @@ pub struct RawPage {
     pub header: PageHeader,
     /// The body, decompressed, otherwise untouched.
     pub body: Bytes,
+    /// Rows in the whole listing, where the provider stated them with it.
+    pub stated_rows: Option<u64>,
 }
 
 /// Which of two versions of a lead is the newer: the one received last.

@@ -101,6 +101,9 @@ pub struct Covered {
     /// Distinct leads seen in it, where the span is still as it was read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rows: Option<u64>,
+    /// Its share of the leads of the spans it was cut from, where it is a piece of what was counted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub share: Option<u64>,
     /// Whether the provider's own total agreed with what was seen.
     pub reconciled: bool,
     /// Rows of the listing that never came right, over all readings joined here.
@@ -110,6 +113,35 @@ pub struct Covered {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+impl Covered {
+    /// Returns the leads seen in it, or its share of those seen in what it was cut from.
+    pub fn rows_about(&self) -> Option<u64> {
+        self.rows.or(self.share)
+    }
+
+    /// Returns the leads seen in it that fall to `part`, a part of it, if they are spread evenly.
+    pub fn rows_in(&self, part: &Window) -> Option<u64> {
+        Some(share_of(self.rows_about()?, part, &self.window))
+    }
+
+    /// Returns the same reading of a part of the span.
+    fn cut_to(&self, window: Window) -> Self {
+        if window == self.window {
+            return self.clone();
+        }
+        // A count says nothing about a piece of what was counted; a share says enough for a price.
+        let share = self.rows_in(&window);
+        Self { window, rows: None, share, ..self.clone() }
+    }
+}
+
+/// Returns the share that `part` has of `rows` spread evenly over `whole`.
+fn share_of(rows: u64, part: &Window, whole: &Window) -> u64 {
+    let seconds = |window: &Window| u128::try_from(window.length().num_seconds()).unwrap_or(0);
+    let share = u128::from(rows) * seconds(part) / seconds(whole).max(1);
+    u64::try_from(share).unwrap_or(rows)
 }
 
 /// What was read of one scope: spans in ascending order that do not overlap.
@@ -158,13 +190,7 @@ impl Coverage {
         let mut spans: Vec<Covered> = Vec::with_capacity(self.spans.len() + 2);
         for span in self.spans.drain(..) {
             let rest = span.window.without(&read.window);
-            let whole = rest.len() == 1 && rest[0] == span.window;
-            spans.extend(rest.into_iter().map(|window| Covered {
-                window,
-                // A count says nothing about a piece of what was counted.
-                rows: span.rows.filter(|_| whole),
-                ..span.clone()
-            }));
+            spans.extend(rest.into_iter().map(|window| span.cut_to(window)));
         }
         spans.push(read);
         spans.sort_by_key(|span| span.window);
@@ -176,20 +202,22 @@ impl Coverage {
         self.spans.retain(|span| span.as_of <= now);
     }
 
-    /// Joins neighbours that were read within `tolerance` of each other, as long as the joined span
-    /// is no longer than `longest`, so that nightly slivers do not add up for ever. What was read
-    /// before `fence` is not joined with what was read since.
+    /// Joins neighbours that were read about the same time, as long as the joined span is no longer
+    /// than `longest`, so that nightly slivers do not add up for ever: within an hour of each other, a
+    /// day where both were read over a week before `now`, and a week where that was over two months,
+    /// since the joined span is as stale as the stalest of it. What was read before `fence` is not
+    /// joined with what was read since.
     pub fn coalesce(
         &mut self,
-        tolerance: TimeDelta,
         longest: TimeDelta,
         fence: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
     ) {
         let mut joined: Vec<Covered> = Vec::with_capacity(self.spans.len());
         for span in self.spans.drain(..) {
             match joined.last_mut() {
                 Some(last)
-                    if can_join(last, &span, tolerance, longest)
+                    if can_join(last, &span, longest, now)
                         && fence.is_none_or(|at| (last.as_of < at) == (span.as_of < at)) =>
                 {
                     join(last, &span);
@@ -201,7 +229,12 @@ impl Coverage {
     }
 }
 
-fn can_join(left: &Covered, right: &Covered, tolerance: TimeDelta, longest: TimeDelta) -> bool {
+fn can_join(left: &Covered, right: &Covered, longest: TimeDelta, now: DateTime<Utc>) -> bool {
+    let tolerance = match (now - left.as_of.max(right.as_of)).num_days() {
+        ..8 => TimeDelta::hours(1),
+        8..60 => TimeDelta::days(1),
+        _ => TimeDelta::days(7),
+    };
     left.window.end() == right.window.start()
         && (left.as_of - right.as_of).abs() <= tolerance
         && right.window.end() - left.window.start() <= longest
@@ -211,7 +244,9 @@ fn can_join(left: &Covered, right: &Covered, tolerance: TimeDelta, longest: Time
 fn join(left: &mut Covered, right: &Covered) {
     left.window = Window { start: left.window.start, end: right.window.end };
     left.as_of = left.as_of.min(right.as_of);
+    let about = left.rows_about().zip(right.rows_about()).map(|(left, right)| left + right);
     left.rows = left.rows.zip(right.rows).map(|(left, right)| left + right);
+    left.share = about.filter(|_| left.rows.is_none());
     left.holes += right.holes;
 }
 
@@ -229,6 +264,7 @@ mod tests {
             window: Window::new(at(start), at(end)).unwrap(),
             as_of: at(as_of),
             rows: Some(1),
+            share: None,
             reconciled: true,
             holes: 0,
         }
@@ -247,6 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_what_was_counted_has_its_share() {
+        let mut coverage = Coverage::default();
+        coverage.insert(Covered { rows: Some(1_000), ..covered(0, 100, 100) });
+        coverage.insert(Covered { rows: Some(300), ..covered(70, 100, 120) });
+        let known: Vec<_> = coverage.spans().iter().map(|span| (span.rows, span.share)).collect();
+        assert_eq!(known, [(None, Some(700)), (Some(300), None)]);
+        coverage.coalesce(TimeDelta::days(400), None, at(1000));
+        assert_eq!(coverage.spans()[0].rows_about(), Some(1_000));
+        assert_eq!(coverage.spans()[0].rows, None);
+    }
+
+    #[test]
     fn what_a_clock_that_ran_ahead_has_claimed_is_forgotten() {
         let mut coverage = Coverage::default();
         coverage.insert(covered(0, 24, 24));
@@ -262,9 +310,9 @@ mod tests {
         coverage.insert(covered(24, 48, 124));
         coverage.insert(covered(48, 72, 1000));
         let mut fenced = coverage.clone();
-        fenced.coalesce(TimeDelta::hours(24), TimeDelta::days(400), Some(at(110)));
+        fenced.coalesce(TimeDelta::days(400), Some(at(110)), at(1000));
         assert_eq!(fenced.spans().len(), 3);
-        coverage.coalesce(TimeDelta::hours(24), TimeDelta::days(400), None);
+        coverage.coalesce(TimeDelta::days(400), None, at(1000));
         assert_eq!(coverage.spans().len(), 2);
         assert_eq!(coverage.spans()[0].as_of, at(100));
         assert_eq!(coverage.spans()[0].rows, Some(2));

@@ -223,7 +223,7 @@ mod tests {
         let received_at = DateTime::UNIX_EPOCH;
         let header =
             PageHeader { page: number, size: 10, round: 0, request, status: 200, received_at };
-        RawPage { header, body: Bytes::from_static(body.as_bytes()) }
+        RawPage { header, body: Bytes::from_static(body.as_bytes()), stated_rows: None }
     }
 
     async fn written(store: &Store) -> SegmentName {

@@ -145,6 +145,9 @@ pub(super) struct RunArguments {
     /// Where the quota is spent, wait for the next day and go on
     #[arg(long)]
     pub(super) wait: bool,
+    /// Read history from its start on, instead of from the newest days back
+    #[arg(long)]
+    pub(super) oldest_first: bool,
     /// Only show what would be read, as `leadpipe plan` does
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -7,6 +7,8 @@ use super::Context;
 use super::arguments::SourceArguments;
 use super::arguments::instant;
 use super::exit;
+use super::local_offset;
+use super::signals;
 use super::terminal;
 use crate::config::Job;
 use crate::report;
@@ -28,6 +30,12 @@ pub(super) struct PlanArguments {
     /// Plan to read once more what was read already
     #[arg(long, requires = "from")]
     again: bool,
+    /// Plan to read history from its start on
+    #[arg(long)]
+    oldest_first: bool,
+    /// Ask for the totals that are not known: one request of the smallest page a window
+    #[arg(long)]
+    probe: bool,
     /// Show every walk, however many there are
     #[arg(long)]
     all: bool,
@@ -36,10 +44,14 @@ pub(super) struct PlanArguments {
 pub(super) const HELP: &str = "\
 Examples:
   leadpipe plan jobs/nightly.toml
+  leadpipe plan jobs/nightly.toml --probe
   leadpipe plan jobs/nightly.toml --from 2019-01-01 --to 2021-01-01
 
-JSON: an array with, by source: source, plan (walks and dropped), listing_requests, listed_as_of,
-permits_left, error.
+A price is exact where the span was counted, by an earlier reading or by --probe; else it is an
+estimate from the days beside it, or says the least that it can be. The time when all is there holds
+for runs that go on as soon as permits come free, as with --wait.
+
+JSON: an object as `leadpipe schema plan` describes it.
 
 Exit codes: 0 planned, 2 bad usage or job file, 3 a source could not be planned.";
 
@@ -50,7 +62,12 @@ pub(super) async fn run(context: &Context, arguments: PlanArguments) -> anyhow::
         let to = to.unwrap_or_else(|| context.clock.now());
         Range { from, to, again }
     });
-    let options = Options { sources: arguments.sources.source, ..Options::default() };
+    let options = Options {
+        sources: arguments.sources.source,
+        oldest_first: arguments.oldest_first,
+        probe: arguments.probe,
+        ..Options::default()
+    };
     show(context, job, range, options, arguments.all).await
 }
 
@@ -67,12 +84,13 @@ pub(super) async fn show(
     {
         return Err(run::Error::EmptyRange { from, to }.into());
     }
+    signals::watch(options.stop.clone())?;
     let previewed = run::preview(job, range, options, context.clock.clone()).await?;
     if context.json {
         terminal::json(&previewed)?;
     } else {
-        terminal::data(&report::plan_text(&previewed, all))?;
+        terminal::data(&report::plan_text(&previewed, all, local_offset(previewed.planned_at)))?;
     }
-    let failed = previewed.iter().any(|source| source.error.is_some());
+    let failed = previewed.sources.iter().any(|source| source.error.is_some());
     Ok(if failed { exit::SOURCE_FAILED } else { exit::DONE })
 }

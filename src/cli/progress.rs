@@ -109,6 +109,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Planned { source, walks, requests } => {
             let requests = match requests {
                 Requests::Known(count) => format!("{} requests", number(*count)),
+                Requests::About(count) => format!("about {} requests", number(*count)),
                 Requests::AtLeast(count) => format!("at least {} requests", number(*count)),
             };
             format!("{source}: {} walks planned, {requests}", number(*walks as u64))

@@ -10,6 +10,7 @@ use super::exit;
 use super::terminal;
 use crate::commit;
 use crate::config;
+use crate::run;
 use crate::schema;
 
 /// What `schema` takes.
@@ -31,6 +32,8 @@ enum Contract {
     Job,
     /// A commit file of a lake
     Commit,
+    /// What `leadpipe plan --json` prints
+    Plan,
 }
 
 pub(super) const HELP: &str = "\
@@ -46,7 +49,7 @@ pub(super) fn run(arguments: SchemaArguments) -> anyhow::Result<u8> {
         Some(folder) => {
             let place = folder.display().to_string();
             fs::create_dir_all(&folder).with_context(|| format!("failed to create `{place}`"))?;
-            for contract in [Contract::Lead, Contract::Job, Contract::Commit] {
+            for contract in [Contract::Lead, Contract::Job, Contract::Commit, Contract::Plan] {
                 let path = folder.join(format!("{}.v1.json", contract.name()));
                 let written = fs::write(&path, pretty(&contract.schema())?);
                 written.with_context(|| format!("failed to write `{}`", path.display()))?;
@@ -62,6 +65,7 @@ impl Contract {
             Self::Lead => "lead",
             Self::Job => "job",
             Self::Commit => "commit",
+            Self::Plan => "plan",
         }
     }
 
@@ -70,6 +74,7 @@ impl Contract {
             Self::Lead => schema::lead::json_schema(),
             Self::Job => config::job_schema(),
             Self::Commit => commit::commit_schema(),
+            Self::Plan => run::plan_schema(),
         }
     }
 }

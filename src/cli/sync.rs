@@ -81,6 +81,8 @@ fn options(arguments: &RunArguments) -> Options {
         max_requests: arguments.max_requests,
         max_duration: arguments.max_duration,
         lock_wait: arguments.lock_wait,
+        oldest_first: arguments.oldest_first,
+        probe: false,
         stop: Stop::default(),
     }
 }

@@ -123,6 +123,7 @@ mod tests {
                 window,
                 as_of,
                 rows: None,
+                share: None,
                 reconciled: true,
                 holes: 0,
             });
@@ -182,7 +183,7 @@ mod tests {
         let mut latest = read_at(&[(hours(0, 10), 30)]);
         let walk = segment.walks[0].clone();
         let progress = latest.checkpoint.sources.get_mut(&source("acme")).unwrap();
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 3 });
+        progress.open_walks.push(OpenWalk { walk, loaded_pages: 3, stated_rows: None });
         assert!(!goes(&segment, &latest, at(900)));
     }
 

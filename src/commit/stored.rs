@@ -290,7 +290,14 @@ mod tests {
             ..ScopeProgress::default()
         };
         let (rows, reconciled) = (Some(1243), true);
-        scope.coverage.insert(Covered { window, as_of: at(40), rows, reconciled, holes: 1 });
+        scope.coverage.insert(Covered {
+            window,
+            as_of: at(40),
+            rows,
+            reconciled,
+            holes: 1,
+            share: None,
+        });
         let absent = Absent {
             lead_id: "77".to_owned(),
             since: at(30),
@@ -302,10 +309,11 @@ mod tests {
             Partition { name: "profile:124".to_owned(), account: None },
         ];
         SourceProgress {
+            spare: Vec::new(),
             scopes: BTreeMap::from([(walk(None).scope.key(), scope)]),
             open_walks: vec![
-                OpenWalk { walk: walk(Some(window)), loaded_pages: 7 },
-                OpenWalk { walk: walk(None), loaded_pages: 0 },
+                OpenWalk { walk: walk(Some(window)), loaded_pages: 7, stated_rows: None },
+                OpenWalk { walk: walk(None), loaded_pages: 0, stated_rows: None },
             ],
             partitions: Some(Partitions { as_of: at(39), listed }),
             absent: vec![absent],

@@ -527,7 +527,7 @@ impl Reader<'_> {
             status: answer.status,
             received_at: answer.received_at,
         };
-        let raw = RawPage { header: header.clone(), body: answer.body };
+        let raw = RawPage { header: header.clone(), body: answer.body, stated_rows: facts.total };
         self.sink.hold(walk, raw, slot).await?;
         Ok((header, facts))
     }

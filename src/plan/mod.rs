@@ -2,25 +2,32 @@
 //!
 //! Pure: settings, what was read so far, and an instant go in; the same input gives the same plan.
 //! Open walks come first, with their own bounds and page size; then new time, together with the
-//! days that every run reads again; then history, newest first. Only time that is not covered is
-//! asked for. Listings without dates are the matter of `scans`.
+//! days that every run reads again; then history, newest first; then what is to be read again, the
+//! stalest first. Spans of time are the matter of `windows`, listings without dates of `scans`, and
+//! what each costs of `price`.
 
+mod price;
 mod scans;
+mod windows;
+
+use std::collections::BTreeMap;
 
 use chrono::DateTime;
-use chrono::SubsecRound;
 use chrono::TimeDelta;
 use chrono::Utc;
+use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::price::Basis;
+use self::price::Price;
+pub use self::price::Probed;
+pub use self::price::Requests;
 use crate::checkpoint::OpenWalk;
-use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
 use crate::record::DownTo;
 use crate::record::Reason;
 use crate::record::Scope;
 use crate::record::ScopeKey;
-use crate::window::Coverage;
 use crate::window::Window;
 
 /// What to plan for one source.
@@ -30,6 +37,8 @@ pub struct Request<'a> {
     pub scopes: &'a [Scope],
     /// What was read so far.
     pub progress: &'a SourceProgress,
+    /// Totals that the provider was asked for, by scope.
+    pub probed: &'a BTreeMap<ScopeKey, Vec<Probed>>,
     /// The instant of planning.
     pub now: DateTime<Utc>,
     /// Limits and settings.
@@ -51,8 +60,46 @@ pub struct Settings {
     pub settle: TimeDelta,
     /// How far back every run reads again for late changes; `None` for all.
     pub every_run: Option<TimeDelta>,
+    /// What is read again less often, the most often first.
+    pub tiers: Vec<Tier>,
+    /// Permits that may go to what no tier reaches; 0 for none.
+    pub spare: u64,
     /// How long an open walk is gone on with.
     pub walk_max_age: TimeDelta,
+    /// Whether history is read from its start on, instead of back to it.
+    pub oldest_first: bool,
+}
+
+/// How far back is read again, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// What its walks are called.
+    pub reason: Reason,
+    /// How far back it reaches; `None` for all. What a tier before it reaches is left to that one.
+    pub reach: Option<TimeDelta>,
+    /// How old a reading must be to be due.
+    pub every: TimeDelta,
+}
+
+/// Half a day less than the week or the month of a tier, so that a nightly run that begins a little
+/// earlier does not put it off by a day.
+const EARLIER: TimeDelta = TimeDelta::hours(12);
+
+impl Tier {
+    /// Returns what is read again every week, back to `reach`; `None` for all.
+    pub fn weekly(reach: Option<TimeDelta>) -> Self {
+        Self { reason: Reason::Weekly, reach, every: TimeDelta::days(7) - EARLIER }
+    }
+
+    /// Returns what is read again every thirty days, back to `reach`; `None` for all.
+    pub fn monthly(reach: Option<TimeDelta>) -> Self {
+        Self { reason: Reason::Monthly, reach, every: TimeDelta::days(30) - EARLIER }
+    }
+
+    /// Tells whether it reads anything at all.
+    fn reaches(&self) -> bool {
+        self.reach.is_none_or(|reach| reach > TimeDelta::zero())
+    }
 }
 
 /// What a run is for.
@@ -70,7 +117,7 @@ pub enum Task {
 }
 
 /// The walks of one source, in the order they would be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SourcePlan {
     /// The walks.
     pub walks: Vec<PlannedWalk>,
@@ -82,7 +129,7 @@ pub struct SourcePlan {
 }
 
 /// A walk that would be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PlannedWalk {
     /// What it reads.
     pub scope: Scope,
@@ -100,10 +147,14 @@ pub struct PlannedWalk {
     pub resume: Option<OpenWalk>,
     /// What it costs.
     pub requests: Requests,
+    /// What that rests on.
+    pub basis: Basis,
+    /// When the stalest of what it reads was read last; `None` where some of it never was.
+    pub as_of: Option<DateTime<Utc>>,
 }
 
 /// An open walk that is not gone on with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DroppedWalk {
     /// The walk.
     pub walk: OpenWalk,
@@ -111,40 +162,16 @@ pub struct DroppedWalk {
     pub why: &'static str,
 }
 
-/// A number of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", content = "requests", rename_all = "snake_case")]
-pub enum Requests {
-    /// As many as the rows held of just this span need.
-    Known(u64),
-    /// At least so many: how many rows there are is not known.
-    AtLeast(u64),
-}
-
-impl Requests {
-    /// Returns the number.
-    pub fn count(self) -> u64 {
-        match self {
-            Self::Known(count) | Self::AtLeast(count) => count,
-        }
-    }
-
-    /// Adds two numbers; the sum is known where both are.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        let sum = self.count() + other.count();
-        match (self, other) {
-            (Self::Known(_), Self::Known(_)) => Self::Known(sum),
-            _ => Self::AtLeast(sum),
-        }
-    }
-}
-
 impl SourcePlan {
     /// Returns what all walks cost together.
     pub fn requests(&self) -> Requests {
-        let walks = self.walks.iter().map(|walk| walk.requests);
-        walks.fold(Requests::Known(0), Requests::plus)
+        self.requests_for(|_| true)
+    }
+
+    /// Returns what the walks with such a reason cost together.
+    pub fn requests_for(&self, is_meant: impl Fn(Reason) -> bool) -> Requests {
+        let walks = self.walks.iter().filter(|walk| is_meant(walk.reason));
+        walks.map(|walk| walk.requests).fold(Requests::Known(0), Requests::plus)
     }
 }
 
@@ -156,16 +183,20 @@ pub fn plan(request: &Request<'_>) -> SourcePlan {
         let (walks, left_out) = scans::plan_scans(request, &open);
         plan.walks.extend(walks);
         plan.left_out = left_out;
-        return plan;
+    } else {
+        plan.walks.extend(windows::plan_windows(request, &open));
     }
-    let mut fresh: Vec<PlannedWalk> =
-        request.scopes.iter().flat_map(|scope| plan_scope(request, scope, &open)).collect();
-    fresh.sort_by_key(|walk| {
-        let newest = walk.window.map(|window| std::cmp::Reverse(window.end()));
-        (walk.reason != Reason::NewTime, newest)
-    });
-    plan.walks.extend(fresh);
     plan
+}
+
+/// Returns what each run that goes on with such a plan on another day costs, before it goes on: the
+/// time since, or the page that tells whether a listing still stands.
+pub fn each_run(request: &Request<'_>) -> u64 {
+    match request.settings.start {
+        Some(_) if request.task == Task::Sync => windows::each_run(request),
+        Some(_) => 0,
+        None => 1,
+    }
 }
 
 /// Puts the open walks first that still fit, and returns them.
@@ -186,123 +217,37 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
             None => open.push(walk.clone()),
         }
     }
-    plan.walks.extend(open.iter().map(|open| PlannedWalk {
-        scope: open.walk.scope.clone(),
-        window: open.walk.window,
-        page_size: open.walk.page_size,
-        reason: Reason::Resume,
-        down_to: open.walk.down_to,
-        resume: Some(open.clone()),
-        requests: Requests::AtLeast(0),
+    plan.walks.extend(open.iter().map(|open| {
+        let Price { requests, basis } = price_of_rest(request, open);
+        PlannedWalk {
+            scope: open.walk.scope.clone(),
+            window: open.walk.window,
+            page_size: open.walk.page_size,
+            reason: Reason::Resume,
+            down_to: open.walk.down_to,
+            resume: Some(open.clone()),
+            requests,
+            basis,
+            as_of: None,
+        }
     }));
     open
 }
 
-fn plan_scope(request: &Request<'_>, scope: &Scope, open: &[OpenWalk]) -> Vec<PlannedWalk> {
-    let none = ScopeProgress::default();
-    let progress = request.progress.scopes.get(&scope.key()).unwrap_or(&none);
-    let longest = longest_window(progress.window_days, request.settings.window_days);
-    let walks = spans(request, &progress.coverage, scope, open).into_iter();
-    let pieces = walks.flat_map(|(span, reason)| {
-        span.split_from_end(longest).into_iter().map(move |piece| (piece, reason))
-    });
-    pieces
-        .map(|(window, reason)| PlannedWalk {
-            scope: scope.clone(),
-            window: Some(window),
-            page_size: request.settings.page_size,
-            reason,
-            down_to: None,
-            resume: None,
-            requests: price(&progress.coverage, &window, request.settings.page_size),
-        })
-        .collect()
-}
-
-/// Returns the spans of a scope that must be read, with the reason of each.
-fn spans(
-    request: &Request<'_>,
-    coverage: &Coverage,
-    scope: &Scope,
-    open: &[OpenWalk],
-) -> Vec<(Window, Reason)> {
-    let settings = &request.settings;
-    let Some(start) = settings.start else { return Vec::new() };
-    let horizon = (request.now - settings.settle).trunc_subsecs(0);
-    let open = open.iter().filter(|open| open.walk.scope == *scope);
-    let open: Vec<Window> = open.filter_map(|open| open.walk.window).collect();
-    let not_open = |spans: Vec<Window>| without(spans, &open);
-    match &request.task {
-        Task::Sync => {
-            let Some(whole) = Window::new(start, horizon) else { return Vec::new() };
-            let Some(covered_to) = coverage.end() else {
-                let mut spans = not_open(vec![whole]);
-                spans.retain(|span| !is_sliver(span, &open));
-                return first_reading(spans, horizon, settings);
-            };
-            let again = settings.every_run.map_or(start, |back| horizon - back);
-            let from = again.min(covered_to).max(start);
-            let fresh = not_open(Window::new(from, horizon).into_iter().collect());
-            let fresh = fresh.into_iter().filter(|window| !is_sliver(window, &open));
-            let fresh = fresh.map(|window| (window, Reason::NewTime));
-            let before = Window::new(start, from);
-            let gaps = before.map(|before| coverage.gaps(&before)).unwrap_or_default();
-            let gaps = not_open(gaps).into_iter().rev().map(|gap| (gap, Reason::History));
-            fresh.chain(gaps).collect()
-        }
-        Task::Backfill { range, again_before } => {
-            let end = range.end().min(horizon);
-            let Some(range) = Window::new(range.start(), end) else { return Vec::new() };
-            let read_since = |at| again_before.is_none_or(|before| at >= before);
-            let mut recent = Coverage::default();
-            for span in coverage.spans().iter().filter(|span| read_since(span.as_of)) {
-                recent.insert(span.clone());
-            }
-            let gaps = not_open(recent.gaps(&range));
-            gaps.into_iter().rev().map(|gap| (gap, Reason::Backfill)).collect()
-        }
+/// Returns what is left to pay of an open walk.
+fn price_of_rest(request: &Request<'_>, open: &OpenWalk) -> Price {
+    let left = |pages: u64| pages.saturating_sub(open.loaded_pages);
+    if let Some(rows) = open.stated_rows {
+        let pages = left(price::pages(rows, open.walk.page_size));
+        return Price { requests: Requests::Known(pages), basis: Basis::Counted };
     }
-}
-
-/// The minutes since an open walk's horizon are left to the next run: a request a scope is too much
-/// for them when a run goes on soon after it was stopped.
-fn is_sliver(span: &Window, open: &[Window]) -> bool {
-    span.length() < TimeDelta::hours(1) && open.iter().any(|open| open.end() == span.start())
-}
-
-/// Where nothing was read yet, the newest window is new time and all before it is history.
-fn first_reading(
-    spans: Vec<Window>,
-    horizon: DateTime<Utc>,
-    settings: &Settings,
-) -> Vec<(Window, Reason)> {
-    let longest = longest_window(None, settings.window_days);
-    let pieces = spans.into_iter().rev().flat_map(|span| span.split_from_end(longest));
-    let reason = |piece: &Window| match piece.end() == horizon {
-        true => Reason::NewTime,
-        false => Reason::History,
-    };
-    pieces.map(|piece| (piece, reason(&piece))).collect()
-}
-
-fn without(spans: Vec<Window>, taken: &[Window]) -> Vec<Window> {
-    taken
-        .iter()
-        .fold(spans, |spans, taken| spans.iter().flat_map(|span| span.without(taken)).collect())
-}
-
-/// A request reaches a second beyond its window on both sides, inside the days allowed.
-fn longest_window(refused_above: Option<u32>, window_days: u32) -> TimeDelta {
-    let days = refused_above.map_or(window_days, |days| days.min(window_days)).max(1);
-    TimeDelta::days(i64::from(days)) - TimeDelta::seconds(2)
-}
-
-/// A span costs a request a page, and one where it is empty.
-fn price(coverage: &Coverage, window: &Window, page_size: u32) -> Requests {
-    let same = coverage.spans().iter().find(|span| span.window == *window);
-    match same.and_then(|span| span.rows) {
-        Some(rows) => Requests::Known(rows.div_ceil(u64::from(page_size.max(1))).max(1)),
-        None => Requests::AtLeast(1),
+    let scope = request.progress.scopes.get(&open.walk.scope.key());
+    match (scope.and_then(|scope| scope.scan.as_ref()), open.walk.down_to) {
+        // The last page held is asked for once more.
+        (Some(scan), None) if open.walk.window.is_none() => {
+            Price { requests: Requests::About(left(scan.pages) + 1), basis: Basis::Held }
+        }
+        _ => Price { requests: Requests::AtLeast(0), basis: Basis::Nothing },
     }
 }
 
@@ -340,12 +285,16 @@ mod tests {
             page_size: 2500,
             settle: TimeDelta::zero(),
             every_run: Some(TimeDelta::days(30)),
+            tiers: Vec::new(),
+            spare: 0,
             walk_max_age: TimeDelta::hours(48),
+            oldest_first: false,
         }
     }
 
     fn covered(window: Window) -> Covered {
-        Covered { window, as_of: window.end(), rows: Some(6_000), reconciled: true, holes: 0 }
+        let as_of = window.end();
+        Covered { window, as_of, rows: Some(6_000), share: None, reconciled: true, holes: 0 }
     }
 
     fn progress(windows: &[Window]) -> SourceProgress {
@@ -356,8 +305,17 @@ mod tests {
     }
 
     fn plan_at(now: i64, progress: &SourceProgress, task: Task) -> SourcePlan {
-        let scopes = [scope()];
-        plan(&Request { scopes: &scopes, progress, now: day(now), settings: settings(), task })
+        plan_with(settings(), now, progress, task)
+    }
+
+    fn plan_with(
+        settings: Settings,
+        now: i64,
+        progress: &SourceProgress,
+        task: Task,
+    ) -> SourcePlan {
+        let (scopes, probed, now) = ([scope()], BTreeMap::new(), day(now));
+        plan(&Request { scopes: &scopes, progress, probed: &probed, now, settings, task })
     }
 
     fn windows(plan: &SourcePlan) -> Vec<(Reason, Window)> {
@@ -409,7 +367,7 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
+        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
         let plan = plan_at(500, &progress, Task::Sync);
         let expected = [
             (Reason::Resume, span(100, 499)),
@@ -434,7 +392,7 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
+        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
         let reasons: Vec<_> =
             plan_at(500, &progress, Task::Sync).walks.iter().map(|walk| walk.reason).collect();
         assert_eq!(reasons, [Reason::Resume, Reason::History]);
@@ -456,10 +414,11 @@ mod tests {
         let task = Task::Backfill { range: span(100, 500), again_before: Some(day(501)) };
         let walks = plan_at(502, &held, task).walks;
         assert_eq!(walks.len(), 2, "400 days do not fit with the overlaps");
-        assert_eq!(
-            price(&held.scopes[&scope().key()].coverage, &span(100, 500), 2500),
-            Requests::Known(3)
-        );
+        let prices: Vec<_> = walks.iter().map(|walk| (walk.requests, walk.basis)).collect();
+        assert_eq!(prices, [(Requests::About(3), Basis::Held), (Requests::About(1), Basis::Held)]);
+        let held = progress(&[span(200, 500)]);
+        let task = Task::Backfill { range: span(200, 500), again_before: Some(day(501)) };
+        assert_eq!(plan_at(502, &held, task).requests(), Requests::Known(3));
     }
 
     proptest! {

@@ -1,18 +1,21 @@
 //! Decides how listings without dates are read: whole, or from the top where their order is known.
 //!
 //! A whole reading costs what the listing holds. Where whole readings have shown that the newest
-//! stand first, every run reads from the top down to what it knows, and the whole comes round once a
-//! week. The listings of one partition are read one after the other, in the order of the scopes: a
+//! stand first, every run reads from the top down to what it knows, and the whole comes round with the
+//! first tier that reads anything again. The listings of one partition are read one after the other, in the order of the scopes: a
 //! record that moves to a later list meanwhile is on one of them.
 
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 
+use super::Basis;
 use super::PlannedWalk;
+use super::Price;
 use super::Request;
 use super::Requests;
 use super::Task;
+use super::Tier;
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::Scanned;
 use crate::record::DownTo;
@@ -20,10 +23,6 @@ use crate::record::Order;
 use crate::record::Reason;
 use crate::record::Scope;
 use crate::record::ScopeKey;
-
-/// After this long a listing is read whole again. It is half a day less than the week of the tier,
-/// so that a nightly run that begins a little earlier does not put it off by a day.
-const WHOLE_AFTER: TimeDelta = TimeDelta::hours(7 * 24 - 12);
 
 /// How far a reading from the top goes beyond the last one: providers' clocks and time zones are
 /// not ours.
@@ -76,9 +75,15 @@ fn readings(request: &Request<'_>, lists: &[Scope], open: &[OpenWalk]) -> Option
 }
 
 fn planned(request: &Request<'_>, scope: &Scope, reading: Reading) -> PlannedWalk {
-    let pages = match (scanned(request, scope), reading.down_to) {
-        (Some(scan), None) => Requests::Known(scan.pages.max(1)),
-        _ => Requests::AtLeast(1),
+    let scan = scanned(request, scope);
+    let price = match (scan, reading.down_to) {
+        (Some(scan), None) => {
+            Price { requests: Requests::Known(scan.pages.max(1)), basis: Basis::Counted }
+        }
+        (Some(Scanned { top_pages: Some(pages), .. }), Some(_)) => {
+            Price { requests: Requests::About(*pages), basis: Basis::Held }
+        }
+        _ => Price::UNKNOWN,
     };
     PlannedWalk {
         scope: scope.clone(),
@@ -87,7 +92,9 @@ fn planned(request: &Request<'_>, scope: &Scope, reading: Reading) -> PlannedWal
         reason: reading.reason,
         down_to: reading.down_to,
         resume: None,
-        requests: pages,
+        requests: price.requests,
+        basis: price.basis,
+        as_of: scan.map(|scan| scan.as_of),
     }
 }
 
@@ -103,8 +110,10 @@ fn reading(request: &Request<'_>, scope: &Scope) -> Option<Reading> {
         (Task::Sync, None) => whole(Reason::History),
         (Task::Sync, Some(scan)) => match down_to(request, scan) {
             None => whole(Reason::NewTime),
-            Some(_) if request.now - scan.as_of >= WHOLE_AFTER => whole(Reason::Refresh),
-            down_to => Some(Reading { reason: Reason::NewTime, down_to }),
+            down_to => match due(request, scan) {
+                Some(tier) => whole(tier.reason),
+                None => Some(Reading { reason: Reason::NewTime, down_to }),
+            },
         },
         (Task::Backfill { .. }, None) => whole(Reason::Backfill),
         (Task::Backfill { again_before, .. }, Some(scan)) => {
@@ -112,6 +121,13 @@ fn reading(request: &Request<'_>, scope: &Scope) -> Option<Reading> {
             whole(Reason::Backfill)
         }
     }
+}
+
+/// Returns the tier by which a listing is to be read whole again. Each reads it whole, however far back
+/// it reaches: there are no dates to ask by.
+fn due(request: &Request<'_>, scan: &Scanned) -> Option<Tier> {
+    let mut tiers = request.settings.tiers.iter().filter(|tier| tier.reaches());
+    tiers.find(|tier| request.now - scan.as_of >= tier.every).copied()
 }
 
 /// Returns how far a reading from the top goes, where the order is known and not all is to be read.
@@ -129,6 +145,8 @@ fn down_to(request: &Request<'_>, scan: &Scanned) -> Option<DownTo> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::checkpoint::ScopeProgress;
     use crate::checkpoint::SourceProgress;
@@ -165,6 +183,7 @@ mod tests {
             pages: 6,
             holes: 0,
             top_as_of: None,
+            top_pages: None,
             newest_created_first: 0,
             newest_updated_first: ordered,
         };
@@ -183,10 +202,14 @@ mod tests {
             page_size: 100,
             settle: TimeDelta::zero(),
             every_run: Some(TimeDelta::days(30)),
+            tiers: vec![Tier::weekly(Some(TimeDelta::days(400))), Tier::monthly(None)],
+            spare: 0,
             walk_max_age: TimeDelta::days(30),
+            oldest_first: false,
         };
-        let scopes = bots();
-        plan(&Request { scopes: &scopes, progress, now: day(now), settings, task })
+        let (scopes, probed) = (bots(), BTreeMap::new());
+        let (progress, now) = (progress, day(now));
+        plan(&Request { scopes: &scopes, progress, probed: &probed, now, settings, task })
     }
 
     fn said(plan: &SourcePlan) -> Vec<String> {
@@ -225,7 +248,7 @@ mod tests {
         let down_to = plan.walks[1].down_to.unwrap();
         assert_eq!((down_to.order, down_to.at), (Order::Updated, day(8)));
         let plan = plan_on(16, &read_on(9, 2), Task::Sync);
-        assert_eq!(said(&plan)[1], "chats/bot:1/lead whole Refresh");
+        assert_eq!(said(&plan)[1], "chats/bot:1/lead whole Weekly");
     }
 
     #[test]
@@ -249,7 +272,7 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0 });
+        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
         let plan = plan_on(10, &progress, Task::Sync);
         assert_eq!(
             said(&plan)[..2],

@@ -26,6 +26,10 @@ use super::Cause;
 use super::Error;
 use super::Result;
 use super::day::ROLLING;
+use super::forecast;
+use super::forecast::Demand;
+use super::forecast::Forecast;
+use super::forecast::Position;
 use super::pace;
 use super::pace::Pace;
 use super::pace::Places;
@@ -218,6 +222,27 @@ impl Ledger {
     /// Returns what is left at `now`, and what comes back when.
     pub fn outlook(&self, now: DateTime<Utc>) -> Result<Outlook> {
         Ok(self.load(now)?.outlook(&self.rule))
+    }
+
+    /// Returns when the requests of `demand` will have been sent, if nothing else is.
+    pub fn forecast(&self, now: DateTime<Utc>, demand: Demand) -> Result<Forecast> {
+        let count = self.load(now)?;
+        let budget = count.budget(&self.rule);
+        let mut frees: BTreeMap<DateTime<Utc>, u64> = BTreeMap::new();
+        // What was used beyond the allowance, as when a rule was made smaller, frees nothing.
+        let mut over = budget.used.saturating_sub(budget.allowance.unwrap_or_default().into());
+        for (minute, counted) in count.counted(self.rule.day) {
+            let counted = u64::from(counted);
+            frees.insert(minute + BUCKET + ROLLING, counted.saturating_sub(over));
+            over = over.saturating_sub(counted);
+        }
+        let position = Position {
+            now: count.latest,
+            left: budget.left.map(u64::from),
+            blocked_until: budget.blocked_until,
+            frees,
+        };
+        Ok(forecast::forecast(&self.rule, position, demand))
     }
 
     /// Notes that others have sent so many requests in the last 24 hours, in place of what was noted
@@ -663,6 +688,11 @@ fn hour_of(instant: DateTime<Utc>) -> DateTime<Utc> {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// Returns from when on a request leased at `instant` counts no more against a rolling day.
+pub(super) fn counts_until(instant: DateTime<Utc>) -> DateTime<Utc> {
+    minute_of(instant + EXPIRY) + BUCKET + ROLLING
 }
 
 fn minute_of(instant: DateTime<Utc>) -> DateTime<Utc> {

@@ -6,6 +6,7 @@
 //! ask again, is left to the caller; only "used up" must be told, as it is believed over the ledger.
 
 mod day;
+mod forecast;
 mod ledger;
 mod pace;
 mod rate;
@@ -31,6 +32,9 @@ use tokio::sync::Semaphore;
 use tracing::info;
 use tracing::warn;
 
+pub use self::forecast::Demand;
+pub use self::forecast::Forecast;
+pub use self::forecast::ForecastRun;
 use self::ledger::Before;
 pub use self::ledger::BlockedBy;
 pub use self::ledger::Budget;
@@ -130,6 +134,8 @@ pub enum Cause {
     Blocked,
     /// The run has sent as many requests as it was told to.
     MaxRequests,
+    /// What is left of the day is kept for others; told by callers, no permit ends by it.
+    KeptBack,
     /// Requests may not follow each other faster; no run ends by it.
     Rate,
 }
@@ -140,6 +146,7 @@ impl fmt::Display for Cause {
             Self::DayQuota => "the day's quota is used",
             Self::Blocked => "the provider says that the quota is used up",
             Self::MaxRequests => "the run's limit of requests is reached",
+            Self::KeptBack => "what is left of the day is kept for what the next runs need",
             Self::Rate => "requests follow each other as fast as they may",
         })
     }
@@ -395,6 +402,17 @@ impl Quota {
     /// before. They count as sent now. Blocks for the time of a write.
     pub fn set_used(&self, requests: u32) -> Result<()> {
         self.shared.ledger.set_used(self.shared.now(), requests)
+    }
+
+    /// Returns when the requests of `demand` will have been sent, if nothing else is. Blocks for the
+    /// time of a read.
+    pub fn forecast(&self, demand: Demand) -> Result<Forecast> {
+        let shared = &self.shared;
+        let correction = shared.correction();
+        let mut forecast = shared.ledger.forecast(shared.now(), demand)?;
+        forecast.done_at = forecast.done_at.map(|done_at| done_at - correction);
+        forecast.runs.iter_mut().for_each(|run| run.from -= correction);
+        Ok(forecast)
     }
 
     /// Returns the ledger.

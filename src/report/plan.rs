@@ -3,42 +3,56 @@
 use std::collections::BTreeMap;
 
 use chrono::DateTime;
+use chrono::FixedOffset;
 use chrono::NaiveTime;
 use chrono::Utc;
 
 use super::Table;
 use super::harmless;
+use super::instant;
 use super::number;
+use crate::plan::Basis;
 use crate::plan::PlannedWalk;
 use crate::plan::Requests;
 use crate::record::DownTo;
+use crate::run::Preview;
 use crate::run::PreviewedSource;
 use crate::window::Window;
 
 /// So many walks of a source are listed one by one; more are counted by what they are for.
 const LISTED: usize = 20;
 
-/// Returns the walks of each source and what they cost; `all` lists them however many there are.
-pub fn plan_text(previewed: &[PreviewedSource], all: bool) -> String {
-    let texts: Vec<String> = previewed.iter().map(|source| source_text(source, all)).collect();
+/// Returns the walks of each source, what they cost, and when all is there; `all` lists them however
+/// many there are, `zone` is that of the times.
+pub fn plan_text(preview: &Preview, all: bool, zone: FixedOffset) -> String {
+    let now = preview.planned_at;
+    let sources = &preview.sources;
+    let texts: Vec<String> =
+        sources.iter().map(|source| source_text(source, all, now, zone)).collect();
     let mut text = texts.join("\n");
-    if previewed.len() > 1 {
-        let total = previewed.iter().map(total).fold(Requests::Known(0), Requests::plus);
+    if sources.len() > 1 {
+        let requests = sources.iter().map(|source| source.requests);
+        let total = requests.fold(Requests::Known(0), Requests::plus);
         text.push_str(&format!("\nall sources: {}\n", price(total)));
     }
     text
 }
 
-fn source_text(source: &PreviewedSource, all: bool) -> String {
+fn source_text(
+    source: &PreviewedSource,
+    all: bool,
+    now: DateTime<Utc>,
+    zone: FixedOffset,
+) -> String {
     let name = &source.source;
-    if let Some(error) = &source.error {
+    let walks = &source.plan.walks;
+    if let (Some(error), None) = (&source.error, &source.quota) {
         return format!("{name}: cannot be planned: {}\n", harmless(error));
     }
-    let walks = &source.plan.walks;
     let mut text = match walks.len() {
         0 => format!("{name}: nothing to read\n"),
-        1 => format!("{name}: 1 walk, {}\n", price(total(source))),
-        count => format!("{name}: {} walks, {}\n", number(count as u64), price(total(source))),
+        1 => format!("{name}: 1 walk, {}\n", price(source.requests)),
+        count => format!("{name}: {} walks, {}\n", number(count as u64), price(source.requests)),
     };
     let table = if all || walks.len() <= LISTED { listed(walks) } else { grouped(walks) };
     if !table.is_empty() {
@@ -59,29 +73,116 @@ fn source_text(source: &PreviewedSource, all: bool) -> String {
         let why = "left out, without dates and read whole before (--again reads them once more)";
         text.push_str(&format!("  {why}: {}\n", harmless(&scopes)));
     }
-    text.push_str(&format!("  permits left today: {}\n", permits(source)));
+    let lines = basis(source).into_iter().chain(permits(source)).chain(done(source, now, zone));
+    text.extend(lines.map(|line| format!("  {line}\n")));
     text
 }
 
-fn permits(source: &PreviewedSource) -> String {
-    let Some(left) = source.permits_left else { return "no limit".to_owned() };
-    let needed = total(source).count();
-    let short = needed.saturating_sub(left.into());
-    match short {
-        0 => number(left.into()),
-        short => format!("{}, {} short: more than a day", number(left.into()), number(short)),
+/// Says how the price is known, where it is not counted.
+fn basis(source: &PreviewedSource) -> Vec<String> {
+    let walks = &source.plan.walks;
+    let resting_on = |basis: &[Basis]| {
+        let walks = walks.iter().filter(|walk| basis.contains(&walk.basis));
+        walks.filter(|walk| walk.requests.count() > 0).count() as u64
+    };
+    let mut lines = Vec::new();
+    let estimated = [
+        (resting_on(&[Basis::Held]), "from what is held of their days"),
+        (resting_on(&[Basis::Nearby]), "from the days beside them"),
+        (resting_on(&[Basis::OtherScopes]), "from the other scopes"),
+    ];
+    let estimated: Vec<String> = estimated
+        .iter()
+        .filter(|(walks, _)| *walks > 0)
+        .map(|(walks, how)| format!("{} {how}", number(*walks)))
+        .collect();
+    if !estimated.is_empty() {
+        lines.push(format!("walks whose price is estimated: {}", estimated.join(", ")));
     }
+    let unknown = resting_on(&[Basis::Nothing]);
+    if unknown > 0 {
+        let has_dates = walks.iter().any(|walk| walk.window.is_some());
+        let how = match (has_dates, source.unstated) {
+            (false, _) => "known once they are read",
+            (true, 0) => "--probe asks for each total with a request",
+            (true, _) => "the provider states no totals",
+        };
+        lines.push(format!("walks of which nothing is known: {}; {how}", number(unknown)));
+    }
+    if source.spent > 0 {
+        lines.push(format!("requests that this plan has cost: {}", number(source.spent)));
+    }
+    lines.extend(source.error.iter().map(|error| format!("not probed to the end: {error}")));
+    lines
 }
 
-fn total(source: &PreviewedSource) -> Requests {
-    let walks = source.plan.walks.iter().map(|walk| walk.requests);
-    walks.fold(Requests::Known(source.listing_requests), Requests::plus)
+/// Says what of today's permits is taken, and what a run does with them.
+fn permits(source: &PreviewedSource) -> Vec<String> {
+    let (Some(quota), Some(today)) = (&source.quota, &source.today) else { return Vec::new() };
+    let mut lines = Vec::new();
+    let (needed, walks) = (source.requests.count(), source.plan.walks.len() as u64);
+    match quota.allowance.zip(quota.left) {
+        None => lines.push("permits: no limit a day".to_owned()),
+        Some((allowance, left)) => {
+            let mut text = format!(
+                "permits: {} left of {} a day",
+                number(left.into()),
+                number(allowance.into())
+            );
+            if quota.kept_back > 0 {
+                let kept = number(quota.kept_back.into());
+                text.push_str(&format!(", beside {kept} kept back for the syncs of a day"));
+            }
+            if !quota.shared_with.is_empty() {
+                text.push_str(&format!(", shared with {}", super::list(&quota.shared_with, 5)));
+            }
+            lines.push(text);
+        }
+    }
+    if today.requests < needed {
+        let mut text = format!(
+            "a run now sends {} requests and finishes {} of {} walks",
+            number(today.requests),
+            number(today.walks),
+            number(walks)
+        );
+        if let Some(from) = today.history_from {
+            text.push_str(&format!("; all from {} on is there then", short(from)));
+        }
+        lines.push(text);
+    }
+    lines
+}
+
+/// Says when all is there.
+fn done(source: &PreviewedSource, now: DateTime<Utc>, zone: FixedOffset) -> Option<String> {
+    let forecast = source.forecast.as_ref()?;
+    if source.plan.walks.is_empty() {
+        return None;
+    }
+    let Some(done_at) = forecast.done_at else {
+        return Some("never done at this pace: each run needs all that a day allows".to_owned());
+    };
+    let how = match source.requests {
+        Requests::Known(_) => "done",
+        Requests::About(_) => "done about",
+        Requests::AtLeast(_) => "done at the earliest",
+    };
+    let mut text = format!("{how}: {}", instant(done_at, zone));
+    let days = (done_at - now).num_days() + 1;
+    if forecast.runs.len() > 1 {
+        let (runs, requests) = (number(forecast.runs.len() as u64), number(forecast.requests));
+        text.push_str(&format!(", on day {days}, in {runs} runs of {requests} requests in all"));
+    }
+    Some(text)
 }
 
 fn price(requests: Requests) -> String {
     match requests {
         Requests::Known(1) => "1 request".to_owned(),
         Requests::Known(count) => format!("{} requests", number(count)),
+        Requests::About(1) => "about 1 request".to_owned(),
+        Requests::About(count) => format!("about {} requests", number(count)),
         Requests::AtLeast(1) => "at least 1 request".to_owned(),
         Requests::AtLeast(count) => format!("at least {} requests", number(count)),
     }
@@ -90,6 +191,7 @@ fn price(requests: Requests) -> String {
 fn count(requests: Requests) -> String {
     match requests {
         Requests::Known(count) => number(count),
+        Requests::About(count) => format!("about {}", number(count)),
         Requests::AtLeast(count) => format!("at least {}", number(count)),
     }
 }
@@ -180,10 +282,16 @@ fn short(at: DateTime<Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
     use crate::plan::SourcePlan;
+    use crate::quota::Forecast;
+    use crate::quota::ForecastRun;
     use crate::record::Reason;
     use crate::record::Scope;
+    use crate::run::PreviewedQuota;
+    use crate::run::Today;
 
     fn walk(profile: u32, query: &str, requests: Requests) -> PlannedWalk {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
@@ -201,25 +309,60 @@ mod tests {
             down_to: None,
             resume: None,
             requests,
+            basis: match requests {
+                Requests::Known(_) => Basis::Counted,
+                Requests::About(_) => Basis::Nearby,
+                Requests::AtLeast(_) => Basis::Nothing,
+            },
+            as_of: None,
         }
     }
 
-    fn previewed(walks: Vec<PlannedWalk>, permits_left: Option<u32>) -> PreviewedSource {
+    fn now() -> DateTime<Utc> {
+        "2026-11-01T02:12:00Z".parse().unwrap()
+    }
+
+    fn previewed(walks: Vec<PlannedWalk>, left: Option<u32>) -> PreviewedSource {
+        let plan = SourcePlan { walks, ..SourcePlan::default() };
+        let requests = Requests::Known(1).plus(plan.requests());
+        let needed = requests.count();
+        let sent = left.map_or(needed, |left| needed.min(left.into()));
+        let first = ForecastRun { from: now(), requests: sent };
+        let next = ForecastRun { from: now() + TimeDelta::hours(24), requests: needed - sent };
+        let runs = if sent < needed { vec![first, next] } else { vec![first] };
+        let done_at = runs.last().map(|run| run.from + TimeDelta::minutes(3));
+        let kept_back = if sent < needed { 41 } else { 0 };
+        let shared_with = Vec::new();
         PreviewedSource {
             source: "agency".parse().unwrap(),
-            plan: SourcePlan { walks, ..SourcePlan::default() },
+            requests,
             listing_requests: 1,
             listed_as_of: None,
-            permits_left,
+            spent: 0,
+            unstated: 0,
+            quota: Some(PreviewedQuota { allowance: left, left, kept_back, shared_with }),
+            today: Some(Today {
+                requests: sent,
+                walks: plan.walks.len() as u64 / 2,
+                history_from: Some("2024-06-01T00:00:00Z".parse().unwrap()),
+            }),
+            forecast: Some(Forecast { requests: needed, done_at, runs }),
+            plan,
             error: None,
         }
+    }
+
+    fn text(sources: &[PreviewedSource], all: bool) -> String {
+        let (planned_at, sources) = (now(), sources.to_vec());
+        let preview = Preview { version: 1, job: "nightly".to_owned(), planned_at, sources };
+        plan_text(&preview, all, FixedOffset::east_opt(0).unwrap())
     }
 
     #[test]
     fn few_walks_are_listed() {
         let walks =
             vec![walk(123, "", Requests::Known(3)), walk(124, "spam=true", Requests::AtLeast(1))];
-        insta::assert_snapshot!(plan_text(&[previewed(walks, Some(8_000))], false));
+        insta::assert_snapshot!(text(&[previewed(walks, Some(8_000))], false));
     }
 
     #[test]
@@ -230,10 +373,14 @@ mod tests {
         };
         let sources = [
             previewed((0..200).map(walk).collect(), Some(500)),
-            PreviewedSource { error: Some("no key".to_owned()), ..previewed(Vec::new(), None) },
+            PreviewedSource {
+                error: Some("no key".to_owned()),
+                quota: None,
+                ..previewed(Vec::new(), None)
+            },
         ];
-        insta::assert_snapshot!(plan_text(&sources, false));
-        assert_eq!(plan_text(&sources, true).lines().count(), 207);
+        insta::assert_snapshot!(text(&sources, false));
+        assert_eq!(text(&sources, true).lines().count(), 209);
     }
     #[test]
     fn listings_without_dates_are_read_whole_or_from_the_top() {
@@ -254,6 +401,6 @@ mod tests {
         let few = previewed(vec![chats(1, "non-lead", top), chats(2, "lead", None)], None);
         let mut many = previewed((0..30).map(|bot| chats(bot, "lead", top)).collect(), None);
         many.plan.left_out = vec![crate::record::ScopeKey("users/all".to_owned())];
-        insta::assert_snapshot!(plan_text(&[few, many], false));
+        insta::assert_snapshot!(text(&[few, many], false));
     }
 }

@@ -426,7 +426,8 @@ mod tests {
 
     fn span(start: &str, end: &str, holes: u64) -> Covered {
         let window = Window::new(at(start), at(end)).unwrap();
-        Covered { window, as_of: at("2026-10-30"), rows: None, reconciled: true, holes }
+        let as_of = at("2026-10-30");
+        Covered { window, as_of, rows: None, share: None, reconciled: true, holes }
     }
 
     fn scope(name: &str, spans: Vec<Covered>) -> ScopeStatus {
@@ -441,6 +442,7 @@ mod tests {
                 pages: 72,
                 holes: u64::from(ordered == 0) * 20,
                 top_as_of: (ordered > 1).then(|| at("2026-10-31")),
+                top_pages: None,
                 newest_created_first: 0,
                 newest_updated_first: ordered,
             };

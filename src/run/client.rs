@@ -21,6 +21,7 @@ use crate::extract::HeardTime;
 use crate::extract::Source;
 use crate::extract::providers;
 use crate::ids::ProviderId;
+use crate::quota;
 use crate::quota::Ledger;
 use crate::quota::Options;
 use crate::quota::Quota;
@@ -33,6 +34,8 @@ pub(super) struct Quotas {
     ledgers: Store,
     clock: SharedClock,
     options: Options,
+    /// Permits of a day that are left to others, beside the reserve.
+    kept_back: BTreeMap<String, u32>,
     groups: Mutex<BTreeMap<String, Quota>>,
 }
 
@@ -47,6 +50,11 @@ pub(super) struct Client {
 }
 
 impl Quotas {
+    /// Leaves so many permits of each group to others, beside its reserve.
+    pub(super) fn keeping_back(self, kept_back: BTreeMap<String, u32>) -> Self {
+        Self { kept_back, ..self }
+    }
+
     /// Returns the quotas of a run of `job`, of which all sources together may send `max_requests`.
     pub(super) fn new(job: &Job, max_requests: Option<u64>, clock: SharedClock) -> Self {
         let folder = match &job.quota_dir {
@@ -55,14 +63,18 @@ impl Quotas {
         };
         let max_requests = max_requests.map(|requests| Arc::new(RequestCap::new(requests)));
         let options = Options { patience: job.run.patience, max_requests };
-        Self { ledgers: Store::open(folder), clock, options, groups: Mutex::default() }
+        let ledgers = Store::open(folder);
+        Self { ledgers, clock, options, kept_back: BTreeMap::new(), groups: Mutex::default() }
     }
 
     /// Returns the quota of a source. Fails where the key, by which the ledger is found, cannot be
     /// read.
     pub(super) fn of(&self, source: &SourceSettings) -> Result<Quota> {
-        let rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
+        let mut rule = settings::rule(source).ok_or(Error::NoRule(source.name.clone()))?;
         let group = group_of(source)?;
+        if let Some(kept_back) = self.kept_back.get(&group) {
+            rule.reserve = quota::Reserve::Requests(rule.reserved().saturating_add(*kept_back));
+        }
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let quota = groups.entry(group.clone()).or_insert_with(|| {
             let ledger = Ledger::open(self.ledgers.clone(), &group, rule);

@@ -46,11 +46,14 @@ pub(super) async fn read(
                     }
                     _ => return Ok(()),
                 };
-                walked.held.pages.push((page.header.clone(), source.read_page(&page.body)?));
+                let facts = source.read_page(&page.body)?;
+                let stated_rows = facts.total;
+                walked.held.pages.push((page.header.clone(), facts));
                 let index = walked.held.pages.len() as u64 - 1;
                 if index >= loaded {
                     let slot = runtime.block_on(Arc::clone(&shared.slots).acquire_owned());
                     let page = HeldPage::from_archive(Arc::clone(&walk), *page, index, slot.ok());
+                    let page = HeldPage { stated_rows, ..page };
                     let sent = shared.messages.blocking_send(Message::Page(Box::new(page)));
                     sent.map_err(|_| Error::LoaderStopped)?;
                 }

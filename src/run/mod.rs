@@ -13,7 +13,9 @@ mod held;
 mod lake;
 mod loader;
 mod look;
+mod planning;
 mod preview;
+mod probes;
 mod replay;
 mod settings;
 mod source;
@@ -21,7 +23,6 @@ mod stop;
 mod summary;
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -40,7 +41,11 @@ pub use look::budgets;
 pub use look::quota_groups;
 pub use look::scopes;
 pub use look::set_used;
+pub use preview::Preview;
+pub use preview::PreviewedQuota;
 pub use preview::PreviewedSource;
+pub use preview::Today;
+pub use preview::plan_schema;
 pub use preview::preview;
 pub use replay::replay;
 pub use stop::Stop;
@@ -72,6 +77,7 @@ use client::Quotas;
 use lake::Lake;
 use loader::Loader;
 use loader::Message;
+use planning::Planner;
 use source::Shared;
 use source::SourceTask;
 
@@ -244,6 +250,10 @@ pub struct Options {
     pub max_duration: Option<TimeDelta>,
     /// How long to wait for another run that holds the lake.
     pub lock_wait: Option<TimeDelta>,
+    /// Whether history is read from its start on.
+    pub oldest_first: bool,
+    /// Whether a plan asks the provider for totals that are not known.
+    pub probe: bool,
     /// Asks the run to stop.
     pub stop: Stop,
 }
@@ -288,8 +298,8 @@ pub async fn backfill(
 /// A run that holds its lake.
 pub(crate) struct Run {
     job: Arc<Job>,
-    /// All sources the job names; the run may read fewer.
-    named: BTreeSet<SourceName>,
+    /// The job with all sources it names; the run may read fewer.
+    whole: Arc<Job>,
     lake: Lake,
     options: Options,
     clock: SharedClock,
@@ -304,7 +314,7 @@ impl Run {
         clock: SharedClock,
         observer: Arc<dyn Observer>,
     ) -> Result<Self> {
-        let named = job.sources.iter().map(|source| source.name.clone()).collect();
+        let whole = Arc::new(job.clone());
         let job = only(job, &options.sources)?;
         if job.load.nested == config::Nested::Native {
             return Err(Error::Unsupported("`load.nested = \"native\"`"));
@@ -313,7 +323,7 @@ impl Run {
             settings::mappings(source)?;
         }
         let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
-        let mut run = Self { job: Arc::new(job), named, lake, options, clock, observer };
+        let mut run = Self { job: Arc::new(job), whole, lake, options, clock, observer };
         run.refuse_conflicts()?;
         // `replay` itself maps everything again.
         if command != "replay" {
@@ -373,13 +383,18 @@ impl Run {
     }
 
     async fn read(self, range: Option<Range>) -> Result<Summary> {
-        let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone());
         let (messages, queue) = mpsc::channel(QUEUE);
         let loader = self.loader()?;
         let shared = self.shared(messages.clone());
         let backfill = range.map(|range| self.backfill(&range)).transpose()?;
         let task = backfill.as_ref().map_or(Task::Sync, |(_, backfill)| task_of(backfill));
-        let (tasks, refused) = self.tasks(&quotas, &shared, &loader, &task);
+        let checkpoint = loader.checkpoint().clone();
+        let (store, now) = (&self.lake.store, self.clock.now());
+        let planner = Planner::new(&self.whole, &checkpoint, store, &self.options, now)?;
+        let kept_back = planner.kept_back_of_range(&task);
+        let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone());
+        let quotas = quotas.keeping_back(kept_back);
+        let (tasks, refused) = self.tasks(&quotas, &shared, &planner, &task)?;
         drop(shared);
         let mut loading = tokio::task::spawn_blocking(move || loader.run(queue));
         // Where the loader has ended, its own error below says why.
@@ -433,7 +448,7 @@ impl Run {
             head: self.lake.head.clone(),
             key: self.lake.key.clone(),
             orphans: self.lake.orphans()?,
-            named: self.named.clone(),
+            named: self.whole.sources.iter().map(|source| source.name.clone()).collect(),
             staging_bytes: STAGING_BYTES,
         };
         Loader::new(start, Arc::clone(&self.job), self.clock.clone(), Arc::clone(&self.observer))
@@ -458,19 +473,19 @@ impl Run {
         &self,
         quotas: &Quotas,
         shared: &Shared,
-        loader: &Loader,
+        planner: &Planner<'_>,
         task: &Task,
-    ) -> (Vec<SourceTask>, Vec<(SourceName, SourceSummary)>) {
+    ) -> Result<(Vec<SourceTask>, Refused)> {
         let (mut tasks, mut refused) = (Vec::new(), Vec::new());
         for settings in &self.job.sources {
             let stop = self.options.stop.watch();
             match client::connect(&self.job, settings, quotas, stop, self.clock.clone()) {
                 Ok(client) => tasks.push(SourceTask {
                     shared: shared.clone(),
-                    progress: loader.progress(&settings.name),
+                    progress: planner.progress(&settings.name),
                     accept_deletes: self.options.accept_deletes.contains(&settings.name),
                     settings: settings.clone(),
-                    task: task.clone(),
+                    planning: planner.planning(settings, task.clone())?,
                     client,
                 }),
                 Err(error) => {
@@ -487,7 +502,7 @@ impl Run {
                 }
             }
         }
-        (tasks, refused)
+        Ok((tasks, refused))
     }
 
     /// Returns the request that a range is: one of the same sources, range and kind goes on.
@@ -586,6 +601,9 @@ fn retired(head: Option<&commit::Commit>) -> Vec<SourceName> {
     let retired = sources.filter(|(_, source)| source.state == commit::SourceState::Retired);
     retired.map(|(name, _)| name.clone()).collect()
 }
+
+/// Sources that cannot be asked, and what there is to say of each.
+type Refused = Vec<(SourceName, SourceSummary)>;
 
 /// Messages that may wait for the loader; the pages among them are bounded by their slots.
 const QUEUE: usize = 64;

@@ -27,6 +27,7 @@ use super::gone::Lookups;
 use super::held;
 use super::loader::HeldPage;
 use super::loader::Message;
+use super::planning::Planning;
 use super::summary::SourceSummary;
 use super::summary::State;
 use crate::archive;
@@ -48,11 +49,12 @@ use crate::extract::Slot;
 use crate::extract::providers;
 use crate::ids::RunId;
 use crate::ids::WalkId;
-use crate::plan;
 use crate::plan::PlannedWalk;
 use crate::plan::SourcePlan;
-use crate::plan::Task;
 use crate::quota;
+use crate::quota::Cause;
+use crate::quota::Demand;
+use crate::quota::Exhausted;
 use crate::record::PageHeader;
 use crate::record::RawPage;
 use crate::record::Reason;
@@ -63,9 +65,6 @@ use crate::window::Window;
 
 /// Walks of a source that go at once.
 const WALKS_AT_ONCE: usize = 4;
-
-/// What a page is called that the server alone cuts: more rows than any of them has.
-const UNSIZED_PAGE: u32 = 1_000;
 
 /// What all sources of a run share.
 #[derive(Clone)]
@@ -86,35 +85,8 @@ pub(super) struct SourceTask {
     pub(super) settings: SourceSettings,
     pub(super) client: Client,
     pub(super) progress: SourceProgress,
-    pub(super) task: Task,
+    pub(super) planning: Planning,
     pub(super) accept_deletes: bool,
-}
-
-/// Plans a source.
-pub(super) fn plan_source(
-    job: &Job,
-    source: &SourceSettings,
-    scopes: &[Scope],
-    progress: &SourceProgress,
-    task: Task,
-    now: chrono::DateTime<chrono::Utc>,
-) -> SourcePlan {
-    let window_days = source.window_length().map_or(1, |length| length.num_days());
-    let settings = plan::Settings {
-        start: source.start(),
-        window_days: u32::try_from(window_days).unwrap_or(1),
-        page_size: source.page_size().unwrap_or(UNSIZED_PAGE),
-        settle: job.run.settle,
-        every_run: match job.refresh.every_run {
-            crate::config::Reach::Back(back) => Some(back),
-            crate::config::Reach::All => None,
-        },
-        walk_max_age: match source.start() {
-            Some(_) => job.run.window_max_age,
-            None => job.run.scan_max_age,
-        },
-    };
-    plan::plan(&plan::Request { scopes, progress, now, settings, task })
 }
 
 impl SourceTask {
@@ -183,8 +155,7 @@ impl SourceTask {
 
     async fn plan(&self, scopes: &[Scope], summary: &mut SourceSummary) -> Result<SourcePlan> {
         let now = self.shared.clock.now();
-        let job = &self.shared.job;
-        let plan = plan_source(job, &self.settings, scopes, &self.progress, self.task.clone(), now);
+        let plan = self.planning.plan(scopes, &self.progress, now);
         for dropped in &plan.dropped {
             let walk = dropped.walk.walk.id.clone();
             self.tell(Message::Dropped(self.settings.name.clone(), walk)).await?;
@@ -248,13 +219,42 @@ impl SourceTask {
         (done, Ok(()))
     }
 
+    /// Reads a walk. One that spare permits are for may be left out, and ends nothing.
     async fn walk(&self, planned: PlannedWalk) -> Result<()> {
+        let begun_as = planned.resume.as_ref().map(|open| open.walk.reason);
+        let is_spare = begun_as.unwrap_or(planned.reason) == Reason::Spare;
+        match self.walk_if_permitted(planned).await {
+            Err(Error::Extract(extract::Error::Spent { .. })) if is_spare => Ok(()),
+            walked => walked,
+        }
+    }
+
+    async fn walk_if_permitted(&self, planned: PlannedWalk) -> Result<()> {
         if let Some(open) = planned.resume {
             return self.go_on(open).await;
+        }
+        match planned.reason {
+            Reason::Weekly | Reason::Monthly => self.leave_to_others(0)?,
+            Reason::Spare => self.leave_to_others(planned.requests.count())?,
+            _ => {}
         }
         let draft = self.draft(&planned.scope, planned.window, planned.page_size, planned.reason);
         let draft = Walk { down_to: planned.down_to, ..draft };
         self.read_anew(draft).await
+    }
+
+    /// Fails where what the runs to come need would not be left of the day if `requests` were sent.
+    fn leave_to_others(&self, requests: u64) -> Result<()> {
+        let needed = self.planning.left_to_others + requests;
+        let budget = self.client.quota.budget()?;
+        if budget.left.is_none_or(|left| u64::from(left) > needed) {
+            return Ok(());
+        }
+        let demand = Demand { requests: needed + 1, each_run: 0, patience: TimeDelta::MAX };
+        let resume_at = self.client.quota.forecast(demand)?.done_at;
+        let provider = self.client.source.provider();
+        let source = Some(Exhausted { resume_at, cause: Cause::KeptBack });
+        Err(extract::Error::Spent { provider, resume_at, source }.into())
     }
 
     /// Reads what `draft` says in a new walk.
@@ -522,7 +522,8 @@ impl SourceTask {
         };
         let archived = u64::from(page - 1);
         let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
-        Ok(sink.keep(RawPage { header, body: answer.body }, None, Some(archived)).await?)
+        let page = RawPage { header, body: answer.body, stated_rows: None };
+        Ok(sink.keep(page, None, Some(archived)).await?)
     }
 
     async fn close_lookup(&self, walk: Option<Arc<Walk>>) -> Result<()> {
@@ -637,6 +638,7 @@ impl Sink<'_> {
     ) -> std::result::Result<(), extract::Error> {
         let keep = |error| extract::Error::Keep(error);
         let (header, body) = (page.header.clone(), page.body.clone());
+        let stated_rows = page.stated_rows;
         let location = self.shared.archive.page(&self.walk.id, page).await;
         let location = location.map_err(|error| keep(Box::new(error)))?;
         self.held.fetch_add(1, Ordering::Relaxed);
@@ -652,6 +654,7 @@ impl Sink<'_> {
             location,
             index,
             body,
+            stated_rows,
             from_archive: false,
             slot,
         };

@@ -202,12 +202,13 @@ async fn check_and_plan_say_of_all_three_what_is_so_and_what_the_next_run_will_c
     world.sync().await;
     world.pass(TimeDelta::days(1));
     let planned = run::preview(world.job(), None, Options::default(), clock).await.unwrap();
-    let text = leadpipe::report::plan_text(&planned, true);
-    for line in ["clinic-0: 2 walks, ", "bots: 6 walks, ", "permits left today: no limit"] {
+    let text =
+        leadpipe::report::plan_text(&planned, true, chrono::FixedOffset::east_opt(0).unwrap());
+    for line in ["clinic-0: 2 walks, ", "bots: 6 walks, ", "permits: no limit a day"] {
         assert!(text.contains(line), "{text}");
     }
     let summary = world.sync().await;
-    for source in planned.iter().filter(|source| source.source.as_str() != "acme") {
+    for source in planned.sources.iter().filter(|source| source.source.as_str() != "acme") {
         let sent = summary.sources[&source.source].requests.sent;
         assert_eq!(source.plan.requests(), Requests::Known(sent), "{text}");
     }

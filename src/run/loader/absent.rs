@@ -18,7 +18,8 @@ impl Loader {
     /// Finds the rows held before the run that lie in what was read whole and that no page of the
     /// run showed. What the run itself has committed meanwhile was shown.
     pub(super) fn find_absent(&mut self, source: &SourceName) -> Result<Absences> {
-        let known = self.progress(source).absent;
+        let known = self.checkpoint.sources.get(source).map(|progress| progress.absent.clone());
+        let known = known.unwrap_or_default();
         let store = self.store.clone();
         let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
         for shown in loading.shown.values_mut() {

@@ -30,6 +30,8 @@ pub(in crate::run) struct HeldPage {
     /// Its place among the walk's held pages, in the order of the archive, from 0.
     pub(in crate::run) index: u64,
     pub(in crate::run) body: bytes::Bytes,
+    /// Rows of the listing, where the provider stated them with it.
+    pub(in crate::run) stated_rows: Option<u64>,
     /// Whether it came from the archive rather than from the provider.
     pub(in crate::run) from_archive: bool,
     pub(in crate::run) slot: Option<Slot>,
@@ -50,6 +52,7 @@ impl HeldPage {
             location: page.location,
             index,
             body: page.body,
+            stated_rows: None,
             from_archive: true,
             slot,
         }

@@ -16,6 +16,7 @@ use crate::checkpoint::OpenWalk;
 use crate::checkpoint::Scanned;
 use crate::checkpoint::ScopeProgress;
 use crate::checkpoint::SourceProgress;
+use crate::checkpoint::SparePages;
 use crate::checkpoint::Unproven;
 use crate::clock::SharedClock;
 use crate::commit::Commit;
@@ -92,6 +93,7 @@ pub(super) struct Loader {
     checkpoint: Checkpoint,
     sources: BTreeMap<SourceName, Loading>,
     committed: Option<Seq>,
+    began_at: DateTime<Utc>,
     last_commit_at: DateTime<Utc>,
 }
 
@@ -110,7 +112,7 @@ impl Loader {
                 progress.forget_the_future(clock.now());
             }
         }
-        let last_commit_at = clock.now();
+        let began_at = clock.now();
         let mut loader = Self {
             store: start.store,
             run: start.run,
@@ -124,7 +126,8 @@ impl Loader {
             checkpoint,
             sources: BTreeMap::new(),
             committed: None,
-            last_commit_at,
+            began_at,
+            last_commit_at: began_at,
         };
         let budget = start.staging_bytes / loader.job.sources.len().max(1);
         for settings in loader.job.sources.clone() {
@@ -170,9 +173,9 @@ impl Loader {
         self.head.as_ref()?.sources.get(source)
     }
 
-    /// Returns what was read of a source, with walks that no commit lists.
-    pub(super) fn progress(&self, source: &SourceName) -> SourceProgress {
-        self.checkpoint.sources.get(source).cloned().unwrap_or_default()
+    /// Returns what was read so far, with walks that no commit lists.
+    pub(super) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
     }
 
     /// Loads until all senders are gone, commits, and says what was done.
@@ -241,7 +244,7 @@ impl Loader {
     fn open(&mut self, walk: Arc<Walk>, loaded: u64) {
         let progress = self.progress_mut(&walk.scope.source);
         if !progress.open_walks.iter().any(|open| open.walk.id == walk.id) {
-            let open = OpenWalk { walk: (*walk).clone(), loaded_pages: loaded };
+            let open = OpenWalk { walk: (*walk).clone(), loaded_pages: loaded, stated_rows: None };
             progress.open_walks.push(open);
         }
         if let Some(loading) = self.sources.get_mut(&walk.scope.source) {
@@ -283,8 +286,27 @@ impl Loader {
             fields.extend(fresh);
             fields.sort_unstable();
         }
+        if let Some(rows) = page.stated_rows {
+            let mut open = self.progress_mut(&source).open_walks.iter_mut();
+            if let Some(open) = open.find(|open| open.walk.id == page.walk.id) {
+                open.stated_rows = Some(rows);
+            }
+        }
+        if page.walk.reason == Reason::Spare && !page.from_archive {
+            self.note_spare(&source);
+        }
         drop(page.slot);
         Ok(())
+    }
+
+    fn note_spare(&mut self, source: &SourceName) {
+        let (now, began) = (self.clock.now(), self.began_at);
+        let spare = &mut self.progress_mut(source).spare;
+        spare.retain(|paid| now - paid.at < TimeDelta::hours(24));
+        match spare.last_mut().filter(|paid| paid.at == began) {
+            Some(paid) => paid.pages += 1,
+            None => spare.push(SparePages { at: began, pages: 1 }),
+        }
     }
 
     fn close(&mut self, walk: &Walk, outcome: Outcome, resumed: bool) {
@@ -362,10 +384,11 @@ impl Loader {
             window,
             as_of: walk.opened_at,
             rows: Some(outcome.distinct),
+            share: None,
             reconciled: outcome.is_reconciled(),
             holes: outcome.holes,
         });
-        scope.coverage.coalesce(TimeDelta::days(7), TimeDelta::days(400), fence);
+        scope.coverage.coalesce(TimeDelta::days(400), fence, walk.opened_at);
         note_difference(scope, outcome)
     }
 
@@ -422,7 +445,11 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
             return;
         }
         if !outcome.whole {
-            scope.scan = Some(Scanned { top_as_of: Some(walk.opened_at), ..before.clone() });
+            scope.scan = Some(Scanned {
+                top_as_of: Some(walk.opened_at),
+                top_pages: Some(outcome.pages.into()),
+                ..before.clone()
+            });
             return;
         }
         if !outcome.settled {
@@ -439,6 +466,7 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
         pages: outcome.pages.into(),
         holes: outcome.holes,
         top_as_of: (as_of < walk.opened_at).then_some(walk.opened_at),
+        top_pages: before.as_ref().and_then(|scan| scan.top_pages),
         newest_created_first: again(|scan| scan.newest_created_first, outcome.newest_created_first),
         newest_updated_first: again(|scan| scan.newest_updated_first, outcome.newest_updated_first),
     });

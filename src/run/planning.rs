@@ -1,0 +1,224 @@
+//! Turns a job's settings into the plan of a source, and tells what must be left to the runs to come.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+
+use super::Options;
+use super::Result;
+use super::client;
+use super::probes;
+use super::settings;
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::SourceProgress;
+use crate::commit;
+use crate::commit::RunRecord;
+use crate::commit::RunState;
+use crate::config;
+use crate::config::Job;
+use crate::config::SourceSettings;
+use crate::extract::providers;
+use crate::ids::SourceName;
+use crate::plan;
+use crate::plan::Probed;
+use crate::plan::SourcePlan;
+use crate::plan::Task;
+use crate::plan::Tier;
+use crate::record::Reason;
+use crate::record::Scope;
+use crate::record::ScopeKey;
+use crate::store::Store;
+
+/// What a page is called that the server alone cuts: more rows than any of them has.
+const UNSIZED_PAGE: u32 = 1_000;
+
+/// What the plan of a source goes by, beside its scopes and what was read of them.
+#[derive(Debug, Clone)]
+pub(super) struct Planning {
+    pub(super) settings: plan::Settings,
+    pub(super) probed: BTreeMap<ScopeKey, Vec<Probed>>,
+    pub(super) task: Task,
+    /// Permits that the plan leaves to the runs to come, before what is due is read again.
+    pub(super) left_to_others: u64,
+}
+
+impl Planning {
+    /// Returns what each run that goes on with the plan on another day costs.
+    pub(super) fn each_run(
+        &self,
+        scopes: &[Scope],
+        progress: &SourceProgress,
+        now: DateTime<Utc>,
+    ) -> u64 {
+        plan::each_run(&self.request(scopes, progress, now))
+    }
+
+    pub(super) fn plan(
+        &self,
+        scopes: &[Scope],
+        progress: &SourceProgress,
+        now: DateTime<Utc>,
+    ) -> SourcePlan {
+        plan::plan(&self.request(scopes, progress, now))
+    }
+
+    fn request<'a>(
+        &'a self,
+        scopes: &'a [Scope],
+        progress: &'a SourceProgress,
+        now: DateTime<Utc>,
+    ) -> plan::Request<'a> {
+        plan::Request {
+            scopes,
+            progress,
+            probed: &self.probed,
+            now,
+            settings: self.settings.clone(),
+            task: self.task.clone(),
+        }
+    }
+}
+
+/// What a run of a job is planned by.
+pub(super) struct Planner<'a> {
+    job: &'a Job,
+    checkpoint: &'a Checkpoint,
+    store: &'a Store,
+    oldest_first: bool,
+    now: DateTime<Utc>,
+    /// Syncs of the last 24 hours.
+    syncs_a_day: u64,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        job: &'a Job,
+        checkpoint: &'a Checkpoint,
+        store: &'a Store,
+        options: &Options,
+        now: DateTime<Utc>,
+    ) -> Result<Self> {
+        let since = now - TimeDelta::hours(24);
+        let runs = commit::runs(store)?;
+        let is_sync = |run: &&RunRecord| {
+            let is_over = run.state != RunState::Running;
+            run.command == "sync" && is_over && run.started_at > since
+        };
+        let syncs = runs.iter().filter(is_sync);
+        let syncs_a_day = syncs.count() as u64;
+        let oldest_first = options.oldest_first;
+        Ok(Self { job, checkpoint, store, oldest_first, now, syncs_a_day })
+    }
+
+    /// Returns what the plan of a source goes by.
+    pub(super) fn planning(&self, source: &SourceSettings, task: Task) -> Result<Planning> {
+        let allowance = settings::rule(source).and_then(|rule| rule.allowance());
+        let progress = self.checkpoint.sources.get(&source.name);
+        let (spare, left_to_others) = match (&task, allowance) {
+            (Task::Sync, Some(allowance)) => {
+                let kept = self.kept_back(source, &task).min(u64::from(allowance) / 2);
+                (self.spare(source, progress, allowance), kept)
+            }
+            _ => (0, 0),
+        };
+        let settings = plan_settings(self.job, source, spare, self.oldest_first);
+        let probed = probes::read(self.store, &source.name)?;
+        Ok(Planning { settings, probed, task, left_to_others })
+    }
+
+    /// Returns what was read of a source.
+    pub(super) fn progress(&self, source: &SourceName) -> SourceProgress {
+        self.checkpoint.sources.get(source).cloned().unwrap_or_default()
+    }
+
+    /// Returns what a backfill leaves of each quota group to the syncs of a day; nothing for a sync.
+    pub(super) fn kept_back_of_range(&self, task: &Task) -> BTreeMap<String, u32> {
+        if *task == Task::Sync {
+            return BTreeMap::new();
+        }
+        let kept_back = |source: &SourceSettings| {
+            let kept = u32::try_from(self.kept_back(source, task)).unwrap_or(u32::MAX);
+            Some((client::group_of(source).ok()?, kept))
+        };
+        self.job.sources.iter().filter_map(kept_back).collect()
+    }
+
+    /// Returns what is left to the runs to come of the quota that `source` belongs to: by a backfill,
+    /// all that the syncs of a day need; by a sync, what its like need of new time. At most half of
+    /// the day: the rest must get on too.
+    pub(super) fn kept_back(&self, source: &SourceSettings, task: &Task) -> u64 {
+        let Ok(group) = client::group_of(source) else { return 0 };
+        let shares = |other: &&SourceSettings| client::group_of(other).is_ok_and(|of| of == group);
+        let sharing = self.job.sources.iter().filter(shares);
+        let need = sharing.map(|source| self.need_of_syncs(source, *task != Task::Sync)).sum();
+        let allowance = settings::rule(source).and_then(|rule| rule.allowance());
+        allowance.map_or(0, |allowance| u64::min(need, u64::from(allowance) / 2))
+    }
+
+    /// Returns what the syncs of a day need of a source: the account, new time, and what is due.
+    fn need_of_syncs(&self, source: &SourceSettings, with_due: bool) -> u64 {
+        let Some(progress) = self.checkpoint.sources.get(&source.name) else { return 0 };
+        let listed = progress.partitions.as_ref().map(|known| known.listed.as_slice());
+        let scopes = providers::scopes(source, listed);
+        let tomorrow = self.now + TimeDelta::hours(24);
+        let settings = plan_settings(self.job, source, 0, false);
+        let planning =
+            Planning { settings, probed: BTreeMap::new(), task: Task::Sync, left_to_others: 0 };
+        let plan = planning.plan(&scopes, progress, tomorrow);
+        let of = |meant: &[Reason]| plan.requests_for(|reason| meant.contains(&reason)).count();
+        let every_run = u64::from(listed.is_some()) + of(&[Reason::NewTime]);
+        let due = if with_due { of(&[Reason::Weekly, Reason::Monthly]) } else { 0 };
+        every_run * self.syncs_a_day.max(1) + due
+    }
+
+    /// Returns how many permits of a day may still go to what no tier reaches.
+    fn spare(
+        &self,
+        source: &SourceSettings,
+        progress: Option<&SourceProgress>,
+        allowance: u32,
+    ) -> u64 {
+        let Ok(group) = client::group_of(source) else { return 0 };
+        let shares = |other: &&SourceSettings| client::group_of(other).is_ok_and(|of| of == group);
+        let sharing = self.job.sources.iter().filter(shares).count().max(1) as u64;
+        let share = self.job.refresh.spare.get() * f64::from(allowance);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100 %")]
+        let share = share as u64 / sharing;
+        let since = self.now - TimeDelta::hours(24);
+        let paid = progress.into_iter().flat_map(|progress| &progress.spare);
+        let paid: u64 = paid.filter(|paid| paid.at > since).map(|paid| paid.pages).sum();
+        share.saturating_sub(paid)
+    }
+}
+
+fn plan_settings(
+    job: &Job,
+    source: &SourceSettings,
+    spare: u64,
+    oldest_first: bool,
+) -> plan::Settings {
+    let window_days = source.window_length().map_or(1, |length| length.num_days());
+    let back = |reach| match reach {
+        config::Reach::Back(back) => Some(back),
+        config::Reach::All => None,
+    };
+    plan::Settings {
+        start: source.start(),
+        window_days: u32::try_from(window_days).unwrap_or(1),
+        page_size: source.page_size().unwrap_or(UNSIZED_PAGE),
+        settle: job.run.settle,
+        every_run: back(job.refresh.every_run),
+        tiers: vec![
+            Tier::weekly(back(job.refresh.weekly)),
+            Tier::monthly(back(job.refresh.monthly)),
+        ],
+        spare,
+        walk_max_age: match source.start() {
+            Some(_) => job.run.window_max_age,
+            None => job.run.scan_max_age,
+        },
+        oldest_first,
+    }
+}

@@ -1,0 +1,134 @@
+//! Asks a provider how many rows the spans of a plan have, one request each, and keeps the answers.
+//!
+//! They are hints for prices, no part of what was read: a lake without them lacks nothing.
+
+use std::collections::BTreeMap;
+
+use chrono::DateTime;
+use chrono::TimeDelta;
+use chrono::Utc;
+use futures::StreamExt;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Result;
+use super::client::Client;
+use crate::clock::SharedClock;
+use crate::extract;
+use crate::ids::SourceName;
+use crate::ids::WalkId;
+use crate::plan::Basis;
+use crate::plan::PlannedWalk;
+use crate::plan::Probed;
+use crate::plan::SourcePlan;
+use crate::record::ScopeKey;
+use crate::record::Walk;
+use crate::store::Store;
+use crate::window::Window;
+
+/// How long an answer is kept: leads are edited and deleted, but few of many.
+const KEPT: TimeDelta = TimeDelta::days(30);
+
+/// The smallest page: its total is what is asked for.
+const PAGE_SIZE: u32 = 1;
+
+/// As kept with the lake.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "version")]
+enum Stored {
+    #[serde(rename = "1")]
+    V1 { scopes: BTreeMap<ScopeKey, Vec<Probed>> },
+}
+
+fn path_of(source: &SourceName) -> String {
+    format!("state/probes/{source}.json")
+}
+
+/// Returns what was asked before; nothing where that cannot be read.
+pub(super) fn read(store: &Store, source: &SourceName) -> Result<BTreeMap<ScopeKey, Vec<Probed>>> {
+    let Some(bytes) = store.read_if_exists(&path_of(source))? else { return Ok(BTreeMap::new()) };
+    match serde_json::from_slice(&bytes) {
+        Ok(Stored::V1 { scopes }) => Ok(scopes),
+        Err(error) => {
+            tracing::warn!(%source, %error, "passed over totals that were asked for earlier");
+            Ok(BTreeMap::new())
+        }
+    }
+}
+
+/// What a round of probes has found.
+#[derive(Debug, Default)]
+pub(super) struct Probing {
+    /// All that is known, of earlier rounds too.
+    pub(super) scopes: BTreeMap<ScopeKey, Vec<Probed>>,
+    /// Spans whose total the provider did not state.
+    pub(super) without_total: u64,
+    /// What ended the round early.
+    pub(super) error: Option<extract::Error>,
+}
+
+/// Asks for the totals of the spans of `plan` that were not counted, and keeps what is answered.
+/// Whatever ends it early, what was answered by then is kept.
+pub(super) async fn probe(
+    client: &Client,
+    plan: &SourcePlan,
+    store: &Store,
+    source: &SourceName,
+    clock: &SharedClock,
+) -> Result<Probing> {
+    let now = clock.now();
+    let mut probing = Probing { scopes: read(store, source)?, ..Probing::default() };
+    let unknown = plan.walks.iter().filter(|walk| is_unknown(walk));
+    let unknown = unknown.filter_map(|walk| Some((walk, walk.window?)));
+    let mut answers = futures::stream::iter(unknown)
+        .map(|(walk, window)| async move { (walk, window, total(client, walk, window, now).await) })
+        .buffered(client.at_once.max(1));
+    while let Some((walk, window, answer)) = answers.next().await {
+        match answer {
+            Ok(Some(rows)) => {
+                let known = probing.scopes.entry(walk.scope.key()).or_default();
+                known.retain(|known| known.window.intersect(&window).is_none());
+                known.push(Probed { window, rows, at: now });
+            }
+            Ok(None) => probing.without_total += 1,
+            Err(error) => {
+                probing.error = Some(error);
+                break;
+            }
+        }
+    }
+    drop(answers);
+    probing.scopes.values_mut().for_each(|known| known.retain(|known| now - known.at < KEPT));
+    probing.scopes.retain(|_, known| !known.is_empty());
+    let stored = Stored::V1 { scopes: probing.scopes };
+    let bytes = serde_json::to_vec(&stored).unwrap_or_default();
+    Store::create(store.root())?.write(&path_of(source), &bytes)?;
+    let Stored::V1 { scopes } = stored;
+    Ok(Probing { scopes, ..probing })
+}
+
+fn is_unknown(walk: &PlannedWalk) -> bool {
+    walk.resume.is_none() && !matches!(walk.basis, Basis::Counted | Basis::Held)
+}
+
+async fn total(
+    client: &Client,
+    planned: &PlannedWalk,
+    window: Window,
+    now: DateTime<Utc>,
+) -> extract::Result<Option<u64>> {
+    let walk = Walk {
+        id: WalkId::from(""),
+        scope: planned.scope.clone(),
+        window: Some(window),
+        page_size: PAGE_SIZE,
+        opened_at: now,
+        reason: planned.reason,
+        down_to: None,
+    };
+    let send = || async {
+        let answer = client.source.fetch_page(&walk, 1, PAGE_SIZE).await?;
+        Ok(client.source.read_page(&answer.body)?.total)
+    };
+    client.caller.attempt(send).await
+}
