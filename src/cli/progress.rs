@@ -103,7 +103,7 @@ fn line(event: &Event) -> Option<String> {
             format!("{source}: mapping its archive again")
         }
         Event::Listed { source, partitions, selected } => {
-            format!("{source}: {partitions} profiles listed, {selected} to be read")
+            format!("{source}: {partitions} profiles listed, {selected} listings to be read")
         }
         Event::Planned { source, walks: 0, .. } => format!("{source}: nothing to read"),
         Event::Planned { source, walks, requests } => {

@@ -19,6 +19,7 @@ use super::settings::Format;
 use super::settings::MarkFilter;
 use super::settings::Nested;
 use super::settings::OnDelete;
+use super::settings::PartitionBy;
 use super::settings::Partitioning;
 use super::settings::Tree;
 use super::settings::WhatConvertsPlan;
@@ -119,6 +120,9 @@ pub struct WhatConvertsFile {
     pub page_size: u32,
     /// The names of the two parameters that bound a window, its start first.
     pub date_parameters: [String; 2],
+    /// What one listing of a master key shows. Each listing costs at least one request a window, and
+    /// only that of a profile shows custom fields.
+    pub partition_by: PartitionBy,
     /// Leads marked as spam.
     pub spam: MarkFilter,
     /// Leads marked as duplicate.

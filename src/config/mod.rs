@@ -45,6 +45,7 @@ pub use settings::MarkFilter;
 pub use settings::Nested;
 pub use settings::OnDelete;
 pub use settings::ParquetCompression;
+pub use settings::PartitionBy;
 pub use settings::Partitioning;
 pub use settings::PrivacySettings;
 pub use settings::ProfileSettings;

@@ -31,6 +31,7 @@ use super::settings::Job;
 use super::settings::KeepSettings;
 use super::settings::LoadSettings;
 use super::settings::ParquetCompression;
+use super::settings::PartitionBy;
 use super::settings::PrivacySettings;
 use super::settings::ProfileSettings;
 use super::settings::ProviderSettings;
@@ -67,6 +68,16 @@ pub(super) fn resolve(
         _ => Err(resolver.problems),
     }
 }
+
+/// Why nothing can be left out of what a listing shows, and what to do.
+const OF_A_PROFILE_KEY: &str =
+    "a profile key reads its one profile; only a source with `plan = \"master\"` can choose";
+const OF_ACCOUNTS: &str = "`partition_by = \"account\"` reads each account with all its profiles; \
+                           leave this out, or set `partition_by = \"profile\"`";
+const OF_ALL: &str = "`partition_by = \"none\"` reads all accounts in one listing; leave this out, or \
+                      set `partition_by = \"account\"`";
+const OF_ALL_PROFILES: &str = "`partition_by = \"none\"` reads all profiles in one listing; leave \
+                               this out, or set `partition_by = \"profile\"`";
 
 struct Resolver<'a> {
     folder: &'a Path,
@@ -326,9 +337,10 @@ impl Resolver<'_> {
         let profiles =
             self.selection(place, "profiles", source.include_profiles, source.exclude_profiles);
         if source.plan == WhatConvertsPlan::Profile {
-            self.no_selection(place, "accounts", &accounts);
-            self.no_selection(place, "profiles", &profiles);
+            self.no_selection(place, "accounts", &accounts, OF_A_PROFILE_KEY);
+            self.no_selection(place, "profiles", &profiles, OF_A_PROFILE_KEY);
         }
+        self.partition_by(place, source.partition_by, source.plan, &accounts, &profiles);
         self.parameters(&format!("{place}.date_parameters"), &source.date_parameters);
         let token = self.secret(&format!("{place}.token"), source.token);
         let secret = self.secret(&format!("{place}.secret"), source.secret);
@@ -341,6 +353,7 @@ impl Resolver<'_> {
                 window_days: source.window_days,
                 page_size: source.page_size,
                 date_parameters: source.date_parameters,
+                partition_by: source.partition_by,
                 spam: source.spam,
                 duplicate: source.duplicate,
                 accounts,
@@ -387,12 +400,39 @@ impl Resolver<'_> {
         Selection { include, exclude }
     }
 
-    fn no_selection(&mut self, place: &str, what: &str, selection: &Selection) {
+    /// A listing cannot leave out a part of what it shows.
+    fn partition_by(
+        &mut self,
+        place: &str,
+        by: PartitionBy,
+        plan: WhatConvertsPlan,
+        accounts: &Selection,
+        profiles: &Selection,
+    ) {
+        match (by, plan) {
+            (PartitionBy::Profile, _) => {}
+            (by, WhatConvertsPlan::Profile) => {
+                let message = format!(
+                    "`{}` is for a source with `plan = \"master\"`: a profile key reads its one \
+                     profile; leave it out",
+                    by.as_str()
+                );
+                self.fail::<()>(&format!("{place}.partition_by"), message);
+            }
+            (PartitionBy::Account, WhatConvertsPlan::Master) => {
+                self.no_selection(place, "profiles", profiles, OF_ACCOUNTS);
+            }
+            (PartitionBy::None, WhatConvertsPlan::Master) => {
+                self.no_selection(place, "accounts", accounts, OF_ALL);
+                self.no_selection(place, "profiles", profiles, OF_ALL_PROFILES);
+            }
+        }
+    }
+
+    fn no_selection(&mut self, place: &str, what: &str, selection: &Selection, why: &str) {
         for (word, ids) in [("include", &selection.include), ("exclude", &selection.exclude)] {
             if !ids.is_empty() {
-                let message = "a profile key reads its one profile; only a source with `plan = \
-                               \"master\"` can choose";
-                self.fail::<()>(&format!("{place}.{word}_{what}"), message.to_owned());
+                self.fail::<()>(&format!("{place}.{word}_{what}"), why.to_owned());
             }
         }
     }

@@ -116,6 +116,8 @@ pub struct WhatConvertsSettings {
     pub page_size: u32,
     /// The names of the two parameters that bound a window, its start first.
     pub date_parameters: [String; 2],
+    /// What one listing of a master key shows; a profile key has but one.
+    pub partition_by: PartitionBy,
     /// Leads marked as spam.
     pub spam: MarkFilter,
     /// Leads marked as duplicate.
@@ -386,6 +388,18 @@ words! {
         Profile = "profile",
         /// A key of an agency, over all its accounts: 10,000 requests a day.
         Master = "master",
+    }
+}
+
+words! {
+    /// What one listing of a master key shows.
+    PartitionBy {
+        /// One profile: the only listing that shows custom fields.
+        Profile = "profile",
+        /// One account with all its profiles, without custom fields.
+        Account = "account",
+        /// All accounts, without custom fields.
+        None = "none",
     }
 }
 

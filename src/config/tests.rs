@@ -399,6 +399,29 @@ fn values_are_checked_for_what_they_mean() {
 }
 
 #[test]
+fn a_listing_of_more_than_a_profile_leaves_nothing_out_of_what_it_shows() {
+    let agency = |more: &str| {
+        let all = "include_accounts = [45]\nexclude_profiles = [7]";
+        least_with("plan = \"profile\"", &format!("plan = \"master\"\n{more}\n{all}"))
+    };
+    let clinic = "[[sources]]\nname = \"clinic\"\nprovider = \"whautomate\"\n\
+                  api_key = { env = \"K\" }\nplan = \"trial\"\npartition_by = \"none\"\n";
+    assert_eq!(whatconverts(&parse(&agency("")).unwrap()).partition_by, PartitionBy::Profile);
+    insta::assert_snapshot!(
+        [
+            refusal(&agency("partition_by = \"account\"")),
+            refusal(&agency("partition_by = \"none\"")),
+            refusal(&agency("partition_by = \"acount\"")),
+            refusal(&format!("{LEAST}partition_by = \"none\"\n")),
+            refusal(&format!("{LEAST}{clinic}")),
+        ]
+        .join("\n\n")
+    );
+    let accounts = agency("partition_by = \"account\"").replace("exclude_profiles = [7]", "");
+    assert!(parse(&accounts).is_ok());
+}
+
+#[test]
 fn names_are_given_once() {
     let second = "[[sources]]\nname = \"beta\"\nprovider = \"whautomate\"\n\
                   api_key = { env = \"K\" }\nplan = \"trial\"\nwas = [\"acme\", \"Old\"]\n\

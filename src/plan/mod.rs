@@ -20,6 +20,7 @@ use serde::Serialize;
 
 pub use self::price::Basis;
 use self::price::Price;
+pub use self::price::Prices;
 pub use self::price::Probed;
 pub use self::price::Requests;
 use crate::checkpoint::OpenWalk;
@@ -68,6 +69,13 @@ pub struct Settings {
     pub walk_max_age: TimeDelta,
     /// Whether history is read from its start on, instead of back to it.
     pub oldest_first: bool,
+}
+
+impl Settings {
+    /// Returns the longest window of one request, if the provider takes what the job asks for.
+    pub fn longest_window(&self) -> TimeDelta {
+        windows::longest_window(None, self.window_days)
+    }
 }
 
 /// How far back is read again, and how often.

@@ -103,7 +103,8 @@ pub struct Probed {
 }
 
 /// What was counted of the scopes of a source.
-pub(super) struct Prices {
+#[derive(Debug)]
+pub struct Prices {
     page_size: u32,
     counted: BTreeMap<ScopeKey, Coverage>,
     /// Rows a day and scope; `None` where nothing was counted.
@@ -114,7 +115,8 @@ pub(super) struct Prices {
 const TELLING: TimeDelta = TimeDelta::days(1);
 
 impl Prices {
-    pub(super) fn new(request: &Request<'_>) -> Self {
+    /// Returns what was read and probed of the source of a request.
+    pub fn new(request: &Request<'_>) -> Self {
         let mut counted: BTreeMap<ScopeKey, Coverage> = BTreeMap::new();
         for (key, probes) in request.probed {
             let scope = counted.entry(key.clone()).or_default();
@@ -136,12 +138,37 @@ impl Prices {
         Self { page_size: request.settings.page_size, counted, a_day }
     }
 
+    /// Tells whether anything of a scope was counted.
+    pub fn is_counted(&self, scope: &ScopeKey) -> bool {
+        self.counted.get(scope).is_some_and(|coverage| !coverage.is_empty())
+    }
+
+    /// Returns how many rows a span of a scope has, about; `None` where nothing of the scope was
+    /// counted.
+    pub fn rows(&self, scope: &ScopeKey, window: &Window) -> Option<u64> {
+        let (rows, basis) = self.estimate(scope, window)?;
+        (basis != Basis::OtherScopes).then_some(rows)
+    }
+
+    /// Returns the pages that so many rows take.
+    pub fn pages(&self, rows: u64) -> u64 {
+        pages(rows, self.page_size)
+    }
+
     pub(super) fn of(&self, scope: &ScopeKey, window: &Window) -> Price {
+        match self.estimate(scope, window) {
+            Some((rows, Basis::Counted)) => Price::known(rows, self.page_size),
+            Some((rows, basis)) => Price::about(rows, self.page_size, basis),
+            None => Price::UNKNOWN,
+        }
+    }
+
+    fn estimate(&self, scope: &ScopeKey, window: &Window) -> Option<(u64, Basis)> {
         let spans = self.counted.get(scope).map(Coverage::spans).unwrap_or_default();
         if let Some(span) = spans.iter().find(|span| span.window == *window)
             && let Some(rows) = span.rows
         {
-            return Price::known(rows, self.page_size);
+            return Some((rows, Basis::Counted));
         }
         let inside = spans.iter().filter_map(|span| {
             let part = span.window.intersect(window)?;
@@ -152,16 +179,13 @@ impl Prices {
         // A second more or less, as where a horizon moved on, is not worth another basis.
         let missing = days(window) - covered;
         if missing < 0.01 {
-            return Price::about(rows, self.page_size, Basis::Held);
+            return Some((rows, Basis::Held));
         }
         let beside = nearest(spans, window).map(|a_day| (a_day, Basis::Nearby));
-        let Some((a_day, basis)) = beside.or(self.a_day.map(|a_day| (a_day, Basis::OtherScopes)))
-        else {
-            return Price::UNKNOWN;
-        };
+        let (a_day, basis) = beside.or(self.a_day.map(|a_day| (a_day, Basis::OtherScopes)))?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rows")]
         let rest = (a_day * missing).round() as u64;
-        Price::about(rows + rest, self.page_size, basis)
+        Some((rows + rest, basis))
     }
 }
 

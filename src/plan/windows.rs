@@ -306,7 +306,7 @@ fn without(spans: Vec<Window>, taken: &[Window]) -> Vec<Window> {
 }
 
 /// A request reaches a second beyond its window on both sides, inside the days allowed.
-fn longest_window(refused_above: Option<u32>, window_days: u32) -> TimeDelta {
+pub(super) fn longest_window(refused_above: Option<u32>, window_days: u32) -> TimeDelta {
     let days = refused_above.map_or(window_days, |days| days.min(window_days)).max(1);
     TimeDelta::days(i64::from(days)) - TimeDelta::seconds(2)
 }

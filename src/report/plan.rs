@@ -11,6 +11,7 @@ use super::Table;
 use super::harmless;
 use super::instant;
 use super::number;
+use crate::config::PartitionBy;
 use crate::plan::Basis;
 use crate::plan::PlannedWalk;
 use crate::plan::Requests;
@@ -74,6 +75,7 @@ fn source_text(
         text.push_str(&format!("  {why}: {}\n", harmless(&scopes)));
     }
     let lines = basis(source).into_iter().chain(permits(source)).chain(done(source, now, zone));
+    let lines = lines.chain(choices(source));
     text.extend(lines.map(|line| format!("  {line}\n")));
     text
 }
@@ -152,6 +154,31 @@ fn permits(source: &PreviewedSource) -> Vec<String> {
         lines.push(text);
     }
     lines
+}
+
+/// Says what the listings cost, cut in each way.
+fn choices(source: &PreviewedSource) -> Vec<String> {
+    let headings = ["partition_by", "custom fields", "scopes", "to read all", "a plain night"];
+    let mut table = Table::new(&headings, 2);
+    for choice in &source.choices {
+        let shown = match choice.partition_by {
+            PartitionBy::Profile => "with",
+            PartitionBy::Account | PartitionBy::None => "without",
+        };
+        let set = if choice.is_set { " (as now)" } else { "" };
+        table.row([
+            format!("{}{set}", choice.partition_by.as_str()),
+            shown.to_owned(),
+            number(choice.scopes),
+            count(choice.all),
+            count(choice.night),
+        ]);
+    }
+    if table.is_empty() {
+        Vec::new()
+    } else {
+        table.to_string().lines().map(str::to_owned).collect()
+    }
 }
 
 /// Says when all is there.
@@ -348,6 +375,7 @@ mod tests {
             }),
             forecast: Some(Forecast { requests: needed, done_at, runs }),
             plan,
+            choices: Vec::new(),
             error: None,
         }
     }

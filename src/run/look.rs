@@ -86,6 +86,9 @@ pub fn set_used(job: &Job, source: &SourceName, requests: u32, clock: &SharedClo
 
 /// Returns the scopes of a source that a run would read, as far as `progress` knows them.
 pub fn scopes(source: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeKey> {
-    let partitions = progress.partitions.as_ref().map(|known| known.listed.as_slice());
-    providers::scopes(source, partitions).iter().map(Scope::key).collect()
+    let known = providers::known_partitions(source, progress.partitions.as_ref());
+    providers::scopes(source, known.map(|known| known.listed.as_slice()))
+        .iter()
+        .map(Scope::key)
+        .collect()
 }

@@ -6,6 +6,7 @@
 //! after that one, the archive has it.
 
 mod check;
+mod choices;
 mod client;
 mod event;
 mod gone;
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 
 pub use check::CheckedSource;
 pub use check::check;
+pub use choices::Choice;
 pub use event::Event;
 pub use event::Observer;
 pub use event::Unobserved;

@@ -64,7 +64,7 @@ impl Planning {
         plan::plan(&self.request(scopes, progress, now))
     }
 
-    fn request<'a>(
+    pub(super) fn request<'a>(
         &'a self,
         scopes: &'a [Scope],
         progress: &'a SourceProgress,
@@ -160,7 +160,8 @@ impl<'a> Planner<'a> {
     /// Returns what the syncs of a day need of a source: the account, new time, and what is due.
     fn need_of_syncs(&self, source: &SourceSettings, with_due: bool) -> u64 {
         let Some(progress) = self.checkpoint.sources.get(&source.name) else { return 0 };
-        let listed = progress.partitions.as_ref().map(|known| known.listed.as_slice());
+        let known = providers::known_partitions(source, progress.partitions.as_ref());
+        let listed = known.map(|known| known.listed.as_slice());
         let scopes = providers::scopes(source, listed);
         let tomorrow = self.now + TimeDelta::hours(24);
         let settings = plan_settings(self.job, source, 0, false);

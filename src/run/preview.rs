@@ -12,6 +12,7 @@ use super::Options;
 use super::Range;
 use super::Result;
 use super::chain;
+use super::choices::Choice;
 use super::client;
 use super::client::Client;
 use super::client::Quotas;
@@ -79,6 +80,9 @@ pub struct PreviewedSource {
     /// When all is there, if runs go on as soon as permits come free, as with `--wait`. Sources that
     /// share a quota are there together. Where requests are at least so many, so is this.
     pub forecast: Option<Forecast>,
+    /// What would be read with the listings of its key cut in another way, as far as there is a choice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
     /// Why it could not be planned, or not probed to the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -189,6 +193,7 @@ impl One<'_> {
             quota: None,
             today: None,
             forecast: None,
+            choices: Vec::new(),
             error: None,
         };
         let mut draft = Draft {
@@ -228,6 +233,7 @@ impl One<'_> {
             planning.probed = probing.scopes;
             self.plan(draft, &planning, clock);
         }
+        draft.previewed.choices = planning.choices(self.settings, &draft.progress, clock.now());
         draft.previewed.spent = client.quota.spent();
         Ok(client.quota.release().await?)
     }
@@ -248,7 +254,8 @@ impl One<'_> {
         client: &Client,
         clock: &SharedClock,
     ) -> Result<Option<Vec<Partition>>> {
-        let listed = match &draft.progress.partitions {
+        let known = providers::known_partitions(self.settings, draft.progress.partitions.as_ref());
+        let listed = match known {
             Some(known) => {
                 draft.previewed.listed_as_of = Some(known.as_of);
                 Some(known.listed.clone())

@@ -155,7 +155,7 @@ async fn a_sync_puts_its_summary_on_stdout_and_progress_on_stderr() {
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.starts_with("source  state"));
     assert!(ended.stdout.lines().last().unwrap().starts_with("done; committed 000000001"));
-    assert!(ended.stderr.contains("acme: 9 profiles listed, 9 to be read\n"));
+    assert!(ended.stderr.contains("acme: 9 profiles listed, 9 listings to be read\n"));
     let quiet = desk.run(&["sync", "job.toml", "--quiet"]).await;
     assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
 }

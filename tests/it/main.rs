@@ -12,6 +12,7 @@ mod gateway;
 mod growth;
 mod moving;
 mod nightly;
+mod partitions;
 mod quota;
 mod replay;
 mod scans;

@@ -24,7 +24,9 @@ use super::HttpSettings;
 use super::Result;
 use super::Source;
 use crate::checkpoint::Partition;
+use crate::checkpoint::Partitions;
 use crate::clock::SharedClock;
+use crate::config::PartitionBy;
 use crate::config::ProviderSettings;
 use crate::config::SourceSettings;
 use crate::ids::ProviderId;
@@ -42,6 +44,23 @@ trait Account {
     /// Returns what is read of it, scope by scope, where the provider listed `partitions`. The lists
     /// of one partition stand together, in the order they are to be read in.
     fn scopes(&self, source: &SourceName, partitions: Option<&[Partition]>) -> Vec<Scope>;
+
+    /// Returns what would be read of it with its listings cut another way; `None` where it has no
+    /// choice, or `partitions` do not tell.
+    fn scopes_by(
+        &self,
+        _source: &SourceName,
+        _partitions: Option<&[Partition]>,
+        _by: PartitionBy,
+    ) -> Option<Vec<Scope>> {
+        None
+    }
+
+    /// Tells whether `partitions`, as listed by an earlier run, tell its scopes. Where not, they are to
+    /// be listed; where nothing is listed, no listing tells anything.
+    fn is_told_by(&self, _partitions: &[Partition]) -> bool {
+        true
+    }
 
     /// Says where its credentials come from, and what else they depend on.
     fn credentials(&self, source: &SourceName) -> String;
@@ -76,6 +95,27 @@ pub fn connect(
 /// Returns the scopes of a source, of which the provider listed `partitions`.
 pub fn scopes(source: &SourceSettings, partitions: Option<&[Partition]>) -> Vec<Scope> {
     account(source).scopes(&source.name, partitions)
+}
+
+/// Returns the scopes of a source as they would be if its listings were cut `by` something else than
+/// the job says: as many walks a window. `None` where the source has no choice (a profile key,
+/// another provider), where the job leaves out what such a listing would show, or where `partitions`,
+/// as an earlier run listed them, do not tell.
+pub fn scopes_by(
+    source: &SourceSettings,
+    partitions: Option<&[Partition]>,
+    by: PartitionBy,
+) -> Option<Vec<Scope>> {
+    account(source).scopes_by(&source.name, partitions, by)
+}
+
+/// Returns the partitions that an earlier run listed, where they tell the scopes of the source as the
+/// job has it now: under another `partition_by` fewer may have been listed, or none are needed.
+pub fn known_partitions<'a>(
+    source: &SourceSettings,
+    known: Option<&'a Partitions>,
+) -> Option<&'a Partitions> {
+    known.filter(|known| account(source).is_told_by(&known.listed))
 }
 
 /// Returns where the credentials of a source come from, for one whose credentials are refused.

@@ -1,7 +1,6 @@
-//! What the scopes of providers have in common: partitions, as selected, times queries; and the lists
-//! of one partition.
+//! What the scopes of providers have in common: partitions times queries, and the lists of one
+//! partition.
 
-use crate::checkpoint::Partition;
 use crate::config::MarkFilter;
 use crate::ids::SourceName;
 use crate::record::Scope;
@@ -40,21 +39,13 @@ impl Filters {
 /// The partition of an account that is read as a whole.
 pub(super) const ALL: &str = "all";
 
-/// Returns the scopes of a stream of a source: each partition that `selects` takes, with each query.
-/// Without partitions there is one, of all.
+/// Returns the scopes of a stream of a source: each partition with each query.
 pub(super) fn partitioned(
     source: &SourceName,
     stream: &str,
-    partitions: Option<&[Partition]>,
-    selects: impl Fn(&Partition) -> bool,
+    partitions: &[String],
     filters: Filters,
 ) -> Vec<Scope> {
-    let names: Vec<&str> = match partitions {
-        None => vec![ALL],
-        Some(listed) => {
-            listed.iter().filter(|p| selects(p)).map(|partition| partition.name.as_str()).collect()
-        }
-    };
     let queries = filters.queries();
     let scope = |partition: &str, query: &String| Scope {
         source: source.clone(),
@@ -63,7 +54,7 @@ pub(super) fn partitioned(
         query: query.clone(),
         list: String::new(),
     };
-    names.iter().flat_map(|name| queries.iter().map(|query| scope(name, query))).collect()
+    partitions.iter().flat_map(|name| queries.iter().map(|query| scope(name, query))).collect()
 }
 
 /// Returns the scopes of one partition without filters: its `lists`, one empty name where there is
@@ -94,19 +85,5 @@ mod tests {
         let none = Filters { spam: MarkFilter::Default, duplicate: MarkFilter::Default };
         assert_eq!(both.queries(), ["spam=false&duplicate=false", "spam=true&duplicate=false"]);
         assert_eq!(none.queries(), [""]);
-    }
-
-    #[test]
-    fn a_master_key_has_a_scope_a_selected_profile() {
-        let listed =
-            [1, 2, 3].map(|id| Partition { name: format!("profile:{id}"), account: Some(9) });
-        let source = "acme".parse().unwrap();
-        let none = Filters { spam: MarkFilter::Default, duplicate: MarkFilter::Default };
-        let selected = |partition: &Partition| partition.name != "profile:2";
-        let labels: Vec<_> = partitioned(&source, "leads", Some(&listed), selected, none)
-            .iter()
-            .map(Scope::label)
-            .collect();
-        assert_eq!(labels, ["profile:1", "profile:3"]);
     }
 }

@@ -19,6 +19,7 @@ use leadpipe::clock::SharedClock;
 use leadpipe::commit;
 use leadpipe::commit::Commit;
 use leadpipe::config::Job;
+use leadpipe::config::PartitionBy;
 use leadpipe::config::ProviderSettings;
 use leadpipe::config::SourceSettings;
 use leadpipe::config::StandIn;
@@ -289,11 +290,17 @@ impl World {
 
     /// The same of only some leads.
     pub(crate) async fn truth_where(&self, wanted: impl Fn(&serde_json::Value) -> bool) -> Rows {
-        let settings = self.mapping_settings(&self.job().sources[0]);
+        let source = &self.job().sources[0];
+        let settings = self.mapping_settings(source);
+        let shows_custom_fields = match &source.provider {
+            ProviderSettings::WhatConverts(source) => source.partition_by == PartitionBy::Profile,
+            _ => true,
+        };
         let mut by_profile: BTreeMap<u64, Vec<Box<RawValue>>> = BTreeMap::new();
         for raw in self.leads_as_sent().await {
             let lead: serde_json::Value = serde_json::from_str(raw.get()).unwrap();
             if wanted(&lead) {
+                let raw = if shows_custom_fields { raw } else { without_custom_fields(&raw) };
                 by_profile.entry(lead["profile_id"].as_u64().unwrap()).or_default().push(raw);
             }
         }
@@ -374,6 +381,13 @@ impl World {
         requests.retain(|request| wanted(&request.path));
         requests
     }
+}
+
+/// A lead as a listing shows it that names no profile; its other values to the byte.
+fn without_custom_fields(lead: &RawValue) -> Box<RawValue> {
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(lead.get()).unwrap();
+    fields.retain(|name, _| name != "custom_fields" && name != "field_mappings");
+    RawValue::from_string(serde_json::to_string(&fields).unwrap()).unwrap()
 }
 
 /// A parameter of a request's query.

@@ -23,6 +23,8 @@ use super::scopes;
 use super::scopes::Filters;
 use crate::checkpoint::Partition;
 use crate::clock::SharedClock;
+use crate::config::PartitionBy;
+use crate::config::Selection;
 use crate::config::WhatConvertsPlan;
 use crate::config::WhatConvertsSettings;
 use crate::extract::Abilities;
@@ -45,6 +47,10 @@ const PROVIDER: ProviderId = ProviderId::WhatConverts;
 /// The largest page of accounts (documented under `/api/accounts/`).
 const ACCOUNTS_PER_PAGE: u32 = 250;
 
+/// What the names of partitions begin with.
+const PROFILE: &str = "profile:";
+const ACCOUNT: &str = "account:";
+
 /// How far a request reaches beyond its window on each side, since nobody documents whether the
 /// ends are included.
 const OVERLAP: TimeDelta = TimeDelta::seconds(1);
@@ -60,6 +66,8 @@ pub(super) struct Settings {
     pub(super) secret: SecretString,
     /// Whether the key is a master key, which spans all accounts of an agency.
     pub(super) is_master: bool,
+    /// What one listing of a master key shows.
+    pub(super) partition_by: PartitionBy,
     /// The names of the parameters that bound creation time: the reference says `start_date` and
     /// `end_date`, the vendor's FAQ `date_start` and `date_end`.
     pub(super) date_parameters: [String; 2],
@@ -70,6 +78,7 @@ pub(super) struct Settings {
 pub(super) struct WhatConverts {
     http: HttpClient,
     is_master: bool,
+    partition_by: PartitionBy,
     date_parameters: [String; 2],
     /// Token, secret, and both as they travel: never to be repeated, even by the provider.
     secrets: [SecretString; 3],
@@ -81,9 +90,9 @@ impl WhatConverts {
         let credentials = credentials(&settings.token, &settings.secret);
         let headers = basic_auth(&credentials)?;
         let http = HttpClient::new(PROVIDER, settings.http, headers, clock)?;
-        let date_parameters = settings.date_parameters;
+        let Settings { is_master, partition_by, date_parameters, .. } = settings;
         let secrets = [settings.token, settings.secret, credentials];
-        Ok(Self { http, is_master: settings.is_master, date_parameters, secrets })
+        Ok(Self { http, is_master, partition_by, date_parameters, secrets })
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
@@ -98,8 +107,11 @@ impl WhatConverts {
 
     fn leads_query(&self, walk: &Walk, page: u32, size: u32) -> Vec<(&str, String)> {
         let mut query = Vec::with_capacity(8);
+        // Either is enough by itself, and without both a master key shows all (seen by public clients).
         if let Some(id) = profile_of(walk) {
             query.push(("profile_id", id.to_owned()));
+        } else if let Some(id) = walk.scope.partition.strip_prefix(ACCOUNT) {
+            query.push(("account_id", id.to_owned()));
         }
         if let Some(window) = walk.window {
             let [start, end] = &self.date_parameters;
@@ -120,19 +132,39 @@ impl Account for WhatConvertsSettings {
             token: self.token.read()?,
             secret: self.secret.read()?,
             is_master: self.plan == WhatConvertsPlan::Master,
+            partition_by: self.partition_by,
             date_parameters: self.date_parameters.clone(),
         };
         Ok(Arc::new(WhatConverts::new(settings, clock)?))
     }
 
     fn scopes(&self, source: &SourceName, partitions: Option<&[Partition]>) -> Vec<Scope> {
-        let filters = Filters { spam: self.spam, duplicate: self.duplicate };
-        let selects = |listed: &Partition| {
-            let profile = listed.name.strip_prefix("profile:").and_then(|id| id.parse().ok());
-            profile.is_none_or(|id| self.profiles.selects(id))
-                && listed.account.is_none_or(|id| self.accounts.selects(id))
+        scopes_of(self, source, partitions, self.partition_by)
+    }
+
+    fn scopes_by(
+        &self,
+        source: &SourceName,
+        partitions: Option<&[Partition]>,
+        by: PartitionBy,
+    ) -> Option<Vec<Scope>> {
+        let selects_profiles = self.profiles != Selection::default();
+        let selects_accounts = self.accounts != Selection::default();
+        let is_told = match by {
+            PartitionBy::Profile => partitions.is_some_and(lists_profiles),
+            PartitionBy::Account => partitions.is_some() && !selects_profiles,
+            PartitionBy::None => !selects_profiles && !selects_accounts,
         };
-        scopes::partitioned(source, "leads", partitions, selects, filters)
+        let has_choice = self.plan == WhatConvertsPlan::Master;
+        (has_choice && is_told).then(|| scopes_of(self, source, partitions, by))
+    }
+
+    fn is_told_by(&self, partitions: &[Partition]) -> bool {
+        match (self.plan, self.partition_by) {
+            (WhatConvertsPlan::Profile, _) | (_, PartitionBy::None) => false,
+            (_, PartitionBy::Account) => true,
+            (_, PartitionBy::Profile) => lists_profiles(partitions),
+        }
     }
 
     fn credentials(&self, source: &SourceName) -> String {
@@ -142,6 +174,39 @@ impl Account for WhatConvertsSettings {
              `leadpipe check` tries them"
         )
     }
+}
+
+/// Returns the scopes of a source whose listings are cut `by` something. Without partitions there is
+/// one, of all.
+fn scopes_of(
+    settings: &WhatConvertsSettings,
+    source: &SourceName,
+    partitions: Option<&[Partition]>,
+    by: PartitionBy,
+) -> Vec<Scope> {
+    let filters = Filters { spam: settings.spam, duplicate: settings.duplicate };
+    let in_account = |id: &u64| settings.accounts.selects(*id);
+    let names = match (partitions, by) {
+        (None, _) | (_, PartitionBy::None) => vec![scopes::ALL.to_owned()],
+        (Some(listed), PartitionBy::Profile) => {
+            let selects = |partition: &&Partition| {
+                let profile = partition.name.strip_prefix(PROFILE).and_then(|id| id.parse().ok());
+                profile.is_some_and(|id| settings.profiles.selects(id))
+                    && partition.account.as_ref().is_none_or(in_account)
+            };
+            listed.iter().filter(selects).map(|partition| partition.name.clone()).collect()
+        }
+        (Some(listed), PartitionBy::Account) => {
+            let mut accounts: Vec<u64> = Vec::new();
+            for id in listed.iter().filter_map(|partition| partition.account).filter(in_account) {
+                if !accounts.contains(&id) {
+                    accounts.push(id);
+                }
+            }
+            accounts.iter().map(|id| format!("{ACCOUNT}{id}")).collect()
+        }
+    };
+    scopes::partitioned(source, "leads", &names, filters)
 }
 
 #[async_trait]
@@ -177,7 +242,8 @@ impl Source for WhatConverts {
         match page::read_single(&answer.body, native_id) {
             Ok(page::Single::None) => Ok(None),
             Ok(page::Single::Lead { has_custom_fields }) => {
-                let is_whole = !self.is_master || has_custom_fields;
+                // A listing that names no profile shows no custom fields either.
+                let is_whole = !self.is_master || has_custom_fields || profile_of(walk).is_none();
                 Ok(Some(Found { answer, is_whole }))
             }
             Err(error) if page::says_unknown_lead(&error) => Ok(None),
@@ -213,7 +279,7 @@ impl Source for WhatConverts {
     }
 
     async fn list_partitions(&self, caller: &Caller) -> Result<Option<Vec<Partition>>> {
-        if !self.is_master {
+        if !self.is_master || self.partition_by == PartitionBy::None {
             return Ok(None);
         }
         let mut partitions = Vec::new();
@@ -228,14 +294,21 @@ impl Source for WhatConverts {
                 .await?;
             let last = accounts.is_last(number, ACCOUNTS_PER_PAGE);
             for account in accounts.accounts {
+                let id = account.account_id;
+                let listed = |name| Partition { name, account: Some(id) };
                 let profiles = match account.profiles {
                     Some(profiles) => profiles,
-                    None => self.list_profiles(caller, account.account_id).await?,
+                    // The account is read as a whole: its profiles are not worth a request.
+                    None if self.partition_by == PartitionBy::Account => {
+                        partitions.push(listed(format!("{ACCOUNT}{id}")));
+                        continue;
+                    }
+                    None => self.list_profiles(caller, id).await?,
                 };
-                partitions.extend(profiles.into_iter().map(|profile| Partition {
-                    name: format!("profile:{}", profile.profile_id),
-                    account: Some(account.account_id),
-                }));
+                let profiles = profiles.into_iter();
+                partitions.extend(
+                    profiles.map(|profile| listed(format!("{PROFILE}{}", profile.profile_id))),
+                );
             }
             if last {
                 break;
@@ -279,7 +352,12 @@ impl WhatConverts {
 }
 
 fn profile_of(walk: &Walk) -> Option<&str> {
-    walk.scope.partition.strip_prefix("profile:")
+    walk.scope.partition.strip_prefix(PROFILE)
+}
+
+/// Tells whether profiles were listed, and not only the accounts they belong to.
+fn lists_profiles(partitions: &[Partition]) -> bool {
+    partitions.iter().all(|partition| partition.name.starts_with(PROFILE))
 }
 
 fn wire_time(instant: DateTime<Utc>) -> String {
@@ -301,4 +379,69 @@ fn basic_auth(credentials: &SecretString) -> Result<HeaderMap> {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Job;
+    use crate::config::ProviderSettings;
+
+    /// The settings of a source with a key of that kind.
+    fn settings(plan: &str, more: &str) -> WhatConvertsSettings {
+        let text = format!(
+            "name = \"test\"\nlake = \"lake\"\n[[sources]]\nname = \"acme\"\nprovider = \
+             \"whatconverts\"\ntoken = {{ env = \"T\" }}\nsecret = {{ env = \"S\" }}\nstart = \
+             2024-01-01\nplan = \"{plan}\"\n{more}\n"
+        );
+        let mut job = Job::parse(&text, Path::new("job.toml")).unwrap();
+        match job.sources.remove(0).provider {
+            ProviderSettings::WhatConverts(settings) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn labels(scopes: Vec<Scope>) -> Vec<String> {
+        scopes.iter().map(Scope::label).collect()
+    }
+
+    /// Profiles 1 and 2 of account 45, and 3 of account 46.
+    fn profiles() -> Vec<Partition> {
+        let listed = |(id, account)| Partition { name: format!("profile:{id}"), account };
+        [(1, Some(45)), (2, Some(45)), (3, Some(46))].map(listed).into()
+    }
+
+    #[test]
+    fn a_master_key_has_a_scope_for_each_selected_profile_or_account_or_one_of_all() {
+        let source = "acme".parse().unwrap();
+        let of = |more| labels(settings("master", more).scopes(&source, Some(&profiles())));
+        assert_eq!(of("exclude_profiles = [2]"), ["profile:1", "profile:3"]);
+        assert_eq!(of("include_accounts = [46]"), ["profile:3"]);
+        assert_eq!(of("partition_by = \"account\""), ["account:45", "account:46"]);
+        let left_out = "partition_by = \"account\"\nexclude_accounts = [45]";
+        assert_eq!(of(left_out), ["account:46"]);
+        assert_eq!(of("partition_by = \"none\""), ["all"]);
+    }
+
+    #[test]
+    fn what_another_partitioning_would_read_is_told_where_it_is_known() {
+        let source = "acme".parse().unwrap();
+        let count = |settings: &WhatConvertsSettings, listed: Option<&[Partition]>| {
+            let by = [PartitionBy::Profile, PartitionBy::Account, PartitionBy::None];
+            by.map(|by| settings.scopes_by(&source, listed, by).map(|scopes| scopes.len()))
+        };
+        let all = settings("master", "");
+        assert_eq!(count(&all, Some(&profiles())), [Some(3), Some(2), Some(1)]);
+        assert_eq!(count(&all, None), [None, None, Some(1)]);
+        let accounts = [Partition { name: "account:45".to_owned(), account: Some(45) }];
+        assert_eq!(count(&all, Some(&accounts)), [None, Some(1), Some(1)]);
+        assert!(!all.is_told_by(&accounts) && all.is_told_by(&profiles()));
+        let some = settings("master", "exclude_accounts = [46]");
+        assert_eq!(count(&some, Some(&profiles())), [Some(2), Some(1), None]);
+        let some = settings("master", "exclude_profiles = [1]");
+        assert_eq!(count(&some, Some(&profiles())), [Some(2), None, None]);
+        assert_eq!(count(&settings("profile", ""), None), [None; 3]);
+    }
 }

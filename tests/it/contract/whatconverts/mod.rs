@@ -89,16 +89,16 @@ impl Subject for WhatConverts {
     fn least(world: &World, case: &Case, asked: &[LoggedRequest]) -> u64 {
         let leads = world.sandbox.leads();
         let shown = leads.iter().filter(|lead| is_shown(lead, &case.behaviour));
-        let shown: Vec<(u64, DateTime<Utc>)> =
-            shown.map(|lead| (lead["profile_id"].as_u64().unwrap(), created(lead))).collect();
+        let shown: Vec<(&Value, DateTime<Utc>)> = shown.map(|lead| (lead, created(lead))).collect();
         let size = match (case.behaviour.max_page_size, case.behaviour.over_page_size) {
             (15, OverPageSize::Default) => 25,
             (most, _) => u64::from(most.min(20)),
         };
         let windows: BTreeSet<_> = asked.iter().filter_map(window_of).collect();
-        let pages = |(of, from, to): &(u64, DateTime<Utc>, DateTime<Utc>)| {
+        let pages = |(of, from, to): &Asked| {
+            let is_of = |lead: &Value| of.as_ref().is_none_or(|(field, id)| lead[field] == *id);
             let inside =
-                |(profile, at): &&(u64, DateTime<Utc>)| profile == of && (*from..=*to).contains(at);
+                |(lead, at): &&(&Value, DateTime<Utc>)| is_of(lead) && (*from..=*to).contains(at);
             let rows = shown.iter().filter(inside).count() as u64;
             let pages = rows.div_ceil(size);
             match case.behaviour.totals {
@@ -110,9 +110,20 @@ impl Subject for WhatConverts {
         windows.iter().map(pages).sum()
     }
 
-    /// The list of accounts, and where they do not hold their profiles one for each.
+    /// The list of accounts, and where they do not hold their profiles one for each; nothing where one
+    /// listing shows all.
     fn beside(case: &Case) -> u64 {
-        if case.behaviour.nested_profiles { 1 } else { 3 }
+        match case.keys {
+            keys if keys.contains(OF_ALL) => 0,
+            keys if keys.contains(OF_ACCOUNTS) => 1,
+            _ => {
+                if case.behaviour.nested_profiles {
+                    1
+                } else {
+                    3
+                }
+            }
+        }
     }
 
     fn reading(_case: &Case) -> Reading {
@@ -163,19 +174,42 @@ fn created(lead: &Value) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).map_or_else(|_| bare(), |at| at.to_utc())
 }
 
-/// Returns the profile and the bounds that a request for leads names.
-fn window_of(request: &LoggedRequest) -> Option<(u64, DateTime<Utc>, DateTime<Utc>)> {
+/// The field of a profile or an account with its id, where a request names one, and the bounds.
+type Asked = (Option<(String, u64)>, DateTime<Utc>, DateTime<Utc>);
+
+/// Returns what a request for leads names.
+fn window_of(request: &LoggedRequest) -> Option<Asked> {
     let pairs = url::form_urlencoded::parse(request.query.as_bytes());
     let get = |name: &str| pairs.clone().find(|(key, _)| key == name).map(|(_, value)| value);
     let time = |start: &str, other: &str| get(start).or_else(|| get(other))?.parse().ok();
-    let profile = get("profile_id")?.parse().ok()?;
+    let id = |field: &str| Some((field.to_owned(), get(field)?.parse().ok()?));
     let listing = request.path == "/api/v1/leads";
     let bounds = (time("start_date", "date_start")?, time("end_date", "date_end")?);
-    listing.then_some((profile, bounds.0, bounds.1))
+    listing.then_some((id("profile_id").or_else(|| id("account_id")), bounds.0, bounds.1))
 }
 
 /// Reads all of it every night.
 const ALL: &str = "[refresh]\nevery_run = \"all\"";
+
+/// One listing an account, or one of all.
+const OF_ACCOUNTS: &str = "partition_by = \"account\"";
+const OF_ALL: &str = "partition_by = \"none\"";
+
+/// What the law of a reading must hold for, however many profiles a listing shows.
+fn partitionings() -> Vec<Case> {
+    let by = |keys| {
+        vec![
+            case(|_| {}).keys(keys),
+            case(|it| it.totals = Totals::Omitted).keys(keys),
+            case(|it| it.past_end = PastEnd::NotFound).keys(keys),
+            case(|it| it.empty_maps = EmptyMaps::Absent).keys(keys).mapped(),
+            case(|it| it.bare_single_lead = true).keys(keys).mapped(),
+            case(|it| it.nested_profiles = false).keys(keys).mapped(),
+            accident(Fault::Status { status: 503 }).keys(keys).survived(1),
+        ]
+    };
+    [by(OF_ACCOUNTS), by(OF_ALL)].concat()
+}
 
 /// How a listing is cut and ended.
 fn listings() -> Vec<Case> {
@@ -290,7 +324,7 @@ fn accidents() -> Vec<Case> {
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let read = [listings(), pairs_of_listings(), ranges(), records()].concat();
+    let read = [listings(), pairs_of_listings(), ranges(), records(), partitionings()].concat();
     [read, refusals(), accidents()].concat()
 }
 
@@ -312,6 +346,11 @@ async fn whatconverts_is_read_whole_however_ranges_and_filters_are_understood() 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatconverts_is_read_whole_however_its_leads_are_written() {
     hold::<WhatConverts>(records()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatconverts_is_read_whole_however_many_profiles_a_listing_shows() {
+    hold::<WhatConverts>(partitionings()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
