@@ -50,7 +50,9 @@ impl SourceProgress {
             scope.coverage.forget_read_after(latest);
             scope.scan = scope.scan.take().filter(|scan| scan.read_at() <= latest);
         }
-        self.open_walks.retain(|open| open.walk.opened_at <= latest);
+        self.open_walks.retain(|open| {
+            open.walk.opened_at <= latest && open.advanced_at.is_none_or(|at| at <= latest)
+        });
         // Else no reading would miss a row again, or what was found would be trusted, until then.
         self.absent.retain(|absent| {
             absent.since <= latest && absent.found_at.is_none_or(|found| found <= latest)
@@ -203,6 +205,9 @@ pub struct OpenWalk {
     /// Rows of its listing, as the provider stated last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stated_rows: Option<u64>,
+    /// When its last page was received.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advanced_at: Option<DateTime<Utc>>,
 }
 
 /// A row that a whole reading of its scope did not show.

@@ -183,7 +183,12 @@ mod tests {
         let mut latest = read_at(&[(hours(0, 10), 30)]);
         let walk = segment.walks[0].clone();
         let progress = latest.checkpoint.sources.get_mut(&source("acme")).unwrap();
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 3, stated_rows: None });
+        progress.open_walks.push(OpenWalk {
+            walk,
+            loaded_pages: 3,
+            stated_rows: None,
+            advanced_at: None,
+        });
         assert!(!goes(&segment, &latest, at(900)));
     }
 

@@ -312,8 +312,18 @@ mod tests {
             spare: Vec::new(),
             scopes: BTreeMap::from([(walk(None).scope.key(), scope)]),
             open_walks: vec![
-                OpenWalk { walk: walk(Some(window)), loaded_pages: 7, stated_rows: None },
-                OpenWalk { walk: walk(None), loaded_pages: 0, stated_rows: None },
+                OpenWalk {
+                    walk: walk(Some(window)),
+                    loaded_pages: 7,
+                    stated_rows: None,
+                    advanced_at: None,
+                },
+                OpenWalk {
+                    walk: walk(None),
+                    loaded_pages: 0,
+                    stated_rows: None,
+                    advanced_at: None,
+                },
             ],
             partitions: Some(Partitions { as_of: at(39), listed }),
             absent: vec![absent],

@@ -40,6 +40,9 @@ pub struct Request<'a> {
     pub progress: &'a SourceProgress,
     /// Totals that the provider was asked for, by scope.
     pub probed: &'a BTreeMap<ScopeKey, Vec<Probed>>,
+    /// Ranges that backfills under way are reading: a sync leaves to them what was never read of these,
+    /// and the walks they have begun.
+    pub left_to_backfills: &'a [Window],
     /// The instant of planning.
     pub now: DateTime<Utc>,
     /// Limits and settings.
@@ -65,7 +68,7 @@ pub struct Settings {
     pub tiers: Vec<Tier>,
     /// Permits that may go to what no tier reaches; 0 for none.
     pub spare: u64,
-    /// How long an open walk is gone on with.
+    /// How long an open walk is gone on with after its last page.
     pub walk_max_age: TimeDelta,
     /// Whether history is read from its start on, instead of back to it.
     pub oldest_first: bool,
@@ -110,6 +113,11 @@ impl Tier {
     }
 }
 
+const GOES_ON_WITH_NEW_TIME: u8 = 0;
+const NEW_TIME: u8 = 1;
+const GOES_ON: u8 = 2;
+const BEGINS: u8 = 3;
+
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -147,6 +155,10 @@ pub struct PlannedWalk {
     pub page_size: u32,
     /// Why it is there.
     pub reason: Reason,
+    /// The phase of the run in which it is read, from 0; walks of one phase may go at once. New time
+    /// comes before what an earlier run has begun of history and refreshes, and that before anything
+    /// that is begun now: the last permits of a day must not go to others while it grows too old.
+    pub phase: u8,
     /// Where it ends before the end of the listing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_to: Option<DownTo>,
@@ -193,6 +205,8 @@ pub fn plan(request: &Request<'_>) -> SourcePlan {
         plan.left_out = left_out;
     } else {
         plan.walks.extend(windows::plan_windows(request, &open));
+        // What is new is not kept waiting by what is old.
+        plan.walks.sort_by_key(|walk| walk.phase);
     }
     plan
 }
@@ -215,8 +229,8 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
             Some("leads asked for by id are asked for anew")
         } else if !request.scopes.contains(&walk.walk.scope) {
             Some("its scope is no longer in the job or no longer listed")
-        } else if request.now - walk.walk.opened_at > request.settings.walk_max_age {
-            Some("it was begun too long ago")
+        } else if request.now - last_advance(walk) > request.settings.walk_max_age {
+            Some("it got no further for too long")
         } else {
             None
         };
@@ -225,13 +239,18 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
             None => open.push(walk.clone()),
         }
     }
-    plan.walks.extend(open.iter().map(|open| {
+    let ours = open.iter().filter(|open| !is_left_to_backfill(request, open));
+    plan.walks.extend(ours.map(|open| {
         let Price { requests, basis } = price_of_rest(request, open);
         PlannedWalk {
             scope: open.walk.scope.clone(),
             window: open.walk.window,
             page_size: open.walk.page_size,
             reason: Reason::Resume,
+            phase: match (open.walk.window, open.walk.reason) {
+                (Some(_), Reason::NewTime) | (None, _) => GOES_ON_WITH_NEW_TIME,
+                _ => GOES_ON,
+            },
             down_to: open.walk.down_to,
             resume: Some(open.clone()),
             requests,
@@ -240,6 +259,22 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
         }
     }));
     open
+}
+
+/// A listing that takes longer than the age of a walk, page by page as the days' permits allow, is no
+/// older for it: begun again and again, it would never end.
+fn last_advance(open: &OpenWalk) -> DateTime<Utc> {
+    open.advanced_at.map_or(open.walk.opened_at, |at| at.max(open.walk.opened_at))
+}
+
+/// Tells whether a sync leaves an open walk to the backfill that has begun it.
+fn is_left_to_backfill(request: &Request<'_>, open: &OpenWalk) -> bool {
+    let is_in_range = |window: Window| {
+        request.left_to_backfills.iter().any(|range| range.intersect(&window).is_some())
+    };
+    request.task == Task::Sync
+        && open.walk.reason == Reason::Backfill
+        && open.walk.window.is_some_and(is_in_range)
 }
 
 /// Returns what is left to pay of an open walk.
@@ -323,7 +358,9 @@ mod tests {
         task: Task,
     ) -> SourcePlan {
         let (scopes, probed, now) = ([scope()], BTreeMap::new(), day(now));
-        plan(&Request { scopes: &scopes, progress, probed: &probed, now, settings, task })
+        let left_to_backfills = &[];
+        let (scopes, probed) = (&scopes, &probed);
+        plan(&Request { scopes, progress, probed, left_to_backfills, now, settings, task })
     }
 
     fn windows(plan: &SourcePlan) -> Vec<(Reason, Window)> {
@@ -375,7 +412,12 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
+        progress.open_walks.push(OpenWalk {
+            walk,
+            loaded_pages: 0,
+            stated_rows: None,
+            advanced_at: None,
+        });
         let plan = plan_at(500, &progress, Task::Sync);
         let expected = [
             (Reason::Resume, span(100, 499)),
@@ -386,6 +428,9 @@ mod tests {
 
         let later = plan_at(502, &progress, Task::Sync);
         assert_eq!((later.dropped.len(), later.walks[0].reason), (1, Reason::NewTime));
+        progress.open_walks[0].advanced_at = Some(day(501));
+        let later = plan_at(502, &progress, Task::Sync);
+        assert_eq!((later.dropped.len(), later.walks[0].reason), (0, Reason::Resume));
     }
 
     #[test]
@@ -400,7 +445,12 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
+        progress.open_walks.push(OpenWalk {
+            walk,
+            loaded_pages: 0,
+            stated_rows: None,
+            advanced_at: None,
+        });
         let reasons: Vec<_> =
             plan_at(500, &progress, Task::Sync).walks.iter().map(|walk| walk.reason).collect();
         assert_eq!(reasons, [Reason::Resume, Reason::History]);

@@ -90,6 +90,7 @@ fn planned(request: &Request<'_>, scope: &Scope, reading: Reading) -> PlannedWal
         window: None,
         page_size: request.settings.page_size,
         reason: reading.reason,
+        phase: super::NEW_TIME,
         down_to: reading.down_to,
         resume: None,
         requests: price.requests,
@@ -209,7 +210,8 @@ mod tests {
         };
         let (scopes, probed) = (bots(), BTreeMap::new());
         let (progress, now) = (progress, day(now));
-        plan(&Request { scopes: &scopes, progress, probed: &probed, now, settings, task })
+        let (scopes, probed, left_to_backfills) = (&scopes, &probed, &[]);
+        plan(&Request { scopes, progress, probed, left_to_backfills, now, settings, task })
     }
 
     fn said(plan: &SourcePlan) -> Vec<String> {
@@ -272,7 +274,12 @@ mod tests {
             reason: Reason::NewTime,
             down_to: None,
         };
-        progress.open_walks.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
+        progress.open_walks.push(OpenWalk {
+            walk,
+            loaded_pages: 0,
+            stated_rows: None,
+            advanced_at: None,
+        });
         let plan = plan_on(10, &progress, Task::Sync);
         assert_eq!(
             said(&plan)[..2],

@@ -80,7 +80,7 @@ pub(super) fn plan_windows(request: &Request<'_>, open: &[OpenWalk]) -> Vec<Plan
         };
         walks.extend(plan.walks());
     }
-    sort(&mut walks, horizon, settings.oldest_first);
+    sort(&mut walks, settings.oldest_first);
     keep_to_spare(&mut walks, settings.spare);
     walks
 }
@@ -100,10 +100,9 @@ pub(super) fn each_run(request: &Request<'_>) -> u64 {
 }
 
 /// New time, then what was never read, then what is due, the stalest first, then what is not.
-fn rank(walk: &PlannedWalk, horizon: DateTime<Utc>) -> u8 {
+fn rank(walk: &PlannedWalk) -> u8 {
     match walk.reason {
-        _ if walk.window.is_some_and(|window| window.end() == horizon) => 0,
-        Reason::NewTime => 0,
+        _ if walk.phase == super::NEW_TIME => 0,
         Reason::Weekly | Reason::Monthly => 2,
         Reason::Spare => 3,
         _ => 1,
@@ -111,9 +110,9 @@ fn rank(walk: &PlannedWalk, horizon: DateTime<Utc>) -> u8 {
 }
 
 /// Puts walks into the order they are read in: by rank, and in each rank the newest first.
-fn sort(walks: &mut [PlannedWalk], horizon: DateTime<Utc>, oldest_first: bool) {
+fn sort(walks: &mut [PlannedWalk], oldest_first: bool) {
     walks.sort_by_key(|walk| {
-        let rank = rank(walk, horizon);
+        let rank = rank(walk);
         let end = walk.window.map(|window| window.end());
         let before_all = match rank {
             1 if oldest_first => end,
@@ -154,6 +153,11 @@ impl ScopePlan<'_> {
             window: Some(span.window),
             page_size: self.request.settings.page_size,
             reason: span.reason,
+            phase: match span.reason {
+                _ if span.window.end() == self.horizon => super::NEW_TIME,
+                Reason::NewTime => super::NEW_TIME,
+                _ => super::BEGINS,
+            },
             down_to: None,
             resume: None,
             requests,
@@ -185,7 +189,8 @@ impl ScopePlan<'_> {
         let fresh = fresh.into_iter().filter(|window| !self.is_sliver(window));
         let mut spans: Vec<Span> = fresh.map(|new| Span::new(new, Reason::NewTime)).collect();
         let Some(before) = Window::new(start, from) else { return spans };
-        let gaps = self.not_open(self.coverage.gaps(&before)).into_iter().rev();
+        let gaps = self.not_open(self.coverage.gaps(&before));
+        let gaps = without(gaps, self.request.left_to_backfills).into_iter().rev();
         spans.extend(gaps.map(|gap| Span::new(gap, Reason::History)));
         let stale = self.stale(&before);
         spans.extend(stale);
@@ -276,9 +281,11 @@ impl ScopePlan<'_> {
         spans
     }
 
-    /// Where nothing was read yet, the newest window is new time and all before it is history.
+    /// Where nothing was read yet, the newest window is new time and all before it is history, of which
+    /// backfills under way may read some.
     fn first_reading(&self, spans: Vec<Window>) -> Vec<Span> {
         let longest = longest_window(None, self.request.settings.window_days);
+        let spans = without(spans, self.request.left_to_backfills);
         let pieces = spans.into_iter().rev().flat_map(|span| span.split_from_end(longest));
         let reason = |piece: &Window| match piece.end() == self.horizon {
             true => Reason::NewTime,
@@ -385,7 +392,10 @@ mod tests {
         fn plan_of(&self, scopes: &[Scope], now: i64, settings: Settings) -> Vec<PlannedWalk> {
             let (progress, probed, task) = (&self.progress, &self.probed, Task::Sync);
             let now = day(now);
-            plan(&Request { scopes, progress, probed, now, settings, task }).walks
+            let left_to_backfills = &[];
+            let request =
+                Request { scopes, progress, probed, left_to_backfills, now, settings, task };
+            plan(&request).walks
         }
 
         /// Reads all that a plan says, as a run of that day would.
@@ -518,7 +528,9 @@ mod tests {
             let scopes = [scope(1), scope(2)];
             let (progress, probed, task) = (&history.progress, &history.probed, Task::Sync);
             let (now, settings) = (day(900), settings());
-            let request = Request { scopes: &scopes, progress, probed, now, settings, task };
+            let (scopes, left_to_backfills) = (&scopes, &[]);
+            let request =
+                Request { scopes, progress, probed, left_to_backfills, now, settings, task };
             let price = Prices::new(&request).of(&scope(profile).key(), &window);
             (price.requests, price.basis)
         };

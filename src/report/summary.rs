@@ -78,6 +78,10 @@ fn notes(name: &SourceName, source: &SourceSummary, zone: FixedOffset) -> Vec<St
     notes.extend(hints.map(|hint| format!("hint: {hint}")));
     notes.extend(source.resume_at.map(|at| format!("can go on: {}", instant(at, zone))));
     notes.extend(source.spent_elsewhere.map(spent_elsewhere));
+    if source.kept_back > 0 && source.state == State::Partial {
+        let kept = number(source.kept_back);
+        notes.push(format!("kept back of each day for its syncs: {kept} requests"));
+    }
     notes.push(walks(source));
     notes.extend(special(&source.requests));
     notes.extend(received(source));
@@ -288,6 +292,7 @@ mod tests {
             hint: Some("wait\nor ask for less".to_owned()),
             resume_at: "2026-11-02T01:10:00Z".parse().ok(),
             spent_elsewhere: Some(Unexplained { counted: 1_200, allowance: 8_000 }),
+            kept_back: 41,
             requests: Requests {
                 sent: 1_200,
                 retries: 3,

@@ -95,7 +95,12 @@ impl Lake {
                 continue;
             }
             if let Some(walk) = archive::opening_of(&self.store, &segment.path)? {
-                orphans.push(OpenWalk { walk, loaded_pages: 0, stated_rows: None });
+                orphans.push(OpenWalk {
+                    walk,
+                    loaded_pages: 0,
+                    stated_rows: None,
+                    advanced_at: None,
+                });
             }
         }
         orphans.sort_by_key(|orphan| orphan.walk.opened_at);

@@ -30,6 +30,7 @@ use crate::record::Reason;
 use crate::record::Scope;
 use crate::record::ScopeKey;
 use crate::store::Store;
+use crate::window::Window;
 
 /// What a page is called that the server alone cuts: more rows than any of them has.
 const UNSIZED_PAGE: u32 = 1_000;
@@ -40,6 +41,8 @@ pub(super) struct Planning {
     pub(super) settings: plan::Settings,
     pub(super) probed: BTreeMap<ScopeKey, Vec<Probed>>,
     pub(super) task: Task,
+    /// Ranges that backfills under way are reading of the source.
+    pub(super) left_to_backfills: Vec<Window>,
     /// Permits that the plan leaves to the runs to come, before what is due is read again.
     pub(super) left_to_others: u64,
 }
@@ -74,6 +77,7 @@ impl Planning {
             scopes,
             progress,
             probed: &self.probed,
+            left_to_backfills: &self.left_to_backfills,
             now,
             settings: self.settings.clone(),
             task: self.task.clone(),
@@ -90,7 +94,12 @@ pub(super) struct Planner<'a> {
     now: DateTime<Utc>,
     /// Syncs of the last 24 hours.
     syncs_a_day: u64,
+    /// Whether a backfill ran in the last days.
+    backfill_is_alive: bool,
 }
+
+/// A backfill of many days runs on each of them.
+const ALIVE: TimeDelta = TimeDelta::hours(48);
 
 impl<'a> Planner<'a> {
     pub(super) fn new(
@@ -108,29 +117,41 @@ impl<'a> Planner<'a> {
         };
         let syncs = runs.iter().filter(is_sync);
         let syncs_a_day = syncs.count() as u64;
+        let backfill_is_alive =
+            runs.iter().any(|run| run.command == "backfill" && run.started_at > now - ALIVE);
         let oldest_first = options.oldest_first;
-        Ok(Self { job, checkpoint, store, oldest_first, now, syncs_a_day })
+        Ok(Self { job, checkpoint, store, oldest_first, now, syncs_a_day, backfill_is_alive })
     }
 
     /// Returns what the plan of a source goes by.
     pub(super) fn planning(&self, source: &SourceSettings, task: Task) -> Result<Planning> {
         let allowance = settings::rule(source).and_then(|rule| rule.allowance());
         let progress = self.checkpoint.sources.get(&source.name);
-        let (spare, left_to_others) = match (&task, allowance) {
-            (Task::Sync, Some(allowance)) => {
-                let kept = self.kept_back(source, &task).min(u64::from(allowance) / 2);
-                (self.spare(source, progress, allowance), kept)
-            }
-            _ => (0, 0),
+        let spare = match (&task, allowance) {
+            (Task::Sync, Some(allowance)) => self.spare(source, progress, allowance),
+            _ => 0,
         };
+        let left_to_others = self.kept_back(source, &task);
         let settings = plan_settings(self.job, source, spare, self.oldest_first);
         let probed = probes::read(self.store, &source.name)?;
-        Ok(Planning { settings, probed, task, left_to_others })
+        let left_to_backfills = self.ranges_under_way(&source.name);
+        Ok(Planning { settings, probed, task, left_to_backfills, left_to_others })
     }
 
     /// Returns what was read of a source.
     pub(super) fn progress(&self, source: &SourceName) -> SourceProgress {
         self.checkpoint.sources.get(source).cloned().unwrap_or_default()
+    }
+
+    /// Returns the ranges that backfills are reading of a source; none where no backfill ran for so long
+    /// that nobody may mean to go on with them.
+    fn ranges_under_way(&self, source: &SourceName) -> Vec<Window> {
+        if !self.backfill_is_alive {
+            return Vec::new();
+        }
+        let backfills = self.checkpoint.backfills.values();
+        let ours = backfills.filter(|backfill| backfill.sources.contains(source));
+        ours.map(|backfill| backfill.range).collect()
     }
 
     /// Returns what a backfill leaves of each quota group to the syncs of a day; nothing for a sync.
@@ -165,8 +186,13 @@ impl<'a> Planner<'a> {
         let scopes = providers::scopes(source, listed);
         let tomorrow = self.now + TimeDelta::hours(24);
         let settings = plan_settings(self.job, source, 0, false);
-        let planning =
-            Planning { settings, probed: BTreeMap::new(), task: Task::Sync, left_to_others: 0 };
+        let planning = Planning {
+            settings,
+            probed: BTreeMap::new(),
+            task: Task::Sync,
+            left_to_backfills: Vec::new(),
+            left_to_others: 0,
+        };
         let plan = planning.plan(&scopes, progress, tomorrow);
         let of = |meant: &[Reason]| plan.requests_for(|reason| meant.contains(&reason)).count();
         let every_run = u64::from(listed.is_some()) + of(&[Reason::NewTime]);

@@ -51,6 +51,7 @@ use crate::ids::RunId;
 use crate::ids::WalkId;
 use crate::plan::PlannedWalk;
 use crate::plan::SourcePlan;
+use crate::plan::Task;
 use crate::quota;
 use crate::quota::Cause;
 use crate::quota::Demand;
@@ -92,7 +93,12 @@ pub(super) struct SourceTask {
 impl SourceTask {
     /// Reads the source and tells the loader how it ended.
     pub(super) async fn run(self) -> Result<()> {
-        let mut summary = SourceSummary { state: State::Complete, ..SourceSummary::default() };
+        let kept_back = match self.planning.task {
+            Task::Sync => 0,
+            Task::Backfill { .. } => self.planning.left_to_others,
+        };
+        let mut summary =
+            SourceSummary { state: State::Complete, kept_back, ..SourceSummary::default() };
         let read = self.read(&mut summary).await;
         if let Err(error) = read {
             note_end(&mut summary, error, &self.settings)?;
@@ -175,24 +181,22 @@ impl SourceTask {
         Ok(plan)
     }
 
-    /// Reads all walks, some at once. One that fails by itself (a profile the provider refuses, say)
-    /// does not keep the others back; after an error that speaks for all, none is begun. Those that go on are
-    /// finished first: the last permits of a day must not go to others while they grow too old.
+    /// Reads all walks, some of a phase at once. One that fails by itself (a profile the provider
+    /// refuses, say) does not keep the others back; after an error that speaks for all, none is begun.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
         let mut waiting = in_turns(plan.walks).into_iter().peekable();
         let mut walking = FuturesUnordered::new();
-        let mut going_on = 0;
+        let mut phase = 0;
         let (mut failed, mut local, mut failures_in_a_row) = (None, None, 0);
         loop {
             while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
-                let may_begin = |next: &Vec<PlannedWalk>| next[0].resume.is_some() || going_on == 0;
+                let none_walks = walking.is_empty();
+                let may_begin = |next: &Vec<PlannedWalk>| next[0].phase <= phase || none_walks;
                 let Some(turns) = waiting.next_if(may_begin) else { break };
-                let goes_on = turns[0].resume.is_some();
-                going_on += usize::from(goes_on);
-                walking.push(async move { (goes_on, self.walk_in_turn(turns).await) });
+                phase = turns[0].phase;
+                walking.push(self.walk_in_turn(turns));
             }
-            let Some((goes_on, (done, walked))) = walking.next().await else { break };
-            going_on -= usize::from(goes_on);
+            let Some((done, walked)) = walking.next().await else { break };
             summary.walks_left -= done;
             match walked {
                 Ok(()) => failures_in_a_row = 0,

@@ -58,6 +58,9 @@ pub struct SourceSummary {
     /// spends on this key.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub spent_elsewhere: Option<Unexplained>,
+    /// Permits of a day that a backfill leaves to what the syncs of a day need.
+    #[serde(default)]
+    pub kept_back: u64,
     /// Requests.
     pub requests: Requests,
     /// Walks finished.

@@ -13,6 +13,7 @@ mod growth;
 mod moving;
 mod nightly;
 mod partitions;
+mod prices;
 mod quota;
 mod replay;
 mod scans;

@@ -244,7 +244,12 @@ impl Loader {
     fn open(&mut self, walk: Arc<Walk>, loaded: u64) {
         let progress = self.progress_mut(&walk.scope.source);
         if !progress.open_walks.iter().any(|open| open.walk.id == walk.id) {
-            let open = OpenWalk { walk: (*walk).clone(), loaded_pages: loaded, stated_rows: None };
+            let open = OpenWalk {
+                walk: (*walk).clone(),
+                loaded_pages: loaded,
+                stated_rows: None,
+                advanced_at: None,
+            };
             progress.open_walks.push(open);
         }
         if let Some(loading) = self.sources.get_mut(&walk.scope.source) {
@@ -286,11 +291,10 @@ impl Loader {
             fields.extend(fresh);
             fields.sort_unstable();
         }
-        if let Some(rows) = page.stated_rows {
-            let mut open = self.progress_mut(&source).open_walks.iter_mut();
-            if let Some(open) = open.find(|open| open.walk.id == page.walk.id) {
-                open.stated_rows = Some(rows);
-            }
+        let mut open = self.progress_mut(&source).open_walks.iter_mut();
+        if let Some(open) = open.find(|open| open.walk.id == page.walk.id) {
+            open.stated_rows = page.stated_rows.or(open.stated_rows);
+            open.advanced_at = open.advanced_at.max(Some(page.header.received_at));
         }
         if page.walk.reason == Reason::Spare && !page.from_archive {
             self.note_spare(&source);
@@ -401,6 +405,7 @@ impl Loader {
             why: task.why,
             hint: task.hint,
             resume_at: task.resume_at,
+            kept_back: task.kept_back,
             requests: task.requests,
             walks_left: task.walks_left,
             retired: task.retired,
