@@ -308,8 +308,9 @@ impl Ledger {
         })
     }
 
-    /// Puts a ledger right that is ahead of `now`, the time as the provider tells it: it was
-    /// written under a wrong clock. What it counted in minutes to come counts as sent now.
+    /// Puts a ledger right that was written under a wrong clock; `now` is the time as the provider
+    /// tells it. What it counted in minutes to come counts as sent now; where it was far behind, so
+    /// does what it counted last.
     pub fn correct(&self, now: DateTime<Utc>) -> Result<()> {
         self.change(now, |count| count.correct(now))
     }
@@ -417,6 +418,9 @@ struct Count {
     /// The clock of whoever asks, which ledger time may be ahead of.
     #[serde(skip)]
     now: DateTime<Utc>,
+    /// Ledger time before it was moved to the clock of whoever asks.
+    #[serde(skip)]
+    before: DateTime<Utc>,
     /// Whether nobody wrote it for a while.
     #[serde(skip)]
     slept: bool,
@@ -449,12 +453,14 @@ impl Count {
             pace: None,
             clock_ahead_seconds: 0,
             now,
+            before: now,
             slept: false,
         }
     }
 
     /// Moves ledger time to `now`, never back, and drops the minutes that no day can count.
     fn advance_to(&mut self, now: DateTime<Utc>) {
+        self.before = self.latest;
         self.slept = now - self.latest > ASLEEP && !self.minutes.is_empty();
         self.latest = self.latest.max(now);
         let kept_from = self.latest - KEPT;
@@ -515,22 +521,28 @@ impl Count {
 
     fn correct(&mut self, now: DateTime<Utc>) {
         let ahead = self.latest - now;
-        if ahead <= TimeDelta::zero() {
-            return;
+        if ahead > TimeDelta::zero() {
+            self.latest = now;
+            self.count_as_sent_now(minute_of(now + EXPIRY));
+            if let Some(blocked) = &mut self.blocked {
+                blocked.until -= ahead;
+            }
+        } else if self.slept {
+            // It was behind: what was leased in its last minute was sent just now.
+            self.count_as_sent_now(minute_of(self.before));
         }
-        self.latest = now;
-        let newest = minute_of(now + EXPIRY);
-        let to_come = self.minutes.split_off(&newest);
-        if !to_come.is_empty() {
-            let counted =
-                to_come.values().fold(0, |sum: u32, counted| sum.saturating_add(*counted));
+    }
+
+    /// Counts in the newest minute what is counted in minutes from `from` on.
+    fn count_as_sent_now(&mut self, from: DateTime<Utc>) {
+        let newest = minute_of(self.latest + EXPIRY);
+        let moved = self.minutes.split_off(&from);
+        if !moved.is_empty() {
+            let counted = moved.values().fold(0, |sum: u32, counted| sum.saturating_add(*counted));
             self.minutes.insert(newest, counted);
         }
-        if let Some(told) = &mut self.elsewhere {
-            told.counted_in = told.counted_in.min(newest);
-        }
-        if let Some(blocked) = &mut self.blocked {
-            blocked.until -= ahead;
+        if let Some(told) = self.elsewhere.as_mut().filter(|told| told.counted_in >= from) {
+            told.counted_in = newest;
         }
     }
 
@@ -787,9 +799,25 @@ mod tests {
         let budget = ledger.state(now).unwrap();
         assert_eq!((budget.used, budget.left), (9, Some(1)));
         assert_eq!(budget.blocked_until, Some(now + TimeDelta::hours(1)));
-        // A ledger that is not ahead stays as it is.
-        ledger.correct(ahead).unwrap();
+        // A ledger that is not off stays as it is.
+        ledger.correct(now + TimeDelta::minutes(1)).unwrap();
         assert_eq!(ledger.state(now).unwrap(), budget);
+    }
+
+    #[test]
+    fn what_was_sent_under_a_clock_that_was_behind_counts_from_when_it_really_was() {
+        let (_folder, ledger) = ledger(rule(10));
+        let start = at("2026-03-01T02:00:00Z");
+        let _ = ledger.lease(start, 4).unwrap().unwrap();
+        // Ten minutes later by our clock are five hours by the provider's.
+        let _ = ledger.lease(start + TimeDelta::minutes(10), 3).unwrap().unwrap();
+        let now = start + TimeDelta::hours(5);
+        ledger.correct(now).unwrap();
+        let used = |after| ledger.state(now + after).unwrap().used;
+        assert_eq!(used(TimeDelta::zero()), 7);
+        assert_eq!(used(TimeDelta::hours(20)), 3);
+        assert_eq!(used(TimeDelta::hours(24)), 3);
+        assert_eq!(used(TimeDelta::hours(24) + TimeDelta::minutes(2)), 0);
     }
 
     #[test]
