@@ -246,7 +246,7 @@ struct Turn {
     ticket: Option<u64>,
     /// How long the run has waited for permits of the day.
     waited: TimeDelta,
-    /// The latest time seen: a block does not live longer because a clock was put back.
+    /// The time seen last: a block does not live longer because a clock was put back.
     latest: DateTime<Utc>,
     /// The correction under which the block was leased.
     correction: TimeDelta,
@@ -450,22 +450,23 @@ impl Shared {
             let correction = self.correction();
             if turn.correction != correction {
                 turn.correction = correction;
-                turn.latest = self.now();
                 turn.lease = None;
             }
             if self.void.swap(false, Ordering::AcqRel) {
                 turn.lease = None;
             }
-            turn.latest = turn.latest.max(self.now());
+            let now = self.clock.now() + correction;
+            let is_put_back = now < std::mem::replace(&mut turn.latest, now);
             if let Some(lease) = &turn.lease
                 && lease.permits > 0
-                && turn.latest <= lease.usable_until
-                && let Some(due) = lease.due(self.now())
+                && !is_put_back
+                && now <= lease.usable_until
+                && let Some(due) = lease.due(now)
             {
                 return Ok((lease.is_try, due));
             }
             let before = Before { lease: turn.lease.take(), ticket: turn.ticket.take() };
-            match self.next_lease(before).await? {
+            match self.next_lease(before, now).await? {
                 Ok(lease) => self.take_lease(turn, lease),
                 Err(NotNow { shortage, ticket }) => {
                     turn.ticket = ticket;
@@ -482,9 +483,13 @@ impl Shared {
         turn.lease = Some(lease);
     }
 
-    async fn next_lease(&self, before: Before) -> Result<std::result::Result<Lease, NotNow>> {
+    async fn next_lease(
+        &self,
+        before: Before,
+        now: DateTime<Utc>,
+    ) -> Result<std::result::Result<Lease, NotNow>> {
         let block = self.ledger.rule().block();
-        self.ask_ledger(move |ledger, now| ledger.lease_next(now, before, block)).await
+        self.ask_ledger(move |ledger| ledger.lease_next(now, before, block)).await
     }
 
     /// Returns how long a request that is due then must wait for the rate; `None` where it may go.
@@ -497,8 +502,8 @@ impl Shared {
     }
 
     async fn wait_for(&self, turn: &mut Turn, shortage: Shortage) -> Result<()> {
-        let correction = self.correction();
-        let until = shortage.until.map(|until| until - correction);
+        // That under which it was asked: an answer may have told of another meanwhile.
+        let until = shortage.until.map(|until| until - turn.correction);
         let cause = shortage.cause;
         if let (Cause::Rate, Some(until)) = (cause, until) {
             self.clock.sleep_until(until).await;
@@ -518,7 +523,10 @@ impl Shared {
 
     async fn give_back(&self, turn: &mut Turn) -> Result<()> {
         match turn.lease.take() {
-            Some(lease) => self.ask_ledger(move |ledger, now| ledger.release(now, lease)).await,
+            Some(lease) => {
+                let now = self.now();
+                self.ask_ledger(move |ledger| ledger.release(now, lease)).await
+            }
             None => Ok(()),
         }
     }
@@ -531,10 +539,10 @@ impl Shared {
 
     async fn ask_ledger<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Ledger, DateTime<Utc>) -> Result<T> + Send + 'static,
+        ask: impl FnOnce(&Ledger) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (ledger, now) = (self.ledger.clone(), self.now());
-        let asked = tokio::task::spawn_blocking(move || ask(&ledger, now)).await;
+        let ledger = self.ledger.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&ledger)).await;
         asked.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::Ending),
@@ -706,6 +714,19 @@ mod tests {
         assert!(sent[30] > sent[0]);
         assert!(sent[299] - sent[0] <= TimeDelta::minutes(1) + TimeDelta::microseconds(1));
         assert!(sent[300] - sent[0] > TimeDelta::minutes(1));
+    }
+
+    #[tokio::test]
+    async fn a_clock_put_back_before_the_first_request_does_not_hold_it_up() {
+        let setting = Setting::new(10);
+        let quota = setting.quota(Options::default());
+        setting.clock.advance(TimeDelta::hours(-7));
+        let start = setting.clock.now();
+        drop(quota.acquire().await.unwrap());
+        setting.clock.advance(TimeDelta::minutes(-5));
+        drop(quota.acquire().await.unwrap());
+        assert_eq!(setting.clock.now(), start - TimeDelta::minutes(5));
+        assert_eq!(quota.budget().unwrap().used, 2);
     }
 
     #[tokio::test]
