@@ -1,7 +1,8 @@
 # What one does with this repository, each under a short name. `make` alone lists them.
 #
-# Everything but `bench` uses one build: the dev profile with the test dependencies in it. A plain
-# `cargo build` gives some dependencies other features, and would compile most of them twice.
+# Everything but `bench` and `backfills` uses one build: the dev profile with the test
+# dependencies in it. A plain `cargo build` gives some dependencies other features, and would compile
+# most of them twice.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LEADPIPE := $(TARGET)/debug/leadpipe
@@ -13,7 +14,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills contract trial together nights check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills contract trial together nights backfills check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,10 @@ together: ## one sync of 100,000 leads of all three providers: requests against 
 
 nights: ## what a night costs at each provider, for 1,000, 10,000 and 100,000 leads held
 	@LEADPIPE_NIGHTS=100000 cargo test --test it -- growth --nocapture
+
+backfills: ## ten years of 2,400,000 leads, and killed 100 times: requests (release build; SCALE=10)
+	@LEADPIPE_BACKFILL_SCALE=$(or $(SCALE),10) LEADPIPE_BACKFILL_KILLS=100 \
+		cargo test --release --test it -- backfills:: --nocapture --test-threads 1
 
 check: lint ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

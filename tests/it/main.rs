@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod backfills;
 mod cli;
 mod contract;
 mod corners;
@@ -10,6 +11,7 @@ mod crash;
 mod disk;
 mod gateway;
 mod growth;
+mod lakes;
 mod moving;
 mod nightly;
 mod partitions;

@@ -31,13 +31,26 @@ impl Drop for Running {
 
 /// Starts a sync of a job, `ahead` of the machine's clock and with its secrets in the environment.
 pub(crate) fn start_sync(job: &Path, ahead: TimeDelta, secrets: &[(&str, &str)]) -> Running {
+    start("sync", job, &[], ahead, secrets, Stdio::piped())
+}
+
+/// Starts a command on a job, with what it has to say going to `told`.
+pub(crate) fn start(
+    command: &str,
+    job: &Path,
+    arguments: &[&str],
+    ahead: TimeDelta,
+    secrets: &[(&str, &str)],
+    told: Stdio,
+) -> Running {
     let child = Command::new(env!("CARGO_BIN_EXE_leadpipe"))
-        .arg("sync")
+        .arg(command)
         .arg(job)
+        .args(arguments)
         .env("LEADPIPE_CLOCK_OFFSET", format!("{}s", ahead.num_seconds()))
         .envs(secrets.iter().copied())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stderr(told)
         .spawn()
         .unwrap();
     Running(child)
