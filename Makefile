@@ -1,6 +1,6 @@
 # What one does with this repository, each under a short name. `make` alone lists them.
 #
-# Everything but `bench` and `backfills` uses one build: the dev profile with the test
+# Everything but `bench`, `soak` and `backfills` uses one build: the dev profile with the test
 # dependencies in it. A plain `cargo build` gives some dependencies other features, and would compile
 # most of them twice.
 
@@ -14,7 +14,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills contract trial together nights backfills check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills contract trial together nights soak backfills check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,11 @@ together: ## one sync of 100,000 leads of all three providers: requests against 
 
 nights: ## what a night costs at each provider, for 1,000, 10,000 and 100,000 leads held
 	@LEADPIPE_NIGHTS=100000 cargo test --test it -- growth --nocapture
+
+# A life has thousands of files, of which none is to outlast it: they lie in memory where they can.
+soak: ## live through 10,000 days of small quotas, with crashes and clocks put off (release build)
+	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) LEADPIPE_SOAK_DAYS=10000 LEADPIPE_MINUTES=2 \
+		cargo test --release --test it -- soak:: lakes:: --nocapture
 
 backfills: ## ten years of 2,400,000 leads, and killed 100 times: requests (release build; SCALE=10)
 	@LEADPIPE_BACKFILL_SCALE=$(or $(SCALE),10) LEADPIPE_BACKFILL_KILLS=100 \

@@ -20,6 +20,7 @@ mod quota;
 mod replay;
 mod scans;
 mod shifts;
+mod soak;
 mod support;
 mod together;
 mod trial;
