@@ -24,6 +24,9 @@ use sketch::Sketch;
 /// Lives that are lived at once.
 const AT_ONCE: usize = 2;
 
+/// After so many lives the sum is told.
+const LIVES_A_LINE: u64 = 20;
+
 /// Lives that may fail before no other is begun.
 const MOST_FAILED: usize = 10;
 
@@ -53,6 +56,11 @@ impl Sum {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the figures of a long run")]
+fn say(sum: &Sum) {
+    println!("{sum:?}");
+}
+
 /// Starts the life of a seed.
 fn begin(lives: &mut JoinSet<(Sketch, Option<Lived>)>, seed: u64) {
     lives.spawn(async move {
@@ -74,14 +82,14 @@ async fn no_day_costs_more_than_it_has_every_day_brings_something_and_every_back
             (_, Some(lived)) => sum.add(&lived),
             (sketch, None) => failed.push(sketch),
         }
+        if sum.lives.is_multiple_of(LIVES_A_LINE) {
+            say(&sum);
+        }
         if sum.days < days && failed.len() < MOST_FAILED {
             seeds.by_ref().take(1).for_each(|seed| begin(&mut lives, seed));
         }
     }
-    #[expect(clippy::print_stdout, reason = "the figures of a long run")]
-    {
-        println!("{sum:?}");
-    }
+    say(&sum);
     let seeds: Vec<u64> = failed.iter().map(|sketch| sketch.seed).collect();
     assert!(failed.is_empty(), "{failed:#?}\nLEADPIPE_SOAK_SEED is one of {seeds:?}");
 }
