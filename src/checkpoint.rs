@@ -53,6 +53,7 @@ impl SourceProgress {
         self.open_walks.retain(|open| {
             open.walk.opened_at <= latest && open.advanced_at.is_none_or(|at| at <= latest)
         });
+        self.smaller_pages.retain(|_, smaller| smaller.as_of <= latest);
         // Else no reading would miss a row again, or what was found would be trusted, until then.
         self.absent.retain(|absent| {
             absent.since <= latest && absent.found_at.is_none_or(|found| found <= latest)
@@ -74,6 +75,9 @@ pub struct SourceProgress {
     /// Rows that a whole reading of their scope did not show, and that are not proven gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub absent: Vec<Absent>,
+    /// The size of pages that is asked for instead of the job's, by stream.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub smaller_pages: BTreeMap<String, SmallerPages>,
     /// The fields of its records seen so far, by stream.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fields: BTreeMap<String, Vec<String>>,
@@ -89,6 +93,36 @@ pub struct SparePages {
     pub at: DateTime<Utc>,
     /// How many.
     pub pages: u64,
+}
+
+/// A size of pages that fits where the one the job asks for does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SmallerPages {
+    /// The rows of a page that came.
+    pub rows: u32,
+    /// The rows of a page that did not.
+    pub too_large: u32,
+    /// Whether the provider refused that one; else it broke on it, and gave it in pieces.
+    pub refused: bool,
+    /// When this was found out.
+    pub as_of: DateTime<Utc>,
+}
+
+/// After so long a larger size is tried again: one bad night must not make every run dearer for ever.
+const TRIED_AGAIN_AFTER: TimeDelta = TimeDelta::days(30);
+
+impl SmallerPages {
+    /// Returns the rows to ask for in one request, where the job asks for `page_size`.
+    pub fn to_ask(&self, page_size: u32, now: DateTime<Utc>) -> u32 {
+        let is_due = now >= self.tried_again_at();
+        let rows = if is_due { self.rows.saturating_mul(2) } else { self.rows };
+        rows.clamp(1, page_size.max(1))
+    }
+
+    /// Returns when a larger size is tried again.
+    pub fn tried_again_at(&self) -> DateTime<Utc> {
+        self.as_of + TRIED_AGAIN_AFTER
+    }
 }
 
 /// What was read of one scope.

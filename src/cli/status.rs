@@ -42,7 +42,7 @@ Examples:
   leadpipe status jobs/nightly.toml --max-age 26h --quiet > /dev/null || tell-somebody
 
 JSON: job, lake, now, commit, committed_at, as_of, is_stale, holder, sources (state, rows, as_of,
-stalest, reconciled, quota, scopes with their spans), backfills, runs.
+stalest, reconciled, quota, smaller_pages, scopes with their spans), backfills, runs.
 
 Exit codes: 0 shown, 1 failed, 2 bad usage or job file, 13 older than --max-age or never read whole.";
 
@@ -125,6 +125,7 @@ fn source(settings: &SourceSettings, head: Option<&Commit>) -> SourceStatus {
     if let Some(progress) = head.checkpoint.sources.get(&settings.name) {
         status.absent = progress.absent.len() as u64;
         status.open_walks = progress.open_walks.len() as u64;
+        status.smaller_pages = run::smaller_pages(settings, progress);
         status.scopes = scopes(settings, progress);
     }
     let read = |scope: &ScopeStatus| {

@@ -243,6 +243,7 @@ mod tests {
     use crate::checkpoint::Partition;
     use crate::checkpoint::Partitions;
     use crate::checkpoint::ScopeProgress;
+    use crate::checkpoint::SmallerPages;
     use crate::checkpoint::SourceProgress;
     use crate::commit::testing::at;
     use crate::commit::testing::lake;
@@ -327,6 +328,8 @@ mod tests {
             ],
             partitions: Some(Partitions { as_of: at(39), listed }),
             absent: vec![absent],
+            // Younger than the fixture, which must keep reading without it.
+            smaller_pages: BTreeMap::new(),
             fields: BTreeMap::from([("leads".to_owned(), vec!["lead_id".to_owned()])]),
         }
     }
@@ -360,7 +363,11 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_equal() {
         let (_folder, store) = lake();
-        for commit in [full_commit(), seq_commit(&store, 1)] {
+        let mut later = full_commit();
+        let smaller = SmallerPages { rows: 1_250, too_large: 2_500, refused: true, as_of: at(39) };
+        let acme = later.checkpoint.sources.get_mut(&source("acme")).unwrap();
+        acme.smaller_pages.insert("leads".to_owned(), smaller);
+        for commit in [full_commit(), later, seq_commit(&store, 1)] {
             assert_eq!(decode("c", &encode(&commit).unwrap()).unwrap(), commit);
         }
     }

@@ -22,7 +22,10 @@ use crate::window::Window;
 /// What is held of a walk, by place in the listing.
 #[derive(Debug)]
 pub(super) struct Book {
+    /// The rows of the pages that are asked for.
     pub(super) size: u32,
+    /// The rows of the largest page added.
+    largest: u32,
     pub(super) entries: BTreeMap<u64, Entry>,
     pub(super) holes: BTreeMap<u64, u32>,
     pub(super) first_total: Option<(DateTime<Utc>, u64)>,
@@ -92,6 +95,7 @@ impl Book {
     pub(super) fn new(walk: &Walk) -> Self {
         Self {
             size: walk.page_size,
+            largest: walk.page_size,
             entries: BTreeMap::new(),
             holes: BTreeMap::new(),
             first_total: None,
@@ -124,6 +128,7 @@ impl Book {
             size = clamped;
             self.size = clamped;
         }
+        self.largest = self.largest.max(size);
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         self.shown.extend(&ids);
         let shown = self.shown.len();
@@ -186,6 +191,36 @@ impl Book {
         }
     }
 
+    /// Counts in smaller pages from now on, of which a whole number make one of those before: what is
+    /// held stays held. Only where it is known how many pages there are.
+    pub(super) fn shrink_to(&mut self, most_rows: u32) {
+        let (Some(pages), before) = (self.total_pages, self.size) else { return };
+        while self.size > most_rows.max(1) {
+            let Some(factor) = smallest_factor(self.size) else { break };
+            self.size /= factor;
+        }
+        if self.size < before {
+            let rows = self.last_total.map_or(u64::from(pages) * u64::from(before), |(_, t)| t);
+            let pages = rows.div_ceil(u64::from(self.size)).max(1);
+            self.total_pages = Some(u32::try_from(pages).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Returns the rows of the pieces that a page came right in, whole and without a hole, where one
+    /// did: the larger page is known not to fit.
+    pub(super) fn came_in_pieces_of(&self) -> Option<u32> {
+        let of_page = |entry: &Entry| {
+            let offset = u64::from(entry.page - 1) * u64::from(entry.size);
+            let start = offset - offset % u64::from(self.size);
+            let end = start + u64::from(self.size);
+            let largest = self.entries.range(start..end).map(|(_, piece)| piece.size).max();
+            let has_hole = self.holes.range(start..end).next().is_some();
+            let is_whole = !has_hole && self.covers(start, self.clip(start, end), u32::MAX);
+            largest.filter(|largest| is_whole && *largest < self.size)
+        };
+        self.entries.values().filter(|entry| entry.size < self.size).filter_map(of_page).min()
+    }
+
     /// Returns the pages of the whole listing of which not all rows are held or known as holes.
     pub(super) fn missing(&self) -> Vec<u32> {
         let pages = self.total_pages.unwrap_or(1).max(1);
@@ -195,17 +230,36 @@ impl Book {
     pub(super) fn is_held(&self, page: u32) -> bool {
         let size = u64::from(self.size);
         let start = u64::from(page - 1) * size;
-        let entries = self.entries.range(start..start + size);
-        let held: u64 = entries.map(|(_, entry)| u64::from(entry.size)).sum();
-        let holes: u64 =
-            self.holes.range(start..start + size).map(|(_, rows)| u64::from(*rows)).sum();
-        held + holes >= size
+        self.covers(start, self.clip(start, start + size), u32::MAX)
     }
 
-    /// Tells whether `size` rows from `offset` are held, or known as holes, in one piece.
-    pub(super) fn has_piece(&self, offset: u64, size: u32) -> bool {
-        let held = self.entries.get(&offset).is_some_and(|entry| entry.size == size);
-        held || self.holes.get(&offset) == Some(&size)
+    /// Tells whether `size` rows from `offset` need not be asked for as a piece: they are held in pieces
+    /// no larger, known as holes, or past the end of the listing.
+    pub(super) fn needs_no_piece(&self, offset: u64, size: u32) -> bool {
+        let is_past = self.last_total.is_some_and(|(_, total)| offset >= total.max(1));
+        is_past || self.covers(offset, self.clip(offset, offset + u64::from(size)), size)
+    }
+
+    /// Returns where a span of the listing ends that has at least one row: no row is past the total.
+    fn clip(&self, start: u64, end: u64) -> u64 {
+        self.last_total.map_or(end, |(_, total)| end.min(total).max(start + 1))
+    }
+
+    /// Tells whether all rows from `start` to before `end` are held on pages of at most so many rows, or
+    /// known as holes.
+    fn covers(&self, start: u64, end: u64, most_rows: u32) -> bool {
+        let mut reached = start;
+        while reached < end {
+            let from = (reached + 1).saturating_sub(u64::from(self.largest));
+            let held = self.entries.range(from..=reached).filter(|(_, e)| e.size <= most_rows);
+            let held = held.map(|(at, e)| at + u64::from(e.size));
+            let holes = self.holes.range(from..=reached).map(|(at, rows)| at + u64::from(*rows));
+            match held.chain(holes).max() {
+                Some(next) if next > reached => reached = next,
+                _ => return false,
+            }
+        }
+        true
     }
 
     /// Returns the number of the last page that is held, or known as a hole; 0 where there is none.
@@ -234,6 +288,11 @@ impl Book {
     /// Returns the time from the first page received to the last.
     pub(super) fn lasted(&self) -> TimeDelta {
         self.received.map_or(TimeDelta::zero(), |(first, last)| last - first)
+    }
+
+    /// Returns when the last page was received.
+    pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
+        self.received.map(|(_, last)| last)
     }
 
     /// Returns how many rows the first page showed.
@@ -278,16 +337,17 @@ impl Book {
 
     /// Returns the place of the first page that shows the same rows as an earlier one.
     pub(super) fn repeats(&self) -> Option<u64> {
-        let pages = self.total_pages.unwrap_or(u32::MAX);
-        let whole =
-            self.entries.iter().filter(|(_, entry)| entry.size == self.size && entry.page <= pages);
-        let mut by_first_row: HashMap<u64, &Entry> = HashMap::new();
+        let pages = u64::from(self.total_pages.unwrap_or(u32::MAX));
+        let end = pages * u64::from(self.size);
+        // Pieces of a page are no pages of their own.
+        let whole = self.entries.range(..end).filter(|(_, entry)| entry.size >= self.size);
+        let mut by_first_row: HashMap<(u32, u64), &Entry> = HashMap::new();
         for (offset, entry) in whole {
             let Some(first) = entry.ids.first() else { continue };
-            match by_first_row.get(first) {
+            match by_first_row.get(&(entry.size, *first)) {
                 Some(earlier) if earlier.ids == entry.ids => return Some(*offset),
                 Some(_) => {}
-                None => drop(by_first_row.insert(*first, entry)),
+                None => drop(by_first_row.insert((entry.size, *first), entry)),
             }
         }
         None
@@ -369,6 +429,12 @@ impl Book {
             undated: self.undated,
         }
     }
+}
+
+/// Returns the least number of pieces of the same size that a page of `size` rows can be cut into;
+/// `None` for a single row.
+pub(super) fn smallest_factor(size: u32) -> Option<u32> {
+    (2..=size).find(|factor| size.is_multiple_of(*factor))
 }
 
 /// Returns the size the provider cut its pages to, where it did: an echo below what was asked, or
@@ -485,6 +551,25 @@ mod tests {
     }
 
     #[test]
+    fn pieces_without_a_hole_tell_that_the_page_was_too_large() {
+        let mut book = Book::new(&walk(20));
+        book.add(&header(1, 10, 0), &page(0..10, 35, 10));
+        assert_eq!(book.came_in_pieces_of(), None, "half of a page tells nothing");
+        book.add(&header(2, 10, 1), &page(10..20, 35, 10));
+        assert_eq!(book.came_in_pieces_of(), Some(10));
+        book.holes.insert(15, 1);
+        assert_eq!(book.came_in_pieces_of(), None);
+        let mut book = Book::new(&walk(20));
+        book.add(&header(1, 20, 0), &page(0..20, 35, 20));
+        // A page of half the size may have been asked for to tell whether the number is ignored.
+        book.add(&header(2, 10, 1), &page(10..20, 35, 10));
+        assert_eq!(book.came_in_pieces_of(), None);
+        book.add(&header(3, 10, 2), &page(20..30, 35, 10));
+        book.add(&header(4, 10, 3), &page(30..35, 35, 10));
+        assert_eq!(book.came_in_pieces_of(), Some(10), "the last page is a short one");
+    }
+
+    #[test]
     fn pages_read_under_an_earlier_total_are_stale_until_trusted_or_read_again() {
         let mut book = Book::new(&walk(10));
         book.add(&header(1, 10, 0), &page(0..10, 20, 10));
@@ -511,6 +596,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pages_that_shrink_on_the_way_ask_for_every_row_once(
+            total in 0_u64..300, size in 1_u32..80, most in prop::collection::vec((1_u32..80, 0_usize..6), 0..4),
+        ) {
+            let mut book = Book::new(&walk(size));
+            let (mut clock, mut asked) = (0, vec![0_u32; usize::try_from(total).unwrap()]);
+            let mut read = |book: &mut Book, number: u32| {
+                let start = (u64::from(number - 1) * u64::from(book.size)).min(total);
+                let end = (start + u64::from(book.size)).min(total);
+                (start..end).for_each(|row| asked[usize::try_from(row).unwrap()] += 1);
+                clock += 1;
+                book.add(&header(number, book.size, clock), &page(start..end, total, book.size));
+            };
+            read(&mut book, 1);
+            for (most, pages) in most {
+                book.shrink_to(most);
+                // From the end, so that what is held is not simply what comes first.
+                book.missing().into_iter().rev().take(pages).for_each(|p| read(&mut book, p));
+            }
+            book.missing().into_iter().for_each(|number| read(&mut book, number));
+            prop_assert_eq!(book.missing(), Vec::<u32>::new());
+            prop_assert_eq!(book.repeats(), None);
+            prop_assert!(asked.iter().all(|times| *times == 1), "{asked:?}");
+            let outcome = book.close();
+            prop_assert!(outcome.is_reconciled());
+            prop_assert_eq!(outcome.distinct, total);
+        }
+
         #[test]
         fn whatever_the_size_and_order_of_pages_all_rows_are_counted_once(
             total in 1_u64..300, size in 1_u32..40, seed in any::<u64>(),

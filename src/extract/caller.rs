@@ -65,7 +65,8 @@ pub struct Counts {
     pub attempts: AtomicU64,
     /// Attempts that were sent again after a failure.
     pub retries: AtomicU64,
-    /// Requests that found out from where rows had shifted, or whether a listing has ended.
+    /// Requests that found out from where rows had shifted, whether a listing has ended, or which size
+    /// of pages fits.
     pub probes: AtomicU64,
     /// Pages read again because rows had shifted.
     pub rereads: AtomicU64,

@@ -15,9 +15,11 @@ use tokio::sync::Semaphore;
 use super::Caller;
 use super::Error;
 use super::PageFacts;
+use super::PageSizes;
 use super::Result;
 use super::Source;
 use super::book::Book;
+use super::book::smallest_factor;
 use super::checks;
 use crate::record::PageHeader;
 use crate::record::RawPage;
@@ -121,6 +123,8 @@ pub struct Reader<'a> {
     pub slots: Arc<Semaphore>,
     /// Limits.
     pub options: Options,
+    /// Which size of pages the walk's stream gives.
+    pub sizes: &'a PageSizes,
 }
 
 impl Reader<'_> {
@@ -140,6 +144,10 @@ impl Reader<'_> {
             book.add(&header, &facts);
         }
         book.holes.extend(held.holes);
+        // An earlier run may have died before it could tell.
+        if let (Some(rows), Some(at)) = (book.came_in_pieces_of(), book.received_at()) {
+            self.sizes.note_broken(rows, book.size, at);
+        }
         let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
         if !goes_on {
             match self.read_place(walk, 1, walk.page_size, book).await {
@@ -167,6 +175,9 @@ impl Reader<'_> {
 
     async fn read_missing(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         loop {
+            if let Some(rows) = self.sizes.limit() {
+                book.shrink_to(rows);
+            }
             let missing = book.missing();
             if missing.is_empty() || book.repeats().is_some() {
                 return Ok(());
@@ -176,7 +187,8 @@ impl Reader<'_> {
     }
 
     /// Reads pages, several at a time. After an error no new one is asked for, but those in flight
-    /// are awaited: their permits are spent.
+    /// are awaited: their permits are spent. One that breaks is tried in pieces first, and where that
+    /// tells that pages of this size do not fit, the rest is left to be asked for in smaller ones.
     async fn read_many(&self, walk: &Walk, pages: Vec<u32>, book: &mut Book) -> Result<()> {
         let size = book.size;
         let mut waiting = pages.into_iter();
@@ -184,7 +196,10 @@ impl Reader<'_> {
         let mut failed = Vec::new();
         let mut stop = None;
         loop {
-            while stop.is_none() && flying.len() < self.options.in_flight.max(1) {
+            while stop.is_none()
+                && failed.is_empty()
+                && flying.len() < self.options.in_flight.max(1)
+            {
                 let Some(page) = waiting.next() else { break };
                 let reading = self.read_page(walk, page, size, 0);
                 flying.push(async move { (page, reading.await) });
@@ -192,7 +207,7 @@ impl Reader<'_> {
             match flying.next().await {
                 None => break,
                 Some((_, Ok((header, facts)))) => book.add(&header, &facts),
-                Some((page, Err(error))) if error.may_be_one_row() => failed.push((page, error)),
+                Some((page, Err(error))) if error.may_be_size() => failed.push((page, error)),
                 Some((page, Err(error))) if self.is_past_end(page, &error) => {
                     failed.push((page, error))
                 }
@@ -208,6 +223,9 @@ impl Reader<'_> {
         }
         for (page, error) in failed {
             self.recover(walk, page, size, error, book).await?;
+            if book.size < size {
+                break;
+            }
         }
         Ok(())
     }
@@ -234,10 +252,12 @@ impl Reader<'_> {
         if self.is_past_end(page, &error) {
             return self.reread_first(walk, page, error, book).await;
         }
-        if !error.may_be_one_row() || !self.answers_at_all(walk).await? {
+        let sized_pages = self.source.abilities().sized_pages;
+        let may_be = if sized_pages { error.may_be_size() } else { error.may_be_one_row() };
+        if !may_be || !self.answers_at_all(walk).await? {
             return Err(error);
         }
-        if !self.source.abilities().sized_pages {
+        if !sized_pages {
             return self.leave_out(walk, page, error, book).await;
         }
         self.read_in_pieces(walk, page, size, error, book).await
@@ -283,7 +303,9 @@ impl Reader<'_> {
         book: &mut Book,
     ) -> Result<()> {
         let round = book.round_of(1) + 1;
-        let (header, facts) = self.read_page(walk, 1, book.size, round).await?;
+        // In the size it is held in: one of another size would take its place in part only.
+        let size = book.entries.get(&0).map_or(book.size, |first| first.size);
+        let (header, facts) = self.read_page(walk, 1, size, round).await?;
         book.probes += 1;
         book.add(&header, &facts);
         match book.total_pages {
@@ -293,7 +315,8 @@ impl Reader<'_> {
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
-    /// What was cornered is a hole only once the rest of the page came right.
+    /// What was cornered is a hole only once the rest of the page came right. Where all of it did, it
+    /// was the size.
     async fn read_in_pieces(
         &self,
         walk: &Walk,
@@ -302,29 +325,35 @@ impl Reader<'_> {
         error: Error,
         book: &mut Book,
     ) -> Result<()> {
+        let whole = size;
         let mut pieces = pieces_of(page, size);
         let mut cornered = Vec::new();
         if pieces.is_empty() {
             cornered.push((page, size, error));
         }
-        let mut came_right = pieces.is_empty();
-        let mut failures_in_a_row = 0;
+        // The largest piece that came right.
+        let mut right = pieces.is_empty().then_some(size);
+        let (mut failures, mut failures_in_a_row) = (1, 0);
         while let Some((page, size)) = pieces.pop() {
-            if book.has_piece(u64::from(page - 1) * u64::from(size), size) {
+            if book.needs_no_piece(u64::from(page - 1) * u64::from(size), size) {
+                continue;
+            }
+            // One of this size was got round without a hole: so will this be.
+            if cornered.is_empty() && right.is_some_and(|right| size > right) {
+                pieces.extend(pieces_of(page, size));
                 continue;
             }
             match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
                 Ok((header, facts)) => {
-                    (failures_in_a_row, came_right) = (0, true);
+                    (failures_in_a_row, right) = (0, right.max(Some(size)));
                     book.add(&header, &facts);
                 }
-                Err(error) if error.may_be_one_row() => {
-                    failures_in_a_row += 1;
-                    // No piece comes right any more: the provider is down, and this is no hole.
-                    if failures_in_a_row >= FAILURES_THAT_MEAN_DOWN {
+                Err(error) if error.may_be_size() => {
+                    (failures, failures_in_a_row) = (failures + 1, failures_in_a_row + 1);
+                    let smaller = pieces_of(page, size);
+                    if means_down(&error, failures_in_a_row, smaller.is_empty()) {
                         return Err(error);
                     }
-                    let smaller = pieces_of(page, size);
                     if smaller.is_empty() {
                         cornered.push((page, size, error));
                     }
@@ -333,13 +362,25 @@ impl Reader<'_> {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(right) = right.filter(|_| cornered.is_empty()) {
+            self.note_size(right, whole, failures, book);
+        }
         for (page, size, error) in cornered {
-            if !came_right {
+            if right.is_none() {
                 return Err(error);
             }
             self.record_hole(walk, page, size, &error, book).await?;
         }
         Ok(())
+    }
+
+    /// Goes on with pages of the size that came right, where a larger one was got round for so many
+    /// requests that failed, retries apart.
+    fn note_size(&self, right: u32, too_large: u32, failures: u64, book: &mut Book) {
+        let Some(at) = book.received_at() else { return };
+        book.probes += failures;
+        self.sizes.note_broken(right, too_large, at);
+        book.shrink_to(right);
     }
 
     async fn record_hole(
@@ -424,7 +465,8 @@ impl Reader<'_> {
     pub(super) async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
         let Some(entry) = book.entries.get(&offset) else { return Ok(false) };
         let (page, size, round, before) = (entry.page, entry.size, entry.round, entry.ids.clone());
-        if book.total_pages.is_some_and(|pages| page > pages && size == book.size) {
+        let end = book.total_pages.map(|pages| u64::from(pages) * u64::from(book.size));
+        if end.is_some_and(|end| offset >= end) {
             book.entries.remove(&offset);
             return Ok(true);
         }
@@ -529,6 +571,7 @@ impl Reader<'_> {
         };
         let raw = RawPage { header: header.clone(), body: answer.body, stated_rows: facts.total };
         self.sink.hold(walk, raw, slot).await?;
+        self.sizes.note_page(size, facts.rows.len(), header.received_at);
         Ok((header, facts))
     }
 }
@@ -540,12 +583,22 @@ const PIECE_RETRIES: usize = 1;
 /// leaves room for some bad rows side by side.
 const FAILURES_THAT_MEAN_DOWN: u32 = 12;
 
+/// A connection that breaks for its answer's size holds for one that is an eighth as long.
+const LOSSES_THAT_MEAN_DOWN: u32 = 3;
+
+/// Tells whether no piece comes right any more: the provider is down, or the way to it, and this is
+/// no hole.
+fn means_down(error: &Error, failures_in_a_row: u32, is_one_row: bool) -> bool {
+    match error.may_be_one_row() {
+        true => failures_in_a_row >= FAILURES_THAT_MEAN_DOWN,
+        false => is_one_row || failures_in_a_row >= LOSSES_THAT_MEAN_DOWN,
+    }
+}
+
 /// Cuts page `page` of `size` rows into pages of a smaller size that cover exactly its rows, the
 /// first of them last; none for a single row.
 fn pieces_of(page: u32, size: u32) -> Vec<(u32, u32)> {
-    let Some(factor) = (2..=size).find(|factor| size.is_multiple_of(*factor)) else {
-        return Vec::new();
-    };
+    let Some(factor) = smallest_factor(size) else { return Vec::new() };
     let first = (page - 1) * factor + 1;
     (first..first + factor).rev().map(|page| (page, size / factor)).collect()
 }

@@ -228,6 +228,24 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::Broken { .. } | Self::TooLarge { .. })
     }
 
+    /// Tells whether a smaller page may come where this one does not: beside what may be one row, a
+    /// connection that was made and broke, or an answer that took too long.
+    pub fn may_be_size(&self) -> bool {
+        let is_lost = matches!(self, Self::Connect { source, .. } if !source.is_connect());
+        self.may_be_one_row() || is_lost
+    }
+
+    /// Tells whether the provider, in refusing a request, speaks of how many rows were asked for.
+    /// Nobody documents the words; those that speak of time are meant for the range.
+    pub fn speaks_of_size(&self) -> bool {
+        let Self::Refused { text, .. } = self else { return false };
+        let text = text.to_ascii_lowercase();
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        has(&["per_page", "per page", "page size", "page_size", "pagesize", "page limit"])
+            || (has(&["size", "limit", "maximum", "too large", "too many", "rows", "records"])
+                && !has(&["day", "date", "range", "month", "year"]))
+    }
+
     /// Returns how long the provider asks to wait.
     pub fn retry_after(&self) -> Option<TimeDelta> {
         match self {

@@ -21,6 +21,7 @@ use super::Options;
 use super::Outcome;
 use super::PageFacts;
 use super::PageSink;
+use super::PageSizes;
 use super::Reader;
 use super::Result;
 use super::RetryPolicy;
@@ -319,14 +320,15 @@ pub(super) fn read(
         rate_span: TimeDelta::seconds(1),
     };
     let (_go_on, stop) = watch::channel(false);
-    let caller = Caller::new(ProviderId::Convertalk, quota, clock, policy, stop);
-    let sink = MemorySink::default();
+    let caller = Caller::new(ProviderId::Convertalk, quota, clock.clone(), policy, stop);
+    let (sink, sizes) = (MemorySink::default(), PageSizes::new(walk.page_size, None, clock.now()));
     let reader = Reader {
         source,
         caller: &caller,
         sink: &sink,
         slots: Arc::new(Semaphore::new(2)),
         options: Options { in_flight: 2, reread_limit: 2, expected_rows, most_pages: MOST_PAGES },
+        sizes: &sizes,
     };
     loop {
         let held = sink.0.lock().unwrap().clone();

@@ -16,6 +16,7 @@ mod memory;
 mod moved;
 pub mod providers;
 mod scan;
+mod sizes;
 
 use std::fmt;
 
@@ -39,6 +40,7 @@ pub use http::Call;
 pub use http::HeardTime;
 pub use http::HttpClient;
 pub use http::HttpSettings;
+pub use sizes::PageSizes;
 
 use crate::checkpoint::Partition;
 use crate::ids::ProviderId;

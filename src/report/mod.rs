@@ -4,6 +4,7 @@
 //! providers or users wrote is made harmless first, see [`harmless`].
 
 mod check;
+mod pages;
 mod plan;
 mod quota;
 mod status;

@@ -17,8 +17,10 @@ use super::Table;
 use super::harmless;
 use super::instant;
 use super::number;
+use super::pages::smaller_pages;
 use crate::checkpoint::Backfill;
 use crate::checkpoint::Scanned;
+use crate::checkpoint::SmallerPages;
 use crate::commit::Holder;
 use crate::commit::RunRecord;
 use crate::commit::RunState;
@@ -117,6 +119,8 @@ pub struct SourceStatus {
     pub quota: Option<QuotaLeft>,
     /// Why what is left is not known.
     pub quota_unknown: Option<String>,
+    /// The size of pages that is asked for instead of the job's, by stream.
+    pub smaller_pages: BTreeMap<String, SmallerPages>,
     /// What was read, by scope.
     pub scopes: Vec<ScopeStatus>,
 }
@@ -285,6 +289,7 @@ fn source_text(
     lines.extend(counts.map(|(count, what)| format!("{} {what}", number(count))));
     lines.extend(differences(source));
     lines.extend(scans(source, now));
+    lines.extend(smaller_pages(&source.smaller_pages, zone));
     lines.push(quota(source, zone));
     let calendar = source.calendar(now);
     if !calendar.is_empty() && !source.scopes.is_empty() {

@@ -10,6 +10,7 @@ use super::harmless;
 use super::instant;
 use super::list;
 use super::number;
+use super::pages::smaller_pages;
 use crate::ids::SourceName;
 use crate::quota::Unexplained;
 use crate::run::Ending;
@@ -84,7 +85,7 @@ fn notes(name: &SourceName, source: &SourceSummary, zone: FixedOffset) -> Vec<St
     }
     notes.push(walks(source));
     notes.extend(special(&source.requests));
-    notes.extend(received(source));
+    notes.extend(received(source, zone));
     notes.extend(needs_look(name, source));
     notes
 }
@@ -116,7 +117,7 @@ fn walks(source: &SourceSummary) -> String {
 fn special(requests: &Requests) -> Option<String> {
     let parts = [
         (requests.retries, "sent again after a failure"),
-        (requests.probes, "to find where rows had shifted"),
+        (requests.probes, "to find where rows had shifted or which size of pages fits"),
         (requests.rereads, "for pages whose rows had shifted"),
         (requests.checks, "to see that held pages still stand"),
         (requests.lookups, "for single leads"),
@@ -130,7 +131,7 @@ fn special(requests: &Requests) -> Option<String> {
 }
 
 /// Returns what is worth knowing, and asks nobody to act.
-fn received(source: &SourceSummary) -> Vec<String> {
+fn received(source: &SourceSummary, zone: FixedOffset) -> Vec<String> {
     let mut notes = Vec::new();
     let mut counted = |count: u64, text: &str| {
         if count > 0 {
@@ -162,6 +163,7 @@ fn received(source: &SourceSummary) -> Vec<String> {
     if !source.new_fields.is_empty() {
         notes.push(format!("fields never seen before: {}", list(&source.new_fields, SHOWN)));
     }
+    notes.extend(smaller_pages(&source.smaller_pages, zone));
     if !source.left_out.is_empty() {
         let text = list(&source.left_out, SHOWN);
         notes.push(format!(
@@ -242,6 +244,7 @@ fn describe(ending: Ending) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::SmallerPages;
     use crate::ids::RunId;
     use crate::ids::Seq;
     use crate::run::Leads;
@@ -320,6 +323,13 @@ mod tests {
             new_fields: names(&["a", "b", "c", "d", "e", "f\u{1b}[2J"]),
             emptied_columns: names(&["email"]),
             retired: names(&["leads/profile:9"]),
+            smaller_pages: [("leads", 2_500, 1_250, true), ("calls", 1_250, 625, false)]
+                .map(|(stream, too_large, rows, refused)| {
+                    let as_of = "2026-11-02T01:10:00Z".parse().unwrap();
+                    let known = SmallerPages { rows, too_large, refused, as_of };
+                    (stream.to_owned(), known)
+                })
+                .into(),
             ..SourceSummary::default()
         };
         let refused = SourceSummary { state: State::Refused, ..SourceSummary::default() };

@@ -7,6 +7,7 @@ use super::Error;
 use super::Result;
 use super::client::Quotas;
 use super::client::group_of;
+use crate::checkpoint::SmallerPages;
 use crate::checkpoint::SourceProgress;
 use crate::clock::SharedClock;
 use crate::config::Job;
@@ -91,4 +92,15 @@ pub fn scopes(source: &SourceSettings, progress: &SourceProgress) -> Vec<ScopeKe
         .iter()
         .map(Scope::key)
         .collect()
+}
+
+/// Returns the sizes of pages that are asked for instead of the job's, by stream.
+pub fn smaller_pages(
+    source: &SourceSettings,
+    progress: &SourceProgress,
+) -> BTreeMap<String, SmallerPages> {
+    let asked = source.page_size().unwrap_or(0);
+    let mut smaller = progress.smaller_pages.clone();
+    smaller.retain(|_, smaller| smaller.rows < asked);
+    smaller
 }

@@ -9,6 +9,7 @@ mod check;
 mod choices;
 mod client;
 mod event;
+mod fitting;
 mod gone;
 mod held;
 mod lake;
@@ -43,6 +44,7 @@ pub use look::budgets;
 pub use look::quota_groups;
 pub use look::scopes;
 pub use look::set_used;
+pub use look::smaller_pages;
 pub use preview::Preview;
 pub use preview::PreviewedQuota;
 pub use preview::PreviewedSource;
@@ -76,6 +78,7 @@ use crate::store;
 use crate::transform;
 use crate::window::Window;
 use client::Quotas;
+use fitting::Sizes;
 use lake::Lake;
 use loader::Loader;
 use loader::Message;
@@ -484,6 +487,7 @@ impl Run {
             match client::connect(&self.job, settings, quotas, stop, self.clock.clone()) {
                 Ok(client) => tasks.push(SourceTask {
                     shared: shared.clone(),
+                    sizes: Sizes::new(settings, planner.progress(&settings.name), self.clock.now()),
                     progress: planner.progress(&settings.name),
                     accept_deletes: self.options.accept_deletes.contains(&settings.name),
                     settings: settings.clone(),

@@ -132,7 +132,7 @@ impl<'a> Planner<'a> {
             _ => 0,
         };
         let left_to_others = self.kept_back(source, &task);
-        let settings = plan_settings(self.job, source, spare, self.oldest_first);
+        let settings = self.settings(source, spare, self.oldest_first);
         let probed = probes::read(self.store, &source.name)?;
         let left_to_backfills = self.ranges_under_way(&source.name);
         Ok(Planning { settings, probed, task, left_to_backfills, left_to_others })
@@ -185,7 +185,7 @@ impl<'a> Planner<'a> {
         let listed = known.map(|known| known.listed.as_slice());
         let scopes = providers::scopes(source, listed);
         let tomorrow = self.now + TimeDelta::hours(24);
-        let settings = plan_settings(self.job, source, 0, false);
+        let settings = self.settings(source, 0, false);
         let planning = Planning {
             settings,
             probed: BTreeMap::new(),
@@ -218,34 +218,39 @@ impl<'a> Planner<'a> {
         let paid: u64 = paid.filter(|paid| paid.at > since).map(|paid| paid.pages).sum();
         share.saturating_sub(paid)
     }
-}
 
-fn plan_settings(
-    job: &Job,
-    source: &SourceSettings,
-    spare: u64,
-    oldest_first: bool,
-) -> plan::Settings {
-    let window_days = source.window_length().map_or(1, |length| length.num_days());
-    let back = |reach| match reach {
-        config::Reach::Back(back) => Some(back),
-        config::Reach::All => None,
-    };
-    plan::Settings {
-        start: source.start(),
-        window_days: u32::try_from(window_days).unwrap_or(1),
-        page_size: source.page_size().unwrap_or(UNSIZED_PAGE),
-        settle: job.run.settle,
-        every_run: back(job.refresh.every_run),
-        tiers: vec![
-            Tier::weekly(back(job.refresh.weekly)),
-            Tier::monthly(back(job.refresh.monthly)),
-        ],
-        spare,
-        walk_max_age: match source.start() {
-            Some(_) => job.run.window_max_age,
-            None => job.run.scan_max_age,
-        },
-        oldest_first,
+    fn settings(&self, source: &SourceSettings, spare: u64, oldest_first: bool) -> plan::Settings {
+        let job = self.job;
+        let window_days = source.window_length().map_or(1, |length| length.num_days());
+        let back = |reach| match reach {
+            config::Reach::Back(back) => Some(back),
+            config::Reach::All => None,
+        };
+        plan::Settings {
+            start: source.start(),
+            window_days: u32::try_from(window_days).unwrap_or(1),
+            page_size: self.page_size(source),
+            settle: job.run.settle,
+            every_run: back(job.refresh.every_run),
+            tiers: vec![
+                Tier::weekly(back(job.refresh.weekly)),
+                Tier::monthly(back(job.refresh.monthly)),
+            ],
+            spare,
+            walk_max_age: match source.start() {
+                Some(_) => job.run.window_max_age,
+                None => job.run.scan_max_age,
+            },
+            oldest_first,
+        }
+    }
+
+    /// Returns the rows of a page of a source, as far as they are known to fit; of several streams the
+    /// fewest.
+    fn page_size(&self, source: &SourceSettings) -> u32 {
+        let Some(asked) = source.page_size() else { return UNSIZED_PAGE };
+        let progress = self.checkpoint.sources.get(&source.name);
+        let smaller = progress.into_iter().flat_map(|progress| progress.smaller_pages.values());
+        smaller.map(|known| known.to_ask(asked, self.now)).min().unwrap_or(asked)
     }
 }

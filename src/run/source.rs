@@ -20,6 +20,7 @@ use super::Result;
 use super::client::Client;
 use super::event::Event;
 use super::event::Observer;
+use super::fitting::Sizes;
 use super::gone;
 use super::gone::Absences;
 use super::gone::Guard;
@@ -44,6 +45,7 @@ use crate::extract::Found;
 use crate::extract::Held;
 use crate::extract::Outcome;
 use crate::extract::PageSink;
+use crate::extract::PageSizes;
 use crate::extract::Reader;
 use crate::extract::Slot;
 use crate::extract::providers;
@@ -88,6 +90,7 @@ pub(super) struct SourceTask {
     pub(super) progress: SourceProgress,
     pub(super) planning: Planning,
     pub(super) accept_deletes: bool,
+    pub(super) sizes: Sizes,
 }
 
 impl SourceTask {
@@ -130,7 +133,7 @@ impl SourceTask {
         walked.and(judged)
     }
 
-    async fn tell(&self, message: Message) -> Result<()> {
+    pub(super) async fn tell(&self, message: Message) -> Result<()> {
         self.shared.messages.send(message).await.map_err(|_| Error::LoaderStopped)
     }
 
@@ -184,19 +187,34 @@ impl SourceTask {
     /// Reads all walks, some of a phase at once. One that fails by itself (a profile the provider
     /// refuses, say) does not keep the others back; after an error that speaks for all, none is begun.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
+        let first =
+            plan.walks.first().map(|walk| self.sizes.of(&walk.scope.stream, walk.page_size));
         let mut waiting = in_turns(plan.walks).into_iter().peekable();
         let mut walking = FuturesUnordered::new();
         let mut phase = 0;
         let (mut failed, mut local, mut failures_in_a_row) = (None, None, 0);
         loop {
-            while failed.is_none() && walking.len() < WALKS_AT_ONCE.min(self.client.at_once) {
+            let unsettled = first.as_ref().filter(|sizes| !sizes.is_settled());
+            let at_once = unsettled.map_or(WALKS_AT_ONCE.min(self.client.at_once), |_| 1);
+            while failed.is_none() && walking.len() < at_once {
                 let none_walks = walking.is_empty();
                 let may_begin = |next: &Vec<PlannedWalk>| next[0].phase <= phase || none_walks;
                 let Some(turns) = waiting.next_if(may_begin) else { break };
                 phase = turns[0].phase;
                 walking.push(self.walk_in_turn(turns));
             }
-            let Some((done, walked)) = walking.next().await else { break };
+            let ended = match unsettled {
+                None => walking.next().await,
+                Some(sizes) => tokio::select! {
+                    biased;
+                    ended = walking.next() => {
+                        sizes.settle();
+                        ended
+                    }
+                    () = sizes.settled() => continue,
+                },
+            };
+            let Some((done, walked)) = ended else { break };
             summary.walks_left -= done;
             match walked {
                 Ok(()) => failures_in_a_row = 0,
@@ -264,13 +282,8 @@ impl SourceTask {
     /// Reads what `draft` says in a new walk.
     async fn read_anew(&self, draft: Walk) -> Result<()> {
         match draft.window {
-            Some(window) => {
-                self.read_window(&draft.scope, window, draft.page_size, draft.reason).await
-            }
-            None => match self.begin(draft).await? {
-                Some(refused) => Err(refused.into()),
-                None => Ok(()),
-            },
+            Some(_) => self.read_window(draft).await,
+            None => self.read_scan(draft).await,
         }
     }
 
@@ -286,38 +299,10 @@ impl SourceTask {
         }
     }
 
-    /// Reads a window, in pieces a day shorter where the provider refuses it.
-    async fn read_window(
-        &self,
-        scope: &Scope,
-        window: Window,
-        page_size: u32,
-        reason: Reason,
-    ) -> Result<()> {
-        let begin = |window| self.begin(self.draft(scope, Some(window), page_size, reason));
-        let Some(error) = begin(window).await? else { return Ok(()) };
-        // The vendor documents 400 days, but not what it says beyond them, nor how it counts.
-        let Some(shorter) = a_day_shorter(&window) else { return Err(error.into()) };
-        let mut pieces = window.split_from_end(shorter).into_iter();
-        if let Some(newest) = pieces.next()
-            && begin(newest).await?.is_some()
-        {
-            return Err(error.into());
-        }
-        let days = u32::try_from((shorter + TimeDelta::seconds(2)).num_days()).unwrap_or(1);
-        self.tell(Message::WindowDays(scope.clone(), days)).await?;
-        for piece in pieces {
-            if let Some(refused) = begin(piece).await? {
-                return Err(refused.into());
-            }
-        }
-        Ok(())
-    }
-
     /// Opens a new walk and reads it. Returns the refusal where the provider refused its very first
     /// page: nothing is held of it then, and it is dropped.
-    async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
-        let walk = self.open(draft).await?;
+    pub(super) async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
+        let walk = self.open(Walk { opened_at: self.shared.clock.now(), ..draft }).await?;
         self.observe_opened(&walk, walk.reason, 0);
         let (outcome, held) = self.read_walk(&walk, Held::default(), 0).await;
         match outcome {
@@ -390,7 +375,10 @@ impl SourceTask {
         held: Held,
         archived: u64,
     ) -> (extract::Result<Outcome>, u64) {
-        let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
+        let sizes = self.sizes.of(&walk.scope.stream, walk.page_size);
+        let held_now = AtomicU64::new(0);
+        let sink =
+            Sink { shared: &self.shared, walk, archived, held: held_now, sizes: Some(&sizes) };
         let reader = Reader {
             source: &*self.client.source,
             caller: &self.client.caller,
@@ -402,8 +390,11 @@ impl SourceTask {
                 expected_rows: self.expected_rows(walk),
                 most_pages: extract::MOST_PAGES,
             },
+            sizes: &sizes,
         };
         let outcome = reader.read_walk(walk, held).await;
+        // Where the loader has ended, its own error says why.
+        let _ = sink.tell_sizes().await;
         (outcome, sink.held.load(Ordering::Relaxed))
     }
 
@@ -525,7 +516,8 @@ impl SourceTask {
             received_at: answer.received_at,
         };
         let archived = u64::from(page - 1);
-        let sink = Sink { shared: &self.shared, walk, archived, held: AtomicU64::new(0) };
+        let held = AtomicU64::new(0);
+        let sink = Sink { shared: &self.shared, walk, archived, held, sizes: None };
         let page = RawPage { header, body: answer.body, stated_rows: None };
         Ok(sink.keep(page, None, Some(archived)).await?)
     }
@@ -591,13 +583,6 @@ fn is_local(error: &Error) -> bool {
     )
 }
 
-/// Returns a length that is a day under what `window` asks for with its overlaps; `None` where it
-/// is short already.
-fn a_day_shorter(window: &Window) -> Option<TimeDelta> {
-    let shorter = window.length() - TimeDelta::days(1);
-    (shorter > TimeDelta::days(300)).then_some(shorter)
-}
-
 /// Turns the error that ended a source's reading into what the run says of it; errors of the run
 /// itself go on.
 fn note_end(summary: &mut SourceSummary, error: Error, settings: &SourceSettings) -> Result<()> {
@@ -631,9 +616,19 @@ struct Sink<'a> {
     archived: u64,
     /// Pages held in this run.
     held: AtomicU64,
+    /// What is found out about the sizes of pages while the walk is read.
+    sizes: Option<&'a PageSizes>,
 }
 
 impl Sink<'_> {
+    /// Tells the loader which size of pages is known to fit, where that is news.
+    async fn tell_sizes(&self) -> Result<()> {
+        let Some(known) = self.sizes.and_then(PageSizes::take_news) else { return Ok(()) };
+        let Scope { source, stream, .. } = self.walk.scope.clone();
+        let told = self.shared.messages.send(Message::SmallerPages { source, stream, known });
+        told.await.map_err(|_| Error::LoaderStopped)
+    }
+
     async fn keep(
         &self,
         page: RawPage,
@@ -641,6 +636,7 @@ impl Sink<'_> {
         index: Option<u64>,
     ) -> std::result::Result<(), extract::Error> {
         let keep = |error| extract::Error::Keep(error);
+        self.tell_sizes().await.map_err(|error| keep(Box::new(error)))?;
         let (header, body) = (page.header.clone(), page.body.clone());
         let stated_rows = page.stated_rows;
         let location = self.shared.archive.page(&self.walk.id, page).await;

@@ -7,6 +7,7 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::checkpoint::SmallerPages;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
@@ -109,6 +110,9 @@ pub struct SourceSummary {
     pub emptied_columns: Vec<String>,
     /// Scopes that hold rows, but are no longer listed or no longer in the job.
     pub retired: Vec<String>,
+    /// The size of pages that is asked for instead of the job's, by stream.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub smaller_pages: BTreeMap<String, SmallerPages>,
     /// Ids that both streams of a Convertalk customer showed: a row in each.
     #[serde(default)]
     pub shared_ids: u64,
@@ -139,7 +143,7 @@ pub struct Requests {
     pub sent: u64,
     /// Sent again after a failure.
     pub retries: u64,
-    /// To find out from where rows had shifted.
+    /// To find out from where rows had shifted, or which size of pages fits.
     pub probes: u64,
     /// Pages read again because rows had shifted.
     pub rereads: u64,

@@ -40,6 +40,8 @@ pub struct Behaviour {
     pub max_page_size: u32,
     /// What happens when more rows are asked for.
     pub over_page_size: OverPageSize,
+    /// In which words they are refused; by default the parameter and the maximum are named.
+    pub page_size_refusal: Option<String>,
     /// What `leads_per_page` means in an answer.
     pub size_echo: SizeEcho,
     /// What comes after the last page.
@@ -119,6 +121,7 @@ impl Default for Behaviour {
             page_number: PageNumber::Obeyed,
             max_page_size: 2_500,
             over_page_size: OverPageSize::Clamp,
+            page_size_refusal: None,
             size_echo: SizeEcho::PageSize,
             past_end: PastEnd::Empty,
             empty_pages: EmptyPages::Zero,
@@ -217,6 +220,9 @@ pub enum OverPageSize {
     Default,
     /// 410 with an `error_message`.
     Refuse,
+    /// 504 where as many rows would come: the server takes too long over them. A page of few rows is
+    /// served, whatever was asked.
+    TimeOut,
 }
 
 /// The meaning of `leads_per_page` in an answer.

@@ -339,6 +339,10 @@ fn leads(world: &World, behaviour: &Behaviour, request: &Request<'_>) -> Answer 
     if rows.iter().any(|row| behaviour.poison.contains(&row.id)) {
         return poisoned(behaviour.poison_as);
     }
+    let most = behaviour.max_page_size as usize;
+    if behaviour.over_page_size == OverPageSize::TimeOut && rows.len() > most {
+        return Answer::html(504, "504 Error");
+    }
     page_of_leads(world, behaviour, request, &ask, found.len() as u64, &rows)
 }
 
@@ -564,9 +568,11 @@ fn page_size(behaviour: &Behaviour, request: &Request<'_>) -> Result<(u64, u64),
         OverPageSize::Clamp => Ok((most, most)),
         OverPageSize::ClampEchoAsked => Ok((most, asked)),
         OverPageSize::Default => Ok((DEFAULT_SIZE, DEFAULT_SIZE)),
-        OverPageSize::Refuse => {
-            Err(Box::new(invalid("leads_per_page", format_args!("the maximum is {most}"))))
-        }
+        OverPageSize::TimeOut => Ok((asked, asked)),
+        OverPageSize::Refuse => Err(Box::new(match &behaviour.page_size_refusal {
+            Some(text) => error(410, text),
+            None => invalid("leads_per_page", format_args!("the maximum is {most}")),
+        })),
     }
 }
 

@@ -14,6 +14,7 @@ mod growth;
 mod lakes;
 mod moving;
 mod nightly;
+mod pages;
 mod partitions;
 mod prices;
 mod quota;

@@ -2,6 +2,7 @@
 
 use crate::archive::ArchivedPage;
 use crate::checkpoint::Partitions;
+use crate::checkpoint::SmallerPages;
 use crate::extract::Outcome;
 use crate::extract::Slot;
 use crate::ids::SourceName;
@@ -113,6 +114,12 @@ pub(in crate::run) enum Message {
         resumed: bool,
     },
     WindowDays(Scope, u32),
+    /// Which size of pages of a stream fits, where the job's does not.
+    SmallerPages {
+        source: SourceName,
+        stream: String,
+        known: Option<SmallerPages>,
+    },
     /// A range is asked for.
     Backfill {
         key: String,

@@ -217,6 +217,13 @@ impl Loader {
                 let progress = self.progress_mut(&scope.source);
                 progress.scopes.entry(scope.key()).or_default().window_days = Some(days);
             }
+            Message::SmallerPages { source, stream, known } => {
+                let smaller = &mut self.progress_mut(&source).smaller_pages;
+                match known {
+                    Some(known) => drop(smaller.insert(stream, known)),
+                    None => drop(smaller.remove(&stream)),
+                }
+            }
             Message::Backfill { key, backfill } => {
                 self.checkpoint.backfills.insert(key, backfill);
             }

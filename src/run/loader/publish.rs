@@ -14,6 +14,7 @@ use crate::load::ChangeWriter;
 use crate::run::Error;
 use crate::run::Result;
 use crate::run::event::Event;
+use crate::run::look;
 use crate::run::settings;
 use crate::run::summary::State;
 use crate::schema::RejectFile;
@@ -179,6 +180,9 @@ impl Loader {
         for (name, loading) in &mut self.sources {
             let held = self.head.as_ref().and_then(|head| head.sources.get(name));
             loading.summary.rows = held.map_or(0, |held| held.rows);
+            if let Some(progress) = self.checkpoint.sources.get(name) {
+                loading.summary.smaller_pages = look::smaller_pages(&loading.settings, progress);
+            }
             loading.summary.shared_ids = loading.shared_ids();
             loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
             loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;

@@ -92,6 +92,8 @@ impl Subject for WhatConverts {
         let shown: Vec<(&Value, DateTime<Utc>)> = shown.map(|lead| (lead, created(lead))).collect();
         let size = match (case.behaviour.max_page_size, case.behaviour.over_page_size) {
             (15, OverPageSize::Default) => 25,
+            // Half of what is asked for is the first that fits.
+            (15, OverPageSize::Refuse | OverPageSize::TimeOut) => 10,
             (most, _) => u64::from(most.min(20)),
         };
         let windows: BTreeSet<_> = asked.iter().filter_map(window_of).collect();
@@ -215,6 +217,11 @@ fn partitionings() -> Vec<Case> {
 fn listings() -> Vec<Case> {
     let end = |past_end| case(|it| it.past_end = past_end);
     let size = |over| case(|it| (it.over_page_size, it.max_page_size) = (over, 15));
+    let said = |text: &str| {
+        let mut case = size(OverPageSize::Refuse);
+        case.behaviour.page_size_refusal = Some(text.to_owned());
+        case
+    };
     let number = |page_number| {
         let ignored = case(|it| it.page_number = page_number);
         ignored.keys(ALL).stopped(3, "page number", "nothing was lost")
@@ -227,7 +234,10 @@ fn listings() -> Vec<Case> {
         size(OverPageSize::Clamp),
         size(OverPageSize::ClampEchoAsked),
         size(OverPageSize::Default),
-        size(OverPageSize::Refuse).stopped(3, "leads_per_page", ""),
+        size(OverPageSize::Refuse).named(1),
+        said("The page is too large.").named(1),
+        // One page with all its retries, which comes in halves.
+        size(OverPageSize::TimeOut).survived(6),
         case(|it| it.size_echo = SizeEcho::Returned),
         number(PageNumber::ObeyedEchoOne),
         number(PageNumber::IgnoredEchoAsked),
@@ -317,7 +327,6 @@ fn accidents() -> Vec<Case> {
     let without = ["lead_url", "contact_company_name"].map(str::to_owned).to_vec();
     let own = vec![
         case(|behaviour| behaviour.without_fields = without).mapped(),
-        accident(Fault::ErrorInside).stopped(3, "refused", ""),
         accident(Fault::Status { status: 401 }).stopped(8, "", ""),
     ];
     [super::case::accidents(ALL), own].concat()

@@ -3,23 +3,8 @@
 use chrono::TimeDelta;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::EmptyPages;
-use leadpipe::sandbox::OverPageSize;
 
 use crate::support::World;
-use crate::support::acme;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_size_that_is_refused_is_an_error_that_a_smaller_one_mends() {
-    let over_page_size = OverPageSize::Refuse;
-    let behaviour = Behaviour { over_page_size, max_page_size: 30, ..Behaviour::default() };
-    let mut world = World::still(behaviour).await;
-    let summary = world.sync().await;
-    assert!(acme(&summary).why.as_ref().unwrap().contains("leads_per_page"), "{summary:#?}");
-    world.job = world.job.replace("page_size = 50", "page_size = 30");
-    let summary = world.sync().await;
-    assert_eq!(summary.exit_code(), 0, "{summary:#?}");
-    world.assert_whole().await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_account_may_look_in_any_way() {
