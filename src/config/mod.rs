@@ -71,7 +71,7 @@ pub use settings::WhautomateStream;
 /// The defaults of a job file, commented: the reference of what a job file may leave out.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// What takes the place of a job's own lake, servers and credentials, for the demo and rehearsals.
+/// What takes the place of a job's own lake, servers and credentials, where one server plays them all.
 #[derive(Debug, Clone)]
 pub struct StandIn {
     /// The folder of the lake.
@@ -130,30 +130,32 @@ impl Job {
 
     /// Returns the same job on another lake, server and credentials. Nothing of the job's own is
     /// touched then: its ledgers and its privacy key give way to those of the other lake.
-    pub fn with_stand_in(mut self, stand_in: &StandIn) -> Self {
-        self.lake.clone_from(&stand_in.lake);
-        self.quota_dir = None;
-        self.privacy.key = None;
+    pub fn with_stand_in(self, stand_in: &StandIn) -> Self {
+        let mut job = self.on_another_lake(stand_in.lake.clone());
         let mut keys = stand_in.whautomate.iter();
         let mut last_key = None;
-        for source in &mut self.sources {
-            source.base_url = stand_in.base_url.clone();
-            match &mut source.provider {
-                ProviderSettings::WhatConverts(settings) => {
-                    let (token, secret) = stand_in.whatconverts.clone();
-                    settings.token = SecretRef::Given(token);
-                    settings.secret = SecretRef::Given(secret);
-                }
-                ProviderSettings::Whautomate(settings) => {
+        for source in &mut job.sources {
+            let (token, secret) = match source.provider {
+                ProviderSettings::WhatConverts(_) => stand_in.whatconverts.clone(),
+                ProviderSettings::Whautomate(_) => {
                     last_key = keys.next().or(last_key);
-                    let key = last_key.cloned().unwrap_or_default();
-                    settings.api_key = SecretRef::Given(key);
+                    (last_key.cloned().unwrap_or_default(), SecretString::default())
                 }
-                ProviderSettings::Convertalk(settings) => {
-                    settings.token = SecretRef::Given(stand_in.convertalk.clone());
+                ProviderSettings::Convertalk(_) => {
+                    (stand_in.convertalk.clone(), SecretString::default())
                 }
-            }
+            };
+            source.stand_in(stand_in.base_url.clone(), token, secret);
         }
+        job
+    }
+
+    /// Returns the same job on another lake, which keeps the ledgers and makes the privacy key.
+    #[must_use]
+    pub fn on_another_lake(mut self, lake: PathBuf) -> Self {
+        self.lake = lake;
+        self.quota_dir = None;
+        self.privacy.key = None;
         self
     }
 }

@@ -12,6 +12,7 @@ use chrono::NaiveTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 use schemars::JsonSchema;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
 use url::Url;
@@ -552,6 +553,20 @@ impl SourceSettings {
             ProviderSettings::WhatConverts(settings) => &settings.token,
             ProviderSettings::Whautomate(settings) => &settings.api_key,
             ProviderSettings::Convertalk(settings) => &settings.token,
+        }
+    }
+
+    /// Puts another server and key in the place of its own; of the providers, only WhatConverts has a
+    /// `secret` beside the key.
+    pub fn stand_in(&mut self, base_url: Url, key: SecretString, secret: SecretString) {
+        self.base_url = base_url;
+        match &mut self.provider {
+            ProviderSettings::WhatConverts(settings) => {
+                settings.token = SecretRef::Given(key);
+                settings.secret = SecretRef::Given(secret);
+            }
+            ProviderSettings::Whautomate(settings) => settings.api_key = SecretRef::Given(key),
+            ProviderSettings::Convertalk(settings) => settings.token = SecretRef::Given(key),
         }
     }
 

@@ -52,6 +52,7 @@ pub use preview::Today;
 pub use preview::plan_schema;
 pub use preview::preview;
 pub use replay::replay;
+pub use settings::rule;
 pub use stop::Stop;
 pub use summary::Ending;
 pub use summary::Leads;

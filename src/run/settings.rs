@@ -90,7 +90,7 @@ pub(super) fn retry_policy(job: &Job, source: &SourceSettings, quota: &Quota) ->
 }
 
 /// Returns the rule of a source's key: the preset of its plan, and what the job sets over it.
-pub(super) fn rule(source: &SourceSettings) -> Option<quota::Rule> {
+pub fn rule(source: &SourceSettings) -> Option<quota::Rule> {
     let mut rule = quota::preset(source.provider_id(), source.plan())?;
     let quota = &source.quota;
     if let Some(per_day) = quota.per_day {
