@@ -19,6 +19,7 @@ pub mod load;
 pub mod plan;
 pub mod quota;
 pub mod record;
+pub mod rehearse;
 pub mod report;
 pub mod run;
 pub mod sandbox;

@@ -15,6 +15,7 @@ use super::exit;
 use super::files;
 use super::plan;
 use super::quota;
+use super::rehearse;
 use super::sandbox;
 use super::schema;
 use super::status;
@@ -81,6 +82,12 @@ pub(super) enum Command {
     /// which counts like any request.
     #[command(after_help = plan::HELP)]
     Plan(plan::PlanArguments),
+    /// Rehearse a job against invented leads: how many days, what is there after each
+    ///
+    /// The job's own plan, code and quota, against a platform played on this machine, on a clock that
+    /// runs fast. No credentials, no request to a real platform, and nothing is written to the lake.
+    #[command(after_help = rehearse::HELP)]
+    Rehearse(rehearse::RehearseArguments),
     /// Prove settings and credentials, with one or two requests a source
     #[command(after_help = CHECK_HELP)]
     Check(SourceArguments),

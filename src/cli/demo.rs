@@ -28,9 +28,8 @@ use crate::clock::ManualClock;
 use crate::commit;
 use crate::commit::Commit;
 use crate::config::Job;
-use crate::config::ProviderSettings;
-use crate::config::StandIn;
 use crate::ids::Seq;
+use crate::rehearse;
 use crate::report;
 use crate::report::Table;
 use crate::report::number;
@@ -165,22 +164,12 @@ fn prepare(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn job(sandbox: &Sandbox, folder: &Path) -> anyhow::Result<Job> {
-    let (token, secret) = sandbox.master_key();
-    let stand_in = StandIn {
-        lake: folder.to_owned(),
-        base_url: sandbox.url().parse()?,
-        whatconverts: (token.into(), secret.into()),
-        whautomate: sandbox.whautomate_keys().into_iter().map(Into::into).collect(),
-        convertalk: sandbox.convertalk_token().into(),
-    };
-    let mut job = Job::parse(JOB, Path::new("jobs/demo.toml"))?;
+    let job = Job::parse(JOB, Path::new("jobs/demo.toml"))?;
+    let mut job = job.on_another_lake(folder.to_owned());
     for source in &mut job.sources {
-        if let ProviderSettings::Convertalk(settings) = &mut source.provider {
-            settings.customer_id = sandbox.customer_id();
-            settings.bot_ids = sandbox.bot_ids();
-        }
+        rehearse::stand_in(source, sandbox)?;
     }
-    Ok(job.with_stand_in(&stand_in))
+    Ok(job)
 }
 
 async fn sync(context: &Context, job: &Job, clock: &Arc<ManualClock>) -> anyhow::Result<Summary> {

@@ -16,6 +16,9 @@ pub const USAGE: u8 = 2;
 /// Committed, but a source failed.
 pub const SOURCE_FAILED: u8 = 3;
 
+/// A quota is spent; of a rehearsal: the days allowed are over.
+pub const QUOTA_SPENT: u8 = 8;
+
 /// Another run holds the lake.
 pub const HELD: u8 = 11;
 

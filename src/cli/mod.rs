@@ -12,6 +12,7 @@ mod files;
 mod plan;
 mod progress;
 mod quota;
+mod rehearse;
 mod replay;
 mod sandbox;
 mod schema;
@@ -47,7 +48,7 @@ use progress::Progress;
 
 /// Runs the command that was typed and returns its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
-    start_log(&arguments.global);
+    start_log(&arguments.global, &arguments.command);
     let clock: SharedClock = Arc::new(SystemClock::with_offset(arguments.global.clock_offset));
     let Global { json, quiet, log_json, .. } = arguments.global;
     let context = Context { clock, json, quiet, log_json };
@@ -57,6 +58,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Plan(arguments) => plan::run(&context, arguments).await,
         Command::Check(arguments) => check::run(&context, arguments).await,
         Command::Quota(arguments) => quota::run(&context, arguments),
+        Command::Rehearse(arguments) => rehearse::run(&context, arguments).await,
         Command::Status(arguments) => status::run(&context, arguments),
         Command::Files(arguments) => files::run(&context, arguments),
         Command::Replay(arguments) => replay::run(&context, arguments).await,
@@ -97,13 +99,18 @@ impl Context {
     /// Returns who tells how a run is getting on: the log with `--log-json`, else nobody with
     /// `--quiet` or `--json`.
     fn observer(&self) -> Arc<dyn Observer> {
-        if self.log_json {
-            return Arc::new(Logged);
-        }
-        if self.quiet || self.json {
-            return Arc::new(Unobserved);
+        if self.log_json || self.quiet || self.json {
+            return self.log_observer();
         }
         Arc::new(Progress::new(self.clock.clone()))
+    }
+
+    /// Returns the log with `--log-json`, else nobody.
+    fn log_observer(&self) -> Arc<dyn Observer> {
+        match self.log_json {
+            true => Arc::new(Logged),
+            false => Arc::new(Unobserved),
+        }
     }
 
     /// Says something beside the data, unless asked to be quiet.
@@ -127,9 +134,12 @@ fn local_offset(at: DateTime<Utc>) -> FixedOffset {
     at.with_timezone(&Local).offset().fix()
 }
 
-fn start_log(global: &Global) {
+fn start_log(global: &Global, command: &Command) {
+    // Nobody has to act on what is warned of in a rehearsal.
+    let is_rehearsal = matches!(command, Command::Rehearse(_)) && !global.log_json;
     let filter = match (global.quiet, global.verbose) {
         (true, _) => "error",
+        (_, 0) if is_rehearsal => "error",
         (_, 0) if global.log_json => "warn,leadpipe=info",
         (_, 0) => "warn",
         (_, 1) => "warn,leadpipe=info",

@@ -10,6 +10,7 @@ use super::exit::Usage;
 use crate::commit;
 use crate::config;
 use crate::error::Hint;
+use crate::rehearse;
 use crate::report::harmless;
 use crate::run;
 
@@ -80,7 +81,8 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
         let run = || cause.downcast_ref::<run::Error>().and_then(Hint::hint);
         let config = || cause.downcast_ref::<config::Error>().and_then(Hint::hint);
         let commit = || cause.downcast_ref::<commit::Error>().and_then(Hint::hint);
-        usage.or_else(run).or_else(config).or_else(commit)
+        let rehearse = || cause.downcast_ref::<rehearse::Error>().and_then(Hint::hint);
+        usage.or_else(run).or_else(config).or_else(commit).or_else(rehearse)
     })
 }
 

@@ -96,11 +96,69 @@ fn document(ended: &Ended) -> Value {
     serde_json::from_str(&ended.stdout).unwrap()
 }
 
+/// What a rehearsal needs of a job: no secret, no platform.
+const TO_REHEARSE: &str = r#"
+name = "test"
+lake = "lake"
+[[sources]]
+name = "acme"
+provider = "whatconverts"
+token = { env = "LEADPIPE_TEST_NEVER_SET" }
+secret = { env = "LEADPIPE_TEST_NEVER_SET" }
+plan = "master"
+start = 2024-01-01
+currency = "USD"
+[sources.quota]
+per_day = 25
+reserve = 0
+"#;
+
+/// Rehearses in a folder of its own, and returns what is left there beside the job file.
+fn rehearse(arguments: &[&str]) -> (Ended, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("job.toml"), TO_REHEARSE).unwrap();
+    let mut command = leadpipe(folder.path(), &["rehearse", "job.toml", "--profiles", "12"]);
+    command.args(["--leads-per-day", "acme=2"]).args(arguments);
+    // Whatever is written there should be gone again.
+    command.env("TMPDIR", folder.path());
+    let ended = end(command);
+    let names = fs::read_dir(folder.path()).unwrap();
+    let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != "job.toml");
+    (ended, names)
+}
+
+#[test]
+fn a_rehearsal_tells_the_days_and_leaves_nothing_behind() {
+    let (text, left) = rehearse(&["--at", "03:00"]);
+    assert_eq!((text.code, left), (Some(0), Vec::new()), "{}", text.stderr);
+    assert!(text.stdout.contains("\ndone on day "), "{}", text.stdout);
+    assert!(text.stdout.contains("quota spent till 03:"), "{}", text.stdout);
+    assert!(text.stdout.contains("none refused"), "{}", text.stdout);
+    assert!(text.stdout.lines().all(|line| line.chars().count() <= 80), "{}", text.stdout);
+}
+
+#[test]
+fn a_rehearsal_whose_days_are_too_few_ends_with_8_and_is_data() {
+    let (data, left) = rehearse(&["--days", "1", "--json"]);
+    assert_eq!((data.code, left), (Some(8), Vec::new()), "{}", data.stderr);
+    let document = document(&data);
+    assert_eq!(document["outcome"], "days_over");
+    assert_eq!(document["days"].as_array().unwrap().len(), 1);
+    assert_eq!(document["quotas"][0]["most_in_24_hours"], 25);
+    assert_eq!(document["sources"][0]["parts"]["basis"]["kind"], "asked");
+    let (unknown, _) = rehearse(&["--profiles", "other=3"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("no source `other`"), "{}", unknown.stderr);
+    let (empty, _) = rehearse(&["--from", "2025-01-01", "--to", "2024-01-01"]);
+    assert_eq!(empty.code, Some(2), "{}", empty.stderr);
+}
+
 #[test]
 fn help_reads_well() {
     let commands = [
-        "sync", "backfill", "plan", "check", "quota", "status", "files", "replay", "schema",
-        "sandbox", "demo",
+        "sync", "backfill", "plan", "rehearse", "check", "quota", "status", "files", "replay",
+        "schema", "sandbox", "demo",
     ];
     insta::assert_snapshot!("help", alone(&["--help"]).stdout);
     for command in commands {

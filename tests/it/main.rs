@@ -18,6 +18,7 @@ mod pages;
 mod partitions;
 mod prices;
 mod quota;
+mod rehearse;
 mod replay;
 mod scans;
 mod shifts;
