@@ -301,6 +301,6 @@ async fn a_plan_goes_by_the_size_that_fits() {
     world.sync().await;
     let clock: leadpipe::clock::SharedClock = world.clock.clone();
     let planned = leadpipe::run::preview(world.job(), None, Options::default(), clock);
-    let planned = planned.await.unwrap().remove(0);
+    let planned = planned.await.unwrap().sources.remove(0);
     assert_eq!(planned.plan.walks[0].page_size, 16);
 }
