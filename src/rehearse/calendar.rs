@@ -152,7 +152,8 @@ mod tests {
             for (start, end) in *spans {
                 let window = Window::new(at(*start), at(*end)).unwrap();
                 let as_of = at(*end);
-                let read = Covered { window, as_of, rows: None, reconciled: true, holes: 0 };
+                let read =
+                    Covered { window, as_of, rows: None, share: None, reconciled: true, holes: 0 };
                 scope.coverage.insert(read);
             }
             progress.scopes.insert(ScopeKey((*key).to_owned()), scope);

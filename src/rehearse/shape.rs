@@ -376,6 +376,7 @@ pub(super) mod tests {
                 window,
                 as_of,
                 rows: Some(rows),
+                share: None,
                 reconciled: true,
                 holes: 0,
             });
@@ -388,6 +389,7 @@ pub(super) mod tests {
                 pages: 1,
                 holes: 0,
                 top_as_of: None,
+                top_pages: None,
                 newest_created_first: 0,
                 newest_updated_first: 0,
             });
