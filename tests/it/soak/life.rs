@@ -19,6 +19,7 @@ use leadpipe::clock::Clock;
 use leadpipe::clock::SharedClock;
 use leadpipe::config::Job;
 use leadpipe::ids::ProviderId;
+use leadpipe::plan::Requests;
 use leadpipe::run;
 use leadpipe::run::Event;
 use leadpipe::run::Observer;
@@ -47,6 +48,9 @@ const FEWEST_THAT_COUNT: usize = 3;
 /// How much longer than its days a life may take, until its last backfill has ended.
 const PATIENCE: i64 = 4;
 
+/// How far from what was foretold an end may be: it is the same day.
+const HALF_A_DAY: TimeDelta = TimeDelta::hours(12);
+
 /// How long a run goes on when one of its requests had to stop.
 const A_WHILE: TimeDelta = TimeDelta::minutes(5);
 
@@ -61,6 +65,12 @@ pub(super) struct Lived {
     /// Requests that the provider refused.
     pub(super) refused: usize,
     pub(super) backfills: Vec<Backfilled>,
+    /// Ends of backfills that nothing disturbed and whose price was known, and those of them that came
+    /// when the plan had said.
+    pub(super) foretold: u64,
+    pub(super) foretold_right: u64,
+    /// The diary of a life in which one did not.
+    pub(super) wrong: String,
 }
 
 /// A backfill, from before its first run to the end of its last.
@@ -69,6 +79,8 @@ pub(super) struct Backfilled {
     pub(super) began: DateTime<Utc>,
     pub(super) ended: DateTime<Utc>,
     pub(super) requests: usize,
+    /// When its plan, made before the first run, has said that it would end.
+    pub(super) foretold: Option<DateTime<Utc>>,
 }
 
 /// What happens in the middle of a run.
@@ -129,6 +141,7 @@ struct UnderWay {
     began: Option<DateTime<Utc>>,
     requests: usize,
     again: bool,
+    foretold: Option<DateTime<Utc>>,
 }
 
 /// A life being lived.
@@ -177,7 +190,8 @@ impl<'a> Life<'a> {
         let minute = NaiveTime::from_hms_opt(draw.below(24) as u32, draw.below(60) as u32, 0);
         let night = now.date_naive().and_time(minute.unwrap()).and_utc();
         let has = |used| sketch.used == used || sketch.used == Use::Both;
-        let under_way = UnderWay { due: now, began: None, requests: 0, again: false };
+        let under_way =
+            UnderWay { due: now, began: None, requests: 0, again: false, foretold: None };
         Self {
             sketch,
             world,
@@ -261,7 +275,27 @@ impl<'a> Life<'a> {
         }
     }
 
+    /// Has the end of a backfill told before its first run, where nothing will come in between. What is
+    /// not known is asked for.
+    async fn foretell(&mut self, command: Command) {
+        let is_first = self.backfill.as_ref().is_some_and(|backfill| backfill.began.is_none());
+        let is_calm = self.sketch.is_undisturbed() && self.sketch.used == Use::Backfills;
+        if command != Command::Backfill || !is_first || !is_calm {
+            return;
+        }
+        let clock: SharedClock = Arc::clone(&self.machine) as SharedClock;
+        let options = Options { probe: true, ..Options::default() };
+        let planned = run::preview(self.world.job(), self.range(command), options, clock);
+        let source = planned.await.unwrap().sources.remove(0);
+        let is_known = !matches!(source.requests, Requests::AtLeast(_));
+        let foretold = source.forecast.and_then(|forecast| forecast.done_at);
+        let Some(backfill) = &mut self.backfill else { return };
+        backfill.foretold = foretold.filter(|_| is_known);
+        self.diary.push(format!("foretold for {:?}: {:?}", source.requests, backfill.foretold));
+    }
+
     async fn run(&mut self, command: Command) {
+        self.foretell(command).await;
         let fate = Arc::new(self.draw_fate());
         let (job, range, clocked) = (self.world.job(), self.range(command), Arc::clone(&fate));
         let (began, before) = (self.machine.truth(), self.world.sandbox.requests().len());
@@ -358,9 +392,11 @@ impl<'a> Life<'a> {
             Some(summary) if is_done(summary) => {
                 let ended = self.machine.truth();
                 let requests = under_way.requests;
-                self.lived.backfills.push(Backfilled { began, ended, requests });
+                let foretold = under_way.foretold;
+                self.lived.backfills.push(Backfilled { began, ended, requests, foretold });
                 let is_young = ended - self.began < TimeDelta::days(self.sketch.days);
-                let next = UnderWay { due: later, began: None, requests: 0, again: true };
+                let next =
+                    UnderWay { due: later, began: None, requests: 0, again: true, foretold: None };
                 self.backfill = is_young.then_some(next);
             }
             Some(summary) => {
@@ -383,6 +419,15 @@ impl<'a> Life<'a> {
         assert!(refused == 0 || self.sketch.shared_key || !leaps.is_empty(), "{refused}");
         if self.sketch.is_undisturbed() && self.sketch.used == Use::Backfills {
             self.lived.backfills.iter().for_each(|backfilled| self.hold_pace(backfilled));
+            let foretold = self.lived.backfills.iter().filter_map(|backfilled| {
+                Some((backfilled.ended - backfilled.foretold?).abs() <= HALF_A_DAY)
+            });
+            let right: Vec<bool> = foretold.collect();
+            self.lived.foretold = right.len() as u64;
+            self.lived.foretold_right = right.iter().filter(|right| **right).count() as u64;
+            if self.lived.foretold_right < self.lived.foretold {
+                self.lived.wrong = self.diary.join("\n");
+            }
         }
         if self.sketch.still && (self.night.is_none() || self.is_up_to_date) {
             self.assert_whole().await;
@@ -395,7 +440,7 @@ impl<'a> Life<'a> {
     }
 
     /// A backfill that nothing disturbs takes the days its requests fill, and the rest of one that was
-    /// begun by another. (What was foretold before its first run is held against its end here.)
+    /// begun by another.
     fn hold_pace(&self, backfilled: &Backfilled) {
         let allowance = self.sketch.allowance as usize;
         let days = backfilled.requests.div_ceil(allowance) as i32;
