@@ -3,8 +3,11 @@
 //! These are the domain types. How they are stored, and under which version, is `commit`'s matter.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use chrono::DateTime;
+use chrono::Datelike;
+use chrono::NaiveTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 use schemars::JsonSchema;
@@ -58,6 +61,9 @@ impl SourceProgress {
         self.absent.retain(|absent| {
             absent.since <= latest && absent.found_at.is_none_or(|found| found <= latest)
         });
+        if let Some(caught) = &mut self.caught {
+            caught.forget_the_future(now);
+        }
     }
 }
 
@@ -84,6 +90,9 @@ pub struct SourceProgress {
     /// Pages of the last 24 hours that spare permits paid for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spare: Vec<SparePages>,
+    /// The changed leads that its readings brought; `None` before any was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caught: Option<CaughtByMonth>,
 }
 
 /// Pages that spare permits paid for.
@@ -271,6 +280,187 @@ pub struct Backfill {
     pub again: bool,
 }
 
+/// What a change in a lead is counted for: the most frequent reading that would have shown it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshTier {
+    /// What every run reads.
+    EveryRun,
+    /// What is read once a week.
+    Weekly,
+    /// What is read once a month.
+    Monthly,
+    /// What no tier reads, with spare permits.
+    Spare,
+    /// What `backfill` was asked to read.
+    AskedFor,
+}
+
+impl fmt::Display for RefreshTier {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::EveryRun => "every run",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+            Self::Spare => "spare",
+            Self::AskedFor => "asked for",
+        })
+    }
+}
+
+/// How old a lead was when a change in it was received: the receipt of its page less `created_at`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum AgeClass {
+    /// Less than a day.
+    #[serde(rename = "under_1_day")]
+    UnderOneDay,
+    /// 1 to 7 days.
+    #[serde(rename = "under_7_days")]
+    UnderSevenDays,
+    /// 7 to 30 days.
+    #[serde(rename = "under_30_days")]
+    UnderThirtyDays,
+    /// 30 to 90 days.
+    #[serde(rename = "under_90_days")]
+    UnderNinetyDays,
+    /// 90 to 400 days.
+    #[serde(rename = "under_400_days")]
+    UnderFourHundredDays,
+    /// 400 days or more.
+    Older,
+    /// The lead has no `created_at`.
+    Unknown,
+}
+
+impl AgeClass {
+    /// All of them, the youngest first.
+    pub const ALL: [Self; 7] = [
+        Self::UnderOneDay,
+        Self::UnderSevenDays,
+        Self::UnderThirtyDays,
+        Self::UnderNinetyDays,
+        Self::UnderFourHundredDays,
+        Self::Older,
+        Self::Unknown,
+    ];
+
+    /// Returns the class of an age; `None` where it is not known. An age below zero is that of a
+    /// clock that is not ours, and young.
+    pub fn of(age: Option<TimeDelta>) -> Self {
+        let Some(age) = age else { return Self::Unknown };
+        let is_under =
+            |class: &Self| class.under_days().is_none_or(|days| age < TimeDelta::days(days));
+        Self::ALL.into_iter().find(is_under).unwrap_or(Self::Older)
+    }
+
+    /// Returns the days that all ages of the class are below; `None` where there is no such bound.
+    pub fn under_days(self) -> Option<i64> {
+        match self {
+            Self::UnderOneDay => Some(1),
+            Self::UnderSevenDays => Some(7),
+            Self::UnderThirtyDays => Some(30),
+            Self::UnderNinetyDays => Some(90),
+            Self::UnderFourHundredDays => Some(400),
+            Self::Older | Self::Unknown => None,
+        }
+    }
+}
+
+/// How many changed leads were caught: by tier, and by the age of the lead.
+///
+/// Changed is a lead that was held with other content: none that is new, gone, or back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Caught(BTreeMap<RefreshTier, BTreeMap<AgeClass, u64>>);
+
+impl Caught {
+    /// Counts a change.
+    pub fn count(&mut self, tier: RefreshTier, age: AgeClass) {
+        *self.0.entry(tier).or_default().entry(age).or_default() += 1;
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for (tier, ages) in &other.0 {
+            let here = self.0.entry(*tier).or_default();
+            ages.iter().for_each(|(age, count)| *here.entry(*age).or_default() += count);
+        }
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns how many a tier has caught, by age; none of the classes is zero.
+    pub fn ages(&self, tier: RefreshTier) -> BTreeMap<AgeClass, u64> {
+        self.0.get(&tier).cloned().unwrap_or_default()
+    }
+
+    /// Returns how many a tier has caught.
+    pub fn of(&self, tier: RefreshTier) -> u64 {
+        self.0.get(&tier).map_or(0, |ages| ages.values().sum())
+    }
+
+    /// Returns the tiers that have caught any, the most frequent first.
+    pub fn tiers(&self) -> impl Iterator<Item = RefreshTier> {
+        self.0.keys().copied()
+    }
+}
+
+/// What was caught, by calendar month in UTC; at most the last 13 months.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaughtByMonth {
+    /// Since when it is counted.
+    pub since: DateTime<Utc>,
+    /// By month, e.g. `2026-11`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub months: BTreeMap<String, Caught>,
+}
+
+/// So many months are kept: a year, and the month that is not over.
+const MONTHS_KEPT: usize = 13;
+
+impl CaughtByMonth {
+    /// Returns a count that begins at `now`.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        Self { since: now, months: BTreeMap::new() }
+    }
+
+    /// Adds what a commit of `now` has caught.
+    pub fn add(&mut self, caught: &Caught, now: DateTime<Utc>) {
+        if !caught.is_empty() {
+            self.months.entry(month(now)).or_default().add(caught);
+        }
+        while self.months.len() > MONTHS_KEPT {
+            self.months.pop_first();
+        }
+    }
+
+    /// Returns what was caught in the month of `start` and later, and since when that is.
+    pub fn from(&self, start: DateTime<Utc>) -> (DateTime<Utc>, Caught) {
+        let first = start.date_naive().with_day(1).unwrap_or(start.date_naive());
+        let mut caught = Caught::default();
+        self.months.range(month(start)..).for_each(|(_, month)| caught.add(month));
+        (self.since.max(first.and_time(NaiveTime::MIN).and_utc()), caught)
+    }
+
+    fn forget_the_future(&mut self, now: DateTime<Utc>) {
+        self.since = self.since.min(now);
+        let latest = month(now);
+        self.months.retain(|month, _| *month <= latest);
+    }
+}
+
+fn month(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,5 +478,51 @@ mod tests {
         let mut progress = SourceProgress { absent: known, ..SourceProgress::default() };
         progress.forget_the_future(day(2));
         assert_eq!(progress.absent, [absent(1, None)]);
+    }
+    #[test]
+    fn an_age_is_of_the_first_class_that_it_is_under() {
+        let classes = |hours: &[i64]| -> Vec<AgeClass> {
+            hours.iter().map(|hours| AgeClass::of(Some(TimeDelta::hours(*hours)))).collect()
+        };
+        let day = |days: i64| days * 24;
+        let below = classes(&[-5, 23, day(7) - 1, day(30) - 1, day(90) - 1, day(400) - 1]);
+        assert_eq!(below[..2], [AgeClass::UnderOneDay; 2]);
+        assert_eq!(below[1..], AgeClass::ALL[..5]);
+        assert_eq!(classes(&[day(1), day(7), day(30), day(90), day(400)]), AgeClass::ALL[1..6]);
+        assert_eq!(AgeClass::of(None), AgeClass::Unknown);
+    }
+
+    fn one(tier: RefreshTier) -> Caught {
+        let mut caught = Caught::default();
+        caught.count(tier, AgeClass::Older);
+        caught
+    }
+
+    #[test]
+    fn what_was_caught_is_kept_by_month_for_a_year_and_no_longer() {
+        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
+        let mut caught = CaughtByMonth::new(day(3));
+        for days in 3..3_000 {
+            caught.add(&one(RefreshTier::Weekly), day(days));
+        }
+        assert_eq!(caught.months.len(), 13);
+        let (since, last) = caught.from(day(2_999) - TimeDelta::days(90));
+        // Day 2,909 is the 19th of December 1977.
+        assert_eq!(since, day(2_909 - 18));
+        assert_eq!(last.of(RefreshTier::Weekly), 2_999 - (2_909 - 18) + 1);
+        assert_eq!(last.of(RefreshTier::Monthly), 0);
+        let (since, _) = CaughtByMonth::new(day(2_950)).from(day(2_909));
+        assert_eq!(since, day(2_950), "not from before it was counted");
+    }
+
+    #[test]
+    fn months_of_a_clock_that_ran_ahead_are_forgotten() {
+        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
+        let mut ahead = CaughtByMonth::new(day(400));
+        ahead.add(&one(RefreshTier::Weekly), day(400));
+        let caught = Some(ahead);
+        let mut progress = SourceProgress { caught, ..SourceProgress::default() };
+        progress.forget_the_future(day(2));
+        assert_eq!(progress.caught, Some(CaughtByMonth::new(day(2))));
     }
 }

@@ -237,14 +237,19 @@ pub fn commit_schema() -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::checkpoint::Absent;
+    use crate::checkpoint::AgeClass;
     use crate::checkpoint::Backfill;
+    use crate::checkpoint::Caught;
+    use crate::checkpoint::CaughtByMonth;
     use crate::checkpoint::Difference;
     use crate::checkpoint::OpenWalk;
     use crate::checkpoint::Partition;
     use crate::checkpoint::Partitions;
+    use crate::checkpoint::RefreshTier;
     use crate::checkpoint::ScopeProgress;
     use crate::checkpoint::SmallerPages;
     use crate::checkpoint::SourceProgress;
+    use crate::checkpoint::SparePages;
     use crate::commit::testing::at;
     use crate::commit::testing::lake;
     use crate::commit::testing::part;
@@ -311,6 +316,7 @@ mod tests {
         ];
         SourceProgress {
             spare: Vec::new(),
+            caught: None,
             scopes: BTreeMap::from([(walk(None).scope.key(), scope)]),
             open_walks: vec![
                 OpenWalk {
@@ -363,13 +369,49 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_equal() {
         let (_folder, store) = lake();
-        let mut later = full_commit();
+        let mut later = grown_commit();
         let smaller = SmallerPages { rows: 1_250, too_large: 2_500, refused: true, as_of: at(39) };
         let acme = later.checkpoint.sources.get_mut(&source("acme")).unwrap();
         acme.smaller_pages.insert("leads".to_owned(), smaller);
         for commit in [full_commit(), later, seq_commit(&store, 1)] {
             assert_eq!(decode("c", &encode(&commit).unwrap()).unwrap(), commit);
         }
+    }
+
+    /// A commit whose checkpoint has all that came into version 1 after its first day.
+    fn grown_commit() -> Commit {
+        let mut commit = full_commit();
+        let mut caught = Caught::default();
+        for (tier, age) in [
+            (RefreshTier::EveryRun, AgeClass::UnderOneDay),
+            (RefreshTier::Weekly, AgeClass::UnderFourHundredDays),
+            (RefreshTier::AskedFor, AgeClass::Unknown),
+        ] {
+            caught.count(tier, age);
+        }
+        let mut by_month = CaughtByMonth::new(at(30));
+        by_month.add(&caught, at(40));
+        let grown = SourceProgress {
+            spare: vec![SparePages { at: at(40), pages: 3 }],
+            caught: Some(by_month),
+            ..progress()
+        };
+        commit.checkpoint.sources.insert(source("acme"), grown);
+        commit
+    }
+
+    #[test]
+    fn what_came_into_version_1_later_is_written_by_name() {
+        let written: serde_json::Value =
+            serde_json::from_slice(&encode(&grown_commit()).unwrap()).unwrap();
+        let caught = &written["checkpoint"]["sources"]["acme"]["caught"]["months"];
+        let month = caught.as_object().unwrap().values().next().unwrap();
+        let expected = serde_json::json!({
+            "every_run": { "under_1_day": 1 },
+            "weekly": { "under_400_days": 1 },
+            "asked_for": { "unknown": 1 },
+        });
+        assert_eq!(*month, expected);
     }
 
     #[test]
@@ -396,7 +438,8 @@ mod tests {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let fixture = serde_json::from_slice(V1).unwrap();
         let written = serde_json::from_slice(&encode(&full_commit()).unwrap()).unwrap();
-        for commit in [&fixture, &written] {
+        let grown = serde_json::from_slice(&encode(&grown_commit()).unwrap()).unwrap();
+        for commit in [&fixture, &written, &grown] {
             assert!(validator.is_valid(commit));
         }
         assert!(!validator.is_valid(&serde_json::json!({ "version": "2" })));

@@ -12,6 +12,7 @@ use super::Mode;
 use super::Output;
 use super::Publish;
 use super::Published;
+use super::Readings;
 use super::Staging;
 use super::publish;
 use crate::config::ParquetCompression;
@@ -116,6 +117,7 @@ fn load(
             mode: Mode::Merge,
             rewrite: false,
             limits: Limits::default(),
+            readings: &Readings::default(),
         },
         &mut changes,
     )

@@ -40,6 +40,7 @@ use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
 use super::staging::Incoming;
+use crate::checkpoint::Caught;
 use crate::config::OnDelete;
 use crate::schema::PartFile;
 
@@ -52,6 +53,7 @@ pub(super) struct Merger<'a> {
     change_schema: SchemaRef,
     changes: RunWriter,
     counts: Counts,
+    caught: Caught,
     parts: Vec<PartFile>,
 }
 
@@ -79,6 +81,7 @@ impl<'a> Merger<'a> {
             change_schema,
             changes,
             counts: Counts::default(),
+            caught: Caught::default(),
             parts: Vec::new(),
         })
     }
@@ -99,7 +102,8 @@ impl<'a> Merger<'a> {
         }
         let rows = self.parts.iter().map(|part| part.rows).sum();
         let guarded_cells = self.factory.guarded_cells;
-        Ok(Published { parts: self.parts, rows, counts: self.counts, guarded_cells })
+        let (parts, counts, caught) = (self.parts, self.counts, self.caught);
+        Ok(Published { parts, rows, counts, caught, guarded_cells })
     }
 
     fn merge_partition(
@@ -272,6 +276,7 @@ impl<'a> Merger<'a> {
                     seq: THIS_SEQ,
                     deleted_at: NOT_DELETED,
                     reason: Some(reason),
+                    is_edited: !is_same && !before.is_deleted,
                     ..Row::of(new)
                 }
             }
@@ -289,6 +294,7 @@ impl<'a> Merger<'a> {
     /// Writes the rows put together so far to the open part, and to the changes.
     fn flush(&mut self, parts: &mut Parts<'_>) -> Result<()> {
         let Some(assembled) = self.assembly.take()? else { return Ok(()) };
+        self.publish.readings.count(&assembled.rows, &assembled.edited, &mut self.caught)?;
         self.flush_changes(&assembled)?;
         let kept = assembled.kept()?;
         let mut written = 0;
@@ -368,6 +374,8 @@ struct Row {
     deleted_at: Place,
     is_kept: bool,
     reason: Option<Reason>,
+    /// Whether it was held with other content.
+    is_edited: bool,
 }
 
 impl Row {
@@ -382,6 +390,7 @@ impl Row {
             deleted_at: at,
             is_kept: true,
             reason: None,
+            is_edited: false,
         }
     }
 }
@@ -408,6 +417,8 @@ struct Assembled {
     rows: RecordBatch,
     is_kept: Vec<bool>,
     reasons: Vec<Option<Reason>>,
+    /// The rows that were held with other content.
+    edited: Vec<usize>,
 }
 
 impl Assembled {
@@ -503,6 +514,7 @@ impl Assembly {
             rows: RecordBatch::try_new(self.schema.clone(), columns)?,
             is_kept: rows.iter().map(|row| row.is_kept).collect(),
             reasons: rows.iter().map(|row| row.reason).collect(),
+            edited: (0..rows.len()).filter(|row| rows[*row].is_edited).collect(),
         })
     }
 }

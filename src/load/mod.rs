@@ -21,6 +21,7 @@ use crate::config::Nested;
 use crate::config::OnDelete;
 use crate::config::ParquetCompression;
 
+mod caught;
 mod changes;
 mod compare;
 mod cursor;
@@ -41,6 +42,9 @@ mod model;
 #[cfg(test)]
 mod testing;
 
+pub use caught::Readings;
+pub use caught::Rule;
+pub use caught::Shown;
 pub use changes::ChangeWriter;
 pub use changes::Op;
 pub use changes::Reason;
@@ -188,6 +192,7 @@ fn csv_suffix(compression: CsvCompression) -> &'static str {
 mod column {
     pub(super) const LEAD_ID: &str = "lead_id";
     pub(super) const CREATED_AT: &str = "created_at";
+    pub(super) const UPDATED_AT: &str = "updated_at";
     pub(super) const SCOPE: &str = "_scope";
     pub(super) const CONTENT_HASH: &str = "_content_hash";
     pub(super) const FIRST_SEEN_AT: &str = "_first_seen_at";

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 
 use super::Counts;
 use super::Mode;
+use super::Rule;
+use super::Shown;
 use super::testing::Lake;
 use super::testing::TestLead;
+use crate::checkpoint::RefreshTier;
 use crate::config::OnDelete;
 use crate::schema::PartFile;
 
@@ -57,9 +60,15 @@ fn at_step(number: usize, step: &mut Step) {
     }
 }
 
-/// Does what a publish does, to a map.
-fn apply(rows: &mut Rows, step: &Step, on_delete: OnDelete, seq: i64, gone_us: i64) -> Counts {
-    let mut counts = Counts::default();
+/// Does what a publish does, to a map; also returns how many leads were held with other content.
+fn apply(
+    rows: &mut Rows,
+    step: &Step,
+    on_delete: OnDelete,
+    seq: i64,
+    gone_us: i64,
+) -> (Counts, u64) {
+    let (mut counts, mut edited) = (Counts::default(), 0);
     let mut newest: BTreeMap<&str, &TestLead> = BTreeMap::new();
     for lead in step.batches.iter().flatten() {
         let held = newest.entry(&lead.id).or_insert(lead);
@@ -96,6 +105,7 @@ fn apply(rows: &mut Rows, step: &Step, on_delete: OnDelete, seq: i64, gone_us: i
             held.scope.clone_from(&lead.scope);
         } else {
             let before = held.clone();
+            edited += u64::from(!is_same && before.deleted_us.is_none());
             *held = TestLead { seq, first_seen_us: before.first_seen_us, ..(*lead).clone() };
             if is_same {
                 (held.extracted_us, held.run, held.archive) =
@@ -115,7 +125,7 @@ fn apply(rows: &mut Rows, step: &Step, on_delete: OnDelete, seq: i64, gone_us: i
             }
         }
     }
-    counts
+    (counts, edited)
 }
 
 fn partition(lead: &TestLead) -> String {
@@ -171,6 +181,8 @@ proptest! {
         lake.output.on_delete = on_delete;
         lake.limits.part_rows = part_rows;
         lake.budget_bytes = if spills { 0 } else { 1 << 20 };
+        let counted = Rule { tier: RefreshTier::Weekly, shown: Shown::All };
+        lake.readings.note("archive#1", &[counted]);
         let mut rows = Rows::new();
         let mut consumer: BTreeMap<String, String> = BTreeMap::new();
         for (number, step) in steps.iter_mut().enumerate() {
@@ -179,12 +191,13 @@ proptest! {
             let (rows_before, parts_before) = (rows.clone(), lake.parts.clone());
             let seq = lake.seq.next();
             let gone_us = lake.gone_at().timestamp_micros() + 86_400_000_000;
-            let counts = apply(&mut rows, step, on_delete, seq.0 as i64, gone_us);
+            let (counts, edited) = apply(&mut rows, step, on_delete, seq.0 as i64, gone_us);
             let (published, changes) = lake.publish_batches(&step.batches, &step.gone).unwrap();
 
             prop_assert_eq!(&lake.rows(), &rows);
             prop_assert_eq!(published.rows, rows.len() as u64);
             prop_assert_eq!(published.counts, counts);
+            prop_assert_eq!(published.caught.of(RefreshTier::Weekly), edited);
             check_parts(&lake);
             for part in &parts_before {
                 let before = slot_rows(&rows_before, &parts_before, part, part_rows);

@@ -9,10 +9,12 @@ use chrono::Utc;
 use super::ChangeWriter;
 use super::Error;
 use super::Output;
+use super::Readings;
 use super::Result;
 use super::Staging;
 use super::compare::Comparison;
 use super::merge::Merger;
+use crate::checkpoint::Caught;
 use crate::config::Nested;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -45,6 +47,8 @@ pub struct Publish<'a> {
     pub rewrite: bool,
     /// How much is written at once and into one file.
     pub limits: Limits,
+    /// What changed leads are counted for, by the segment that brought them.
+    pub readings: &'a Readings,
 }
 
 /// What the staged rows are.
@@ -85,6 +89,8 @@ pub struct Published {
     pub rows: u64,
     /// What became of the leads.
     pub counts: Counts,
+    /// Of the changed and moved, those held with other content: what they are counted for.
+    pub caught: Caught,
     /// CSV cells guarded against being run as formulas.
     pub guarded_cells: u64,
 }

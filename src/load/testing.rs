@@ -30,6 +30,7 @@ use super::Mode;
 use super::Output;
 use super::Publish;
 use super::Published;
+use super::Readings;
 use super::Result;
 use super::Staging;
 use super::cursor::Batches;
@@ -188,6 +189,7 @@ pub(super) struct Lake {
     pub(super) limits: Limits,
     pub(super) mode: Mode,
     pub(super) rewrite: bool,
+    pub(super) readings: Readings,
     pub(super) schema: SchemaRef,
     pub(super) budget_bytes: usize,
     pub(super) partition_by: Partitioning,
@@ -206,6 +208,7 @@ impl Lake {
             limits: Limits { part_rows: 4, row_group_rows: 2, row_group_bytes: 1 << 20 },
             mode: Mode::Merge,
             rewrite: false,
+            readings: Readings::default(),
             schema: schema(),
             budget_bytes: 0,
             partition_by: Partitioning::Year,
@@ -266,6 +269,7 @@ impl Lake {
                 mode: self.mode,
                 rewrite: self.rewrite,
                 limits: self.limits,
+                readings: &self.readings,
             },
             &mut changes,
         );

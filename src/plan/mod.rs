@@ -23,6 +23,7 @@ use self::price::Price;
 pub use self::price::Prices;
 pub use self::price::Probed;
 pub use self::price::Requests;
+pub use self::scans::OVERLAP;
 use crate::checkpoint::OpenWalk;
 use crate::checkpoint::SourceProgress;
 use crate::record::DownTo;

@@ -26,7 +26,7 @@ use crate::record::ScopeKey;
 
 /// How far a reading from the top goes beyond the last one: providers' clocks and time zones are
 /// not ours.
-const OVERLAP: TimeDelta = TimeDelta::hours(24);
+pub const OVERLAP: TimeDelta = TimeDelta::hours(24);
 
 /// How one listing is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

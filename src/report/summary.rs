@@ -11,6 +11,8 @@ use super::instant;
 use super::list;
 use super::number;
 use super::pages::smaller_pages;
+use crate::checkpoint::Caught;
+use crate::checkpoint::RefreshTier;
 use crate::ids::SourceName;
 use crate::quota::Unexplained;
 use crate::run::Ending;
@@ -146,6 +148,7 @@ fn received(source: &SourceSummary, zone: FixedOffset) -> Vec<String> {
         source.shared_ids,
         "ids that this run saw in `chats` and in `users` too, a row in each",
     );
+    notes.extend(late_changes(&source.caught));
     if !source.warnings.is_empty() {
         let mut warnings: Vec<(&String, &u64)> = source.warnings.iter().collect();
         warnings.sort_by_key(|(column, count)| (Reverse(**count), *column));
@@ -175,6 +178,16 @@ fn received(source: &SourceSummary, zone: FixedOffset) -> Vec<String> {
         notes.push(format!("no longer listed or named, rows stay: {text}"));
     }
     notes
+}
+
+/// Returns what was caught beyond what every run reads.
+fn late_changes(caught: &Caught) -> Option<String> {
+    let slower: Vec<RefreshTier> =
+        caught.tiers().filter(|tier| *tier != RefreshTier::EveryRun).collect();
+    let all: u64 = slower.iter().map(|tier| caught.of(*tier)).sum();
+    let each = slower.iter().map(|tier| format!("{tier} {}", number(caught.of(*tier))));
+    let each = list(each, SHOWN);
+    (all > 0).then(|| format!("late changes beyond what every run reads: {} ({each})", number(all)))
 }
 
 /// Returns what somebody should look at.
@@ -244,6 +257,7 @@ fn describe(ending: Ending) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::AgeClass;
     use crate::checkpoint::SmallerPages;
     use crate::ids::RunId;
     use crate::ids::Seq;
@@ -285,6 +299,17 @@ mod tests {
             ..SourceSummary::default()
         };
         insta::assert_snapshot!(text(&summary(Vec::new(), vec![("agency", source)])));
+    }
+
+    #[test]
+    fn late_changes_are_told_where_a_slower_tier_has_caught_some() {
+        let mut caught = Caught::default();
+        caught.count(RefreshTier::EveryRun, AgeClass::UnderOneDay);
+        assert_eq!(late_changes(&caught), None);
+        (0..9).for_each(|_| caught.count(RefreshTier::Weekly, AgeClass::UnderNinetyDays));
+        (0..3).for_each(|_| caught.count(RefreshTier::Monthly, AgeClass::Older));
+        let said = late_changes(&caught).unwrap();
+        assert_eq!(said, "late changes beyond what every run reads: 12 (weekly 9, monthly 3)");
     }
 
     #[test]

@@ -173,6 +173,7 @@ impl Replaying {
                 mode: load::Mode::Replay,
                 rewrite: false,
                 limits: load::Limits::default(),
+                readings: &load::Readings::default(),
             },
             changes,
         )?;

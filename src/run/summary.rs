@@ -7,6 +7,7 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::checkpoint::Caught;
 use crate::checkpoint::SmallerPages;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -78,6 +79,10 @@ pub struct SourceSummary {
     pub records: u64,
     /// What became of the leads.
     pub leads: Leads,
+    /// Of the changed ones, the tier whose reading showed each and how old the lead was; those of a
+    /// first reading count for none.
+    #[serde(default, skip_serializing_if = "Caught::is_empty")]
+    pub caught: Caught,
     /// Leads held after the run.
     pub rows: u64,
     /// Records that could not be mapped.

@@ -57,6 +57,8 @@ pub(super) struct Loading {
     /// Records received, by stream.
     pub(super) received: BTreeMap<String, u64>,
     pub(super) new_fields: BTreeSet<String>,
+    /// What changed leads are counted for, of the pages that are staged.
+    pub(super) readings: load::Readings,
     pub(super) summary: SourceSummary,
     pub(super) dirty: bool,
 }
@@ -141,6 +143,7 @@ impl Loading {
         leads.unchanged += counts.unchanged;
         self.summary.guarded_cells += published.guarded_cells;
         self.summary.rows = published.rows;
+        self.summary.caught.add(&published.caught);
     }
 
     /// Returns what this run has read whole, for finding out what it did not show.

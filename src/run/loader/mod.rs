@@ -9,6 +9,7 @@ mod keeping;
 mod loading;
 mod message;
 mod publish;
+mod tiers;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::Difference;
@@ -29,6 +30,7 @@ use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
+use crate::load::Readings;
 use crate::load::Staging;
 use crate::record::Reason;
 use crate::record::Scope;
@@ -164,6 +166,7 @@ impl Loader {
             filled: vec![0; lead::COLUMNS.len()],
             received: BTreeMap::new(),
             new_fields: BTreeSet::new(),
+            readings: Readings::default(),
             summary: SourceSummary::default(),
             dirty: false,
         })
@@ -269,6 +272,7 @@ impl Loader {
         let source = page.walk.scope.source.clone();
         let seq = self.next_seq();
         let known = known_fields(&self.checkpoint, &page.walk.scope);
+        let scan = tiers::scan_before(&self.checkpoint, &page.walk.scope);
         let is_first = known.is_none();
         let Some(loading) = self.sources.get_mut(&source) else { return Ok(()) };
         // A walk of a stream that the job no longer names is dropped, not loaded.
@@ -279,6 +283,8 @@ impl Loader {
         loading.count(&page, &mapped);
         let recency = page.recency(&mapped.places);
         loading.staging.add(mapped.leads, &recency)?;
+        let rules = tiers::rules(&page.walk, &self.job.refresh, &loading.settings, scan);
+        loading.readings.note(&page.location, &rules);
         loading.dirty = true;
         if let Some(opened) = loading.open.get_mut(&page.walk.id) {
             opened.note_loaded(page.index);

@@ -3,6 +3,7 @@
 use super::Loaded;
 use super::Loader;
 use super::loading::Loading;
+use crate::checkpoint::CaughtByMonth;
 use crate::commit;
 use crate::commit::Commit;
 use crate::commit::SourceCommit;
@@ -136,12 +137,17 @@ impl Loader {
                 mode: load::Mode::Merge,
                 rewrite: false,
                 limits: load::Limits::default(),
+                readings: &loading.readings,
             },
             changes,
         )?;
         loading.gone.clear();
+        loading.readings = load::Readings::default();
         loading.dirty = false;
         loading.note_published(&published);
+        let progress = self.checkpoint.sources.entry(name.clone()).or_default();
+        let caught = progress.caught.get_or_insert_with(|| CaughtByMonth::new(now));
+        caught.add(&published.caught, now);
         Ok(SourceCommit {
             provider: loading.settings.provider_id(),
             job: self.job.name.clone(),
