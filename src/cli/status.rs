@@ -11,12 +11,15 @@ use super::exit;
 use super::local_offset;
 use super::refuse_unknown;
 use super::terminal;
+use crate::checkpoint::Scanned;
 use crate::checkpoint::SourceProgress;
 use crate::commit;
 use crate::commit::Commit;
 use crate::config::Job;
 use crate::config::SourceSettings;
 use crate::report;
+use crate::report::CaughtStatus;
+use crate::report::Listings;
 use crate::report::RunLine;
 use crate::report::ScopeStatus;
 use crate::report::SourceStatus;
@@ -42,7 +45,8 @@ Examples:
   leadpipe status jobs/nightly.toml --max-age 26h --quiet > /dev/null || tell-somebody
 
 JSON: job, lake, now, commit, committed_at, as_of, is_stale, holder, sources (state, rows, as_of,
-stalest, reconciled, quota, smaller_pages, scopes with their spans), backfills, runs.
+stalest, reconciled, quota, smaller_pages, caught: changed leads by refresh tier and age, scopes with
+their spans), backfills, runs.
 
 Exit codes: 0 shown, 1 failed, 2 bad usage or job file, 13 older than --max-age or never read whole.";
 
@@ -88,6 +92,7 @@ fn look(context: &Context, job: &Job, max_age: Option<TimeDelta>) -> anyhow::Res
     };
     for settings in &job.sources {
         let mut source = source(settings, head.as_ref());
+        source.caught = caught(job, settings, &source, head.as_ref(), now);
         match budgets.remove(&settings.name) {
             Some(Ok(budget)) => source.quota = Some(budget.into()),
             Some(Err(error)) => source.quota_unknown = Some(run::chain(&error)),
@@ -135,6 +140,27 @@ fn source(settings: &SourceSettings, head: Option<&Commit>) -> SourceStatus {
     status.stalest = status.scopes.iter().filter_map(read).min();
     status.reconciled = reconciled(&status);
     status
+}
+
+/// Changes are counted over the months that so many days reach into.
+const CAUGHT_DAYS: TimeDelta = TimeDelta::days(90);
+
+/// Returns which tier caught what; `None` where it was not counted yet.
+fn caught(
+    job: &Job,
+    settings: &SourceSettings,
+    status: &SourceStatus,
+    head: Option<&Commit>,
+    now: DateTime<Utc>,
+) -> Option<CaughtStatus> {
+    let progress = head?.checkpoint.sources.get(&settings.name)?;
+    let (since, caught) = progress.caught.as_ref()?.from(now - CAUGHT_DAYS);
+    let order = |scope: &ScopeStatus| scope.scan.as_ref().and_then(Scanned::order);
+    let listings = match settings.start() {
+        Some(_) => Listings::Dated,
+        None => Listings::Undated(status.scopes.iter().map(order).collect()),
+    };
+    Some(report::caught_status(since, &caught, &job.refresh, &listings))
 }
 
 /// Returns what was read of the scopes the source has now.

@@ -12,6 +12,7 @@ mod status;
 mod summary;
 mod table;
 mod text;
+mod tiers;
 
 pub use check::check_text;
 pub use plan::plan_text;
@@ -43,3 +44,9 @@ pub use text::harmless;
 pub use text::instant;
 pub use text::list;
 pub use text::number;
+pub use tiers::CaughtStatus;
+pub use tiers::Listings;
+pub use tiers::Reaches;
+pub use tiers::TierStatus;
+pub use tiers::Without;
+pub use tiers::caught_status;

@@ -13,11 +13,13 @@ use chrono::TimeDelta;
 use chrono::Utc;
 use serde::Serialize;
 
+use super::CaughtStatus;
 use super::Table;
 use super::harmless;
 use super::instant;
 use super::number;
 use super::pages::smaller_pages;
+use super::tiers::caught_lines;
 use crate::checkpoint::Backfill;
 use crate::checkpoint::Scanned;
 use crate::checkpoint::SmallerPages;
@@ -121,6 +123,8 @@ pub struct SourceStatus {
     pub quota_unknown: Option<String>,
     /// The size of pages that is asked for instead of the job's, by stream.
     pub smaller_pages: BTreeMap<String, SmallerPages>,
+    /// Which tier caught how many changed leads in about the last 90 days.
+    pub caught: Option<CaughtStatus>,
     /// What was read, by scope.
     pub scopes: Vec<ScopeStatus>,
 }
@@ -291,6 +295,7 @@ fn source_text(
     lines.extend(scans(source, now));
     lines.extend(smaller_pages(&source.smaller_pages, zone));
     lines.push(quota(source, zone));
+    lines.extend(source.caught.iter().flat_map(caught_lines));
     let calendar = source.calendar(now);
     if !calendar.is_empty() && !source.scopes.is_empty() {
         let scopes = number(source.scopes.len() as u64);
@@ -409,7 +414,7 @@ fn word(state: SourceState) -> &'static str {
 }
 
 /// Returns a length of time in its greatest one or two units.
-fn age(length: TimeDelta) -> String {
+pub(super) fn age(length: TimeDelta) -> String {
     let seconds = length.num_seconds().max(0);
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

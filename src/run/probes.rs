@@ -8,6 +8,7 @@ use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -78,12 +79,15 @@ pub(super) async fn probe(
 ) -> Result<Probing> {
     let now = clock.now();
     let mut probing = Probing { scopes: read(store, source)?, ..Probing::default() };
-    let unknown = plan.walks.iter().filter(|walk| is_unknown(walk));
-    let unknown = unknown.filter_map(|walk| Some((walk, walk.window?)));
-    let mut answers = futures::stream::iter(unknown)
-        .map(|(walk, window)| async move { (walk, window, total(client, walk, window, now).await) })
-        .buffered(client.at_once.max(1));
-    while let Some((walk, window, answer)) = answers.next().await {
+    let mut unknown = plan.walks.iter().filter(|walk| is_unknown(walk));
+    let mut answers = FuturesUnordered::new();
+    loop {
+        while answers.len() < client.at_once.max(1) {
+            let Some(walk) = unknown.next() else { break };
+            let Some(window) = walk.window else { continue };
+            answers.push(async move { (walk, window, total(client, walk, window, now).await) });
+        }
+        let Some((walk, window, answer)) = answers.next().await else { break };
         match answer {
             Ok(Some(rows)) => {
                 let known = probing.scopes.entry(walk.scope.key()).or_default();

@@ -268,6 +268,10 @@ async fn a_stale_lake_ends_with_13_where_an_age_is_asked_for() {
     assert_eq!(desk.run(&status).await.code, Some(13));
     assert_eq!(desk.run(&["sync", "job.toml"]).await.code, Some(0));
     assert_eq!(desk.run(&status).await.code, Some(0));
+    let shown = document(&desk.run(&["status", "job.toml", "--json"]).await);
+    let tiers = shown["sources"]["acme"]["caught"]["tiers"].as_array().unwrap();
+    let tiers: Vec<_> = tiers.iter().map(|tier| tier["tier"].as_str().unwrap()).collect();
+    assert_eq!(tiers, ["every_run", "weekly", "monthly"]);
     let mut command = leadpipe(desk.folder.path(), &status);
     command.env("LEADPIPE_CLOCK_OFFSET", "2days");
     let ended = tokio::task::spawn_blocking(move || end(command)).await.unwrap();
