@@ -14,7 +14,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills contract trial together nights soak backfills check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills contract trial together nights freshness soak backfills check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ together: ## one sync of 100,000 leads of all three providers: requests against 
 
 nights: ## what a night costs at each provider, for 1,000, 10,000 and 100,000 leads held
 	@LEADPIPE_NIGHTS=100000 cargo test --test it -- growth --nocapture
+
+freshness: ## how long a change at the provider takes to be seen, by the age of its lead
+	@LEADPIPE_FRESHNESS=4000 cargo test --test it -- freshness::a_change_is_seen --nocapture
 
 # A life has thousands of files, of which none is to outlast it: they lie in memory where they can.
 soak: ## live through 10,000 days of small quotas, with crashes and clocks put off (release build)

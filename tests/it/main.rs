@@ -9,6 +9,7 @@ mod contract;
 mod corners;
 mod crash;
 mod disk;
+mod freshness;
 mod gateway;
 mod growth;
 mod lakes;

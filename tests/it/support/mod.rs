@@ -204,6 +204,10 @@ impl World {
         self.clock.advance(by);
     }
 
+    pub(crate) fn clock_now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     pub(crate) fn has_head(&self) -> bool {
         commit::latest(&self.store()).unwrap().is_some()
     }
