@@ -45,8 +45,8 @@ Examples:
   leadpipe status jobs/nightly.toml --max-age 26h --quiet > /dev/null || tell-somebody
 
 JSON: job, lake, now, commit, committed_at, as_of, is_stale, holder, sources (state, rows, as_of,
-stalest, reconciled, quota, smaller_pages, caught: changed leads by refresh tier and age, scopes with
-their spans), backfills, runs.
+stalest, reconciled, quota, smaller_pages, caught: changed leads by refresh tier and age, scopes
+with their spans), backfills, runs.
 
 Exit codes: 0 shown, 1 failed, 2 bad usage or job file, 13 older than --max-age or never read whole.";
 

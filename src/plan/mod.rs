@@ -114,11 +114,6 @@ impl Tier {
     }
 }
 
-const GOES_ON_WITH_NEW_TIME: u8 = 0;
-const NEW_TIME: u8 = 1;
-const GOES_ON: u8 = 2;
-const BEGINS: u8 = 3;
-
 /// What a run is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
@@ -156,10 +151,6 @@ pub struct PlannedWalk {
     pub page_size: u32,
     /// Why it is there.
     pub reason: Reason,
-    /// The phase of the run in which it is read, from 0; walks of one phase may go at once. New time
-    /// comes before what an earlier run has begun of history and refreshes, and that before anything
-    /// that is begun now: the last permits of a day must not go to others while it grows too old.
-    pub phase: u8,
     /// Where it ends before the end of the listing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_to: Option<DownTo>,
@@ -206,8 +197,6 @@ pub fn plan(request: &Request<'_>) -> SourcePlan {
         plan.left_out = left_out;
     } else {
         plan.walks.extend(windows::plan_windows(request, &open));
-        // What is new is not kept waiting by what is old.
-        plan.walks.sort_by_key(|walk| walk.phase);
     }
     plan
 }
@@ -248,10 +237,6 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
             window: open.walk.window,
             page_size: open.walk.page_size,
             reason: Reason::Resume,
-            phase: match (open.walk.window, open.walk.reason) {
-                (Some(_), Reason::NewTime) | (None, _) => GOES_ON_WITH_NEW_TIME,
-                _ => GOES_ON,
-            },
             down_to: open.walk.down_to,
             resume: Some(open.clone()),
             requests,

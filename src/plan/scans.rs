@@ -90,7 +90,6 @@ fn planned(request: &Request<'_>, scope: &Scope, reading: Reading) -> PlannedWal
         window: None,
         page_size: request.settings.page_size,
         reason: reading.reason,
-        phase: super::NEW_TIME,
         down_to: reading.down_to,
         resume: None,
         requests: price.requests,

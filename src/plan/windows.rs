@@ -80,7 +80,7 @@ pub(super) fn plan_windows(request: &Request<'_>, open: &[OpenWalk]) -> Vec<Plan
         };
         walks.extend(plan.walks());
     }
-    sort(&mut walks, settings.oldest_first);
+    sort(&mut walks, horizon, settings.oldest_first);
     keep_to_spare(&mut walks, settings.spare);
     walks
 }
@@ -100,9 +100,10 @@ pub(super) fn each_run(request: &Request<'_>) -> u64 {
 }
 
 /// New time, then what was never read, then what is due, the stalest first, then what is not.
-fn rank(walk: &PlannedWalk) -> u8 {
+fn rank(walk: &PlannedWalk, horizon: DateTime<Utc>) -> u8 {
     match walk.reason {
-        _ if walk.phase == super::NEW_TIME => 0,
+        _ if walk.window.is_some_and(|window| window.end() == horizon) => 0,
+        Reason::NewTime => 0,
         Reason::Weekly | Reason::Monthly => 2,
         Reason::Spare => 3,
         _ => 1,
@@ -110,9 +111,9 @@ fn rank(walk: &PlannedWalk) -> u8 {
 }
 
 /// Puts walks into the order they are read in: by rank, and in each rank the newest first.
-fn sort(walks: &mut [PlannedWalk], oldest_first: bool) {
+fn sort(walks: &mut [PlannedWalk], horizon: DateTime<Utc>, oldest_first: bool) {
     walks.sort_by_key(|walk| {
-        let rank = rank(walk);
+        let rank = rank(walk, horizon);
         let end = walk.window.map(|window| window.end());
         let before_all = match rank {
             1 if oldest_first => end,
@@ -153,11 +154,6 @@ impl ScopePlan<'_> {
             window: Some(span.window),
             page_size: self.request.settings.page_size,
             reason: span.reason,
-            phase: match span.reason {
-                _ if span.window.end() == self.horizon => super::NEW_TIME,
-                Reason::NewTime => super::NEW_TIME,
-                _ => super::BEGINS,
-            },
             down_to: None,
             resume: None,
             requests,

@@ -96,7 +96,17 @@ pub(super) struct Planner<'a> {
     syncs_a_day: u64,
     /// Whether a backfill ran in the last days.
     backfill_is_alive: bool,
+    /// Whether a sync ran in the last week: where none does, nothing is kept back for any.
+    has_syncs: bool,
 }
+
+/// Returns the requests of a day that a source may send; `None` where there is no limit.
+fn allowance_of(source: &SourceSettings) -> Option<u64> {
+    settings::rule(source).and_then(|rule| rule.allowance()).map(u64::from)
+}
+
+/// A job that runs every week at least is taken to go on.
+const RECENT: TimeDelta = TimeDelta::days(7);
 
 /// A backfill of many days runs on each of them.
 const ALIVE: TimeDelta = TimeDelta::hours(48);
@@ -109,7 +119,8 @@ impl<'a> Planner<'a> {
         options: &Options,
         now: DateTime<Utc>,
     ) -> Result<Self> {
-        let since = now - TimeDelta::hours(24);
+        // A nightly that begins a little earlier than the last is one a day.
+        let since = now - TimeDelta::hours(23);
         let runs = commit::runs(store)?;
         let is_sync = |run: &&RunRecord| {
             let is_over = run.state != RunState::Running;
@@ -119,8 +130,18 @@ impl<'a> Planner<'a> {
         let syncs_a_day = syncs.count() as u64;
         let backfill_is_alive =
             runs.iter().any(|run| run.command == "backfill" && run.started_at > now - ALIVE);
-        let oldest_first = options.oldest_first;
-        Ok(Self { job, checkpoint, store, oldest_first, now, syncs_a_day, backfill_is_alive })
+        let has_syncs =
+            runs.iter().any(|run| run.command == "sync" && run.started_at > now - RECENT);
+        Ok(Self {
+            job,
+            checkpoint,
+            store,
+            oldest_first: options.oldest_first,
+            now,
+            syncs_a_day,
+            backfill_is_alive,
+            has_syncs,
+        })
     }
 
     /// Returns what the plan of a source goes by.
@@ -131,7 +152,11 @@ impl<'a> Planner<'a> {
             (Task::Sync, Some(allowance)) => self.spare(source, progress, allowance),
             _ => 0,
         };
-        let left_to_others = self.kept_back(source, &task);
+        let left_to_others = match task {
+            Task::Sync => self.left_to_syncs(source),
+            Task::Backfill { .. } if self.has_syncs => self.kept_back(source),
+            Task::Backfill { .. } => 0,
+        };
         let settings = self.settings(source, spare, self.oldest_first);
         let probed = probes::read(self.store, &source.name)?;
         let left_to_backfills = self.ranges_under_way(&source.name);
@@ -156,30 +181,43 @@ impl<'a> Planner<'a> {
 
     /// Returns what a backfill leaves of each quota group to the syncs of a day; nothing for a sync.
     pub(super) fn kept_back_of_range(&self, task: &Task) -> BTreeMap<String, u32> {
-        if *task == Task::Sync {
+        if *task == Task::Sync || !self.has_syncs {
             return BTreeMap::new();
         }
         let kept_back = |source: &SourceSettings| {
-            let kept = u32::try_from(self.kept_back(source, task)).unwrap_or(u32::MAX);
+            let kept = u32::try_from(self.kept_back(source)).unwrap_or(u32::MAX);
             Some((client::group_of(source).ok()?, kept))
         };
         self.job.sources.iter().filter_map(kept_back).collect()
     }
 
-    /// Returns what is left to the runs to come of the quota that `source` belongs to: by a backfill,
-    /// all that the syncs of a day need; by a sync, what its like need of new time. At most half of
-    /// the day: the rest must get on too.
-    pub(super) fn kept_back(&self, source: &SourceSettings, task: &Task) -> u64 {
-        let Ok(group) = client::group_of(source) else { return 0 };
+    /// Returns what a sync leaves of its day to others like it, before it reads again what is due: the
+    /// new time of as many as there were in a day, but never so much that nothing of the day is left.
+    fn left_to_syncs(&self, source: &SourceSettings) -> u64 {
+        let once: u64 =
+            self.sharing(source).iter().map(|source| self.need_of_syncs(source, 1, false)).sum();
+        let rest = allowance_of(source).map_or(0, |allowance| allowance.saturating_sub(once));
+        u64::min(once * self.syncs_a_day, rest / 2)
+    }
+
+    /// Returns what a backfill leaves of each day to what the syncs of a day need of the same quota: at
+    /// most half, since it must get on too.
+    fn kept_back(&self, source: &SourceSettings) -> u64 {
+        let syncs = self.syncs_a_day.max(1);
+        let need: u64 =
+            self.sharing(source).iter().map(|source| self.need_of_syncs(source, syncs, true)).sum();
+        u64::min(need, allowance_of(source).unwrap_or_default() / 2)
+    }
+
+    /// Returns the sources that share the quota of `source`, it among them.
+    fn sharing(&self, source: &SourceSettings) -> Vec<&SourceSettings> {
+        let Ok(group) = client::group_of(source) else { return Vec::new() };
         let shares = |other: &&SourceSettings| client::group_of(other).is_ok_and(|of| of == group);
-        let sharing = self.job.sources.iter().filter(shares);
-        let need = sharing.map(|source| self.need_of_syncs(source, *task != Task::Sync)).sum();
-        let allowance = settings::rule(source).and_then(|rule| rule.allowance());
-        allowance.map_or(0, |allowance| u64::min(need, u64::from(allowance) / 2))
+        self.job.sources.iter().filter(shares).collect()
     }
 
     /// Returns what the syncs of a day need of a source: the account, new time, and what is due.
-    fn need_of_syncs(&self, source: &SourceSettings, with_due: bool) -> u64 {
+    fn need_of_syncs(&self, source: &SourceSettings, syncs: u64, with_due: bool) -> u64 {
         let Some(progress) = self.checkpoint.sources.get(&source.name) else { return 0 };
         let known = providers::known_partitions(source, progress.partitions.as_ref());
         let listed = known.map(|known| known.listed.as_slice());
@@ -197,7 +235,7 @@ impl<'a> Planner<'a> {
         let of = |meant: &[Reason]| plan.requests_for(|reason| meant.contains(&reason)).count();
         let every_run = u64::from(listed.is_some()) + of(&[Reason::NewTime]);
         let due = if with_due { of(&[Reason::Weekly, Reason::Monthly]) } else { 0 };
-        every_run * self.syncs_a_day.max(1) + due
+        every_run * syncs + due
     }
 
     /// Returns how many permits of a day may still go to what no tier reaches.
@@ -207,9 +245,7 @@ impl<'a> Planner<'a> {
         progress: Option<&SourceProgress>,
         allowance: u32,
     ) -> u64 {
-        let Ok(group) = client::group_of(source) else { return 0 };
-        let shares = |other: &&SourceSettings| client::group_of(other).is_ok_and(|of| of == group);
-        let sharing = self.job.sources.iter().filter(shares).count().max(1) as u64;
+        let sharing = self.sharing(source).len().max(1) as u64;
         let share = self.job.refresh.spare.get() * f64::from(allowance);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100 %")]
         let share = share as u64 / sharing;

@@ -184,23 +184,25 @@ impl SourceTask {
         Ok(plan)
     }
 
-    /// Reads all walks, some of a phase at once. One that fails by itself (a profile the provider
-    /// refuses, say) does not keep the others back; after an error that speaks for all, none is begun.
+    /// Reads all walks, some at once. One that fails by itself (a profile the provider refuses, say)
+    /// does not keep the others back; after an error that speaks for all, none is begun. Those that go on
+    /// are finished first: the last permits of a day must not go to others while they grow too old.
     async fn walk_all(&self, plan: SourcePlan, summary: &mut SourceSummary) -> Result<()> {
         let first =
             plan.walks.first().map(|walk| self.sizes.of(&walk.scope.stream, walk.page_size));
         let mut waiting = in_turns(plan.walks).into_iter().peekable();
         let mut walking = FuturesUnordered::new();
-        let mut phase = 0;
+        let mut goes_on = true;
         let (mut failed, mut local, mut failures_in_a_row) = (None, None, 0);
         loop {
             let unsettled = first.as_ref().filter(|sizes| !sizes.is_settled());
             let at_once = unsettled.map_or(WALKS_AT_ONCE.min(self.client.at_once), |_| 1);
             while failed.is_none() && walking.len() < at_once {
-                let none_walks = walking.is_empty();
-                let may_begin = |next: &Vec<PlannedWalk>| next[0].phase <= phase || none_walks;
+                let may_begin = |next: &Vec<PlannedWalk>| {
+                    next[0].resume.is_some() || !goes_on || walking.is_empty()
+                };
                 let Some(turns) = waiting.next_if(may_begin) else { break };
-                phase = turns[0].phase;
+                goes_on = turns[0].resume.is_some();
                 walking.push(self.walk_in_turn(turns));
             }
             let ended = match unsettled {
