@@ -190,13 +190,14 @@ impl SourcePlan {
 /// Plans one source.
 pub fn plan(request: &Request<'_>) -> SourcePlan {
     let mut plan = SourcePlan::default();
-    let open = go_on_or_drop(request, &mut plan);
+    let prices = Prices::new(request);
+    let open = go_on_or_drop(request, &prices, &mut plan);
     if request.settings.start.is_none() {
         let (walks, left_out) = scans::plan_scans(request, &open);
         plan.walks.extend(walks);
         plan.left_out = left_out;
     } else {
-        plan.walks.extend(windows::plan_windows(request, &open));
+        plan.walks.extend(windows::plan_windows(request, &prices, &open));
     }
     plan
 }
@@ -212,7 +213,7 @@ pub fn each_run(request: &Request<'_>) -> u64 {
 }
 
 /// Puts the open walks first that still fit, and returns them.
-fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> {
+fn go_on_or_drop(request: &Request<'_>, prices: &Prices, plan: &mut SourcePlan) -> Vec<OpenWalk> {
     let mut open = Vec::new();
     for walk in &request.progress.open_walks {
         let why = if walk.walk.reason == Reason::Lookup {
@@ -231,7 +232,7 @@ fn go_on_or_drop(request: &Request<'_>, plan: &mut SourcePlan) -> Vec<OpenWalk> 
     }
     let ours = open.iter().filter(|open| !is_left_to_backfill(request, open));
     plan.walks.extend(ours.map(|open| {
-        let Price { requests, basis } = price_of_rest(request, open);
+        let Price { requests, basis } = price_of_rest(request, prices, open);
         PlannedWalk {
             scope: open.walk.scope.clone(),
             window: open.walk.window,
@@ -264,16 +265,19 @@ fn is_left_to_backfill(request: &Request<'_>, open: &OpenWalk) -> bool {
 }
 
 /// Returns what is left to pay of an open walk.
-fn price_of_rest(request: &Request<'_>, open: &OpenWalk) -> Price {
+fn price_of_rest(request: &Request<'_>, prices: &Prices, open: &OpenWalk) -> Price {
     let left = |pages: u64| pages.saturating_sub(open.loaded_pages);
     if let Some(rows) = open.stated_rows {
         let pages = left(price::pages(rows, open.walk.page_size));
         return Price { requests: Requests::Known(pages), basis: Basis::Counted };
     }
+    if let Some(window) = open.walk.window {
+        return prices.of_rest(&open.walk.scope.key(), &window, open.loaded_pages);
+    }
     let scope = request.progress.scopes.get(&open.walk.scope.key());
     match (scope.and_then(|scope| scope.scan.as_ref()), open.walk.down_to) {
         // The last page held is asked for once more.
-        (Some(scan), None) if open.walk.window.is_none() => {
+        (Some(scan), None) => {
             Price { requests: Requests::About(left(scan.pages) + 1), basis: Basis::Held }
         }
         _ => Price { requests: Requests::AtLeast(0), basis: Basis::Nothing },

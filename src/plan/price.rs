@@ -163,6 +163,17 @@ impl Prices {
         }
     }
 
+    /// Returns what is left to pay of a walk of which some pages are held.
+    pub(super) fn of_rest(&self, scope: &ScopeKey, window: &Window, held: u64) -> Price {
+        let Price { requests, basis } = self.of(scope, window);
+        let requests = match requests {
+            Requests::Known(pages) => Requests::Known(pages.saturating_sub(held)),
+            Requests::About(pages) => Requests::About(pages.saturating_sub(held).max(1)),
+            Requests::AtLeast(_) => Requests::AtLeast(u64::from(held == 0)),
+        };
+        Price { requests, basis }
+    }
+
     fn estimate(&self, scope: &ScopeKey, window: &Window) -> Option<(u64, Basis)> {
         let spans = self.counted.get(scope).map(Coverage::spans).unwrap_or_default();
         if let Some(span) = spans.iter().find(|span| span.window == *window)

@@ -60,8 +60,11 @@ struct ScopePlan<'a> {
 }
 
 /// Returns the walks of all scopes that no open walk reads, in the order they are read in.
-pub(super) fn plan_windows(request: &Request<'_>, open: &[OpenWalk]) -> Vec<PlannedWalk> {
-    let prices = Prices::new(request);
+pub(super) fn plan_windows(
+    request: &Request<'_>,
+    prices: &Prices,
+    open: &[OpenWalk],
+) -> Vec<PlannedWalk> {
     let none = ScopeProgress::default();
     let settings = &request.settings;
     let horizon = (request.now - settings.settle).trunc_subsecs(0);
@@ -74,7 +77,7 @@ pub(super) fn plan_windows(request: &Request<'_>, open: &[OpenWalk]) -> Vec<Plan
             scope,
             coverage: &progress.coverage,
             open: of_scope.filter_map(|open| open.walk.window).collect(),
-            prices: &prices,
+            prices,
             longest: longest_window(progress.window_days, settings.window_days),
             horizon,
         };
