@@ -57,6 +57,7 @@ impl SourceProgress {
             open.walk.opened_at <= latest && open.advanced_at.is_none_or(|at| at <= latest)
         });
         self.smaller_pages.retain(|_, smaller| smaller.as_of <= latest);
+        self.spare.retain(|paid| paid.at <= latest);
         // Else no reading would miss a row again, or what was found would be trusted, until then.
         self.absent.retain(|absent| {
             absent.since <= latest && absent.found_at.is_none_or(|found| found <= latest)

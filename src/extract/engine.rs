@@ -328,8 +328,10 @@ impl Reader<'_> {
         let whole = size;
         let mut pieces = pieces_of(page, size);
         let mut cornered = Vec::new();
+        // Of a page past the stated total no piece is asked for: then this is all there is to say.
+        let mut unsaid = Some(error);
         if pieces.is_empty() {
-            cornered.push((page, size, error));
+            cornered.extend(unsaid.take().map(|error| (page, size, error)));
         }
         // The largest piece that came right.
         let mut right = pieces.is_empty().then_some(size);
@@ -343,6 +345,7 @@ impl Reader<'_> {
                 pieces.extend(pieces_of(page, size));
                 continue;
             }
+            unsaid = None;
             match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
                 Ok((header, facts)) => {
                     (failures_in_a_row, right) = (0, right.max(Some(size)));
@@ -361,6 +364,9 @@ impl Reader<'_> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = unsaid {
+            return Err(error);
         }
         if let Some(right) = right.filter(|_| cornered.is_empty()) {
             self.note_size(right, whole, failures, book);

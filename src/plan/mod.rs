@@ -151,6 +151,8 @@ pub struct PlannedWalk {
     pub page_size: u32,
     /// Why it is there.
     pub reason: Reason,
+    /// Whether it reads the newest there is, whatever else it is for.
+    pub is_newest: bool,
     /// Where it ends before the end of the listing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_to: Option<DownTo>,
@@ -238,6 +240,7 @@ fn go_on_or_drop(request: &Request<'_>, prices: &Prices, plan: &mut SourcePlan) 
             window: open.walk.window,
             page_size: open.walk.page_size,
             reason: Reason::Resume,
+            is_newest: false,
             down_to: open.walk.down_to,
             resume: Some(open.clone()),
             requests,

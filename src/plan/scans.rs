@@ -90,6 +90,7 @@ fn planned(request: &Request<'_>, scope: &Scope, reading: Reading) -> PlannedWal
         window: None,
         page_size: request.settings.page_size,
         reason: reading.reason,
+        is_newest: true,
         down_to: reading.down_to,
         resume: None,
         requests: price.requests,

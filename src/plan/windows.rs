@@ -83,7 +83,7 @@ pub(super) fn plan_windows(
         };
         walks.extend(plan.walks());
     }
-    sort(&mut walks, horizon, settings.oldest_first);
+    sort(&mut walks, settings.oldest_first);
     keep_to_spare(&mut walks, settings.spare);
     walks
 }
@@ -103,9 +103,9 @@ pub(super) fn each_run(request: &Request<'_>) -> u64 {
 }
 
 /// New time, then what was never read, then what is due, the stalest first, then what is not.
-fn rank(walk: &PlannedWalk, horizon: DateTime<Utc>) -> u8 {
+fn rank(walk: &PlannedWalk) -> u8 {
     match walk.reason {
-        _ if walk.window.is_some_and(|window| window.end() == horizon) => 0,
+        _ if walk.is_newest => 0,
         Reason::NewTime => 0,
         Reason::Weekly | Reason::Monthly => 2,
         Reason::Spare => 3,
@@ -114,9 +114,9 @@ fn rank(walk: &PlannedWalk, horizon: DateTime<Utc>) -> u8 {
 }
 
 /// Puts walks into the order they are read in: by rank, and in each rank the newest first.
-fn sort(walks: &mut [PlannedWalk], horizon: DateTime<Utc>, oldest_first: bool) {
+fn sort(walks: &mut [PlannedWalk], oldest_first: bool) {
     walks.sort_by_key(|walk| {
-        let rank = rank(walk, horizon);
+        let rank = rank(walk);
         let end = walk.window.map(|window| window.end());
         let before_all = match rank {
             1 if oldest_first => end,
@@ -132,7 +132,8 @@ fn keep_to_spare(walks: &mut Vec<PlannedWalk>, spare: u64) {
     let mut left = spare;
     walks.retain(|walk| {
         let price = walk.requests.count().max(1);
-        let is_kept = walk.reason != Reason::Spare || price <= left;
+        let is_known = !matches!(walk.requests, Requests::AtLeast(_));
+        let is_kept = walk.reason != Reason::Spare || (is_known && price <= left);
         if is_kept && walk.reason == Reason::Spare {
             left -= price;
         }
@@ -157,6 +158,7 @@ impl ScopePlan<'_> {
             window: Some(span.window),
             page_size: self.request.settings.page_size,
             reason: span.reason,
+            is_newest: span.window.end() == self.horizon,
             down_to: None,
             resume: None,
             requests,
@@ -185,11 +187,12 @@ impl ScopePlan<'_> {
         let again = settings.every_run.map_or(start, |back| self.horizon - back);
         let from = again.min(covered_to).max(start);
         let fresh = self.not_open(Window::new(from, self.horizon).into_iter().collect());
+        let fresh = self.not_left_to_backfills(fresh);
         let fresh = fresh.into_iter().filter(|window| !self.is_sliver(window));
         let mut spans: Vec<Span> = fresh.map(|new| Span::new(new, Reason::NewTime)).collect();
         let Some(before) = Window::new(start, from) else { return spans };
         let gaps = self.not_open(self.coverage.gaps(&before));
-        let gaps = without(gaps, self.request.left_to_backfills).into_iter().rev();
+        let gaps = self.not_left_to_backfills(gaps).into_iter().rev();
         spans.extend(gaps.map(|gap| Span::new(gap, Reason::History)));
         let stale = self.stale(&before);
         spans.extend(stale);
@@ -284,13 +287,22 @@ impl ScopePlan<'_> {
     /// backfills under way may read some.
     fn first_reading(&self, spans: Vec<Window>) -> Vec<Span> {
         let longest = longest_window(None, self.request.settings.window_days);
-        let spans = without(spans, self.request.left_to_backfills);
+        let spans = self.not_left_to_backfills(spans);
         let pieces = spans.into_iter().rev().flat_map(|span| span.split_from_end(longest));
         let reason = |piece: &Window| match piece.end() == self.horizon {
             true => Reason::NewTime,
             false => Reason::History,
         };
         pieces.map(|piece| Span::new(piece, reason(&piece))).collect()
+    }
+
+    /// What backfills under way read is left to them, but for the days of every run.
+    fn not_left_to_backfills(&self, spans: Vec<Window>) -> Vec<Window> {
+        let every_run = self.request.settings.every_run;
+        let until = every_run.map_or(self.horizon, |back| self.horizon - back);
+        let left = self.request.left_to_backfills.iter();
+        let left = left.filter_map(|range| Window::new(range.start(), range.end().min(until)));
+        without(spans, &left.collect::<Vec<_>>())
     }
 
     fn not_open(&self, spans: Vec<Window>) -> Vec<Window> {

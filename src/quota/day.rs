@@ -20,7 +20,7 @@ pub(super) const ROLLING: TimeDelta = TimeDelta::hours(24);
 
 impl Day {
     /// Returns the instant from which requests count against the day of `now`.
-    pub(super) fn counts_from(self, now: DateTime<Utc>) -> DateTime<Utc> {
+    pub fn counts_from(self, now: DateTime<Utc>) -> DateTime<Utc> {
         match self {
             Self::Rolling => now - ROLLING,
             Self::ResetsAt { time, zone } => {

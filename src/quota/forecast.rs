@@ -66,20 +66,23 @@ const LATENCY: TimeDelta = TimeDelta::milliseconds(400);
 
 /// Returns when the requests of `demand` are sent.
 pub(super) fn forecast(rule: &Rule, position: Position, demand: Demand) -> Forecast {
-    let start = position.now.max(position.blocked_until.unwrap_or(position.now));
     let now = position.now;
     let mut course = Course {
         rule,
         demand,
-        now: start,
+        now,
         free: i64_of(position.left.unwrap_or(u64::MAX)),
         frees: position.frees,
         resets_at: rule.day.next_reset(now),
         owed: demand.requests,
-        waited: start - now,
+        waited: TimeDelta::zero(),
         runs: vec![ForecastRun { from: now, requests: 0 }],
         requests: demand.requests,
     };
+    if let Some(until) = position.blocked_until.filter(|until| *until > now && demand.requests > 0)
+    {
+        course.wait(until);
+    }
     course.come_free();
     let done_at = course.run_to_the_end();
     Forecast { requests: course.requests, done_at, runs: course.runs }
@@ -164,8 +167,13 @@ impl Course<'_> {
             return;
         }
         self.waited = TimeDelta::zero();
-        self.owed += self.demand.each_run;
-        self.requests += self.demand.each_run;
+        // A run that could send nothing leaves all to the next.
+        let each_run = match self.runs.last() {
+            Some(ForecastRun { requests: 0, .. }) => 0,
+            _ => self.demand.each_run,
+        };
+        self.owed += each_run;
+        self.requests += each_run;
         self.runs.push(ForecastRun { from: self.now, requests: 0 });
     }
 
@@ -247,6 +255,19 @@ mod tests {
         let requests: Vec<_> = forecast.runs.iter().map(|run| run.requests).collect();
         assert_eq!(requests, [10, 50]);
         assert_eq!(forecast.runs[1].from, at("2026-03-01T04:00:00Z"));
+    }
+
+    #[test]
+    fn nothing_is_sent_while_the_provider_refuses_everything() {
+        let blocked = |until: &str| {
+            let position = Position { blocked_until: Some(at(until)), ..from(100) };
+            let forecast = forecast(&rule(100, Day::Rolling), position, demand(50, 10));
+            forecast.runs.iter().map(|run| (run.from, run.requests)).collect::<Vec<_>>()
+        };
+        let now = at("2026-03-01T02:00:00Z");
+        assert_eq!(blocked("2026-03-01T02:30:00Z"), [(now, 50)]);
+        let later = "2026-03-01T22:00:00Z";
+        assert_eq!(blocked(later), [(now, 0), (at(later), 50)]);
     }
 
     #[test]

@@ -233,7 +233,9 @@ impl Ledger {
         let mut over = budget.used.saturating_sub(budget.allowance.unwrap_or_default().into());
         for (minute, counted) in count.counted(self.rule.day) {
             let counted = u64::from(counted);
-            frees.insert(minute + BUCKET + ROLLING, counted.saturating_sub(over));
+            if counted > over {
+                frees.insert(minute + BUCKET + ROLLING, counted - over);
+            }
             over = over.saturating_sub(counted);
         }
         let position = Position {

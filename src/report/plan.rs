@@ -333,6 +333,7 @@ mod tests {
             window: Window::new(at("2026-01-01T00:00:00Z"), at("2026-11-01T02:10:00Z")),
             page_size: 2_500,
             reason: Reason::NewTime,
+            is_newest: true,
             down_to: None,
             resume: None,
             requests,

@@ -22,6 +22,7 @@ use crate::config::SourceSettings;
 use crate::extract::providers;
 use crate::ids::SourceName;
 use crate::plan;
+use crate::plan::PlannedWalk;
 use crate::plan::Probed;
 use crate::plan::SourcePlan;
 use crate::plan::Task;
@@ -45,6 +46,8 @@ pub(super) struct Planning {
     pub(super) left_to_backfills: Vec<Window>,
     /// Permits that the plan leaves to the runs to come, before what is due is read again.
     pub(super) left_to_others: u64,
+    /// Requests of a run of the source that reads new time alone.
+    pub(super) need_of_run: u64,
 }
 
 impl Planning {
@@ -92,12 +95,8 @@ pub(super) struct Planner<'a> {
     store: &'a Store,
     oldest_first: bool,
     now: DateTime<Utc>,
-    /// Syncs of the last 24 hours.
-    syncs_a_day: u64,
-    /// Whether a backfill ran in the last days.
-    backfill_is_alive: bool,
-    /// Whether a sync ran in the last week: where none does, nothing is kept back for any.
-    has_syncs: bool,
+    /// What there is on record, newest first, clocks that ran ahead apart.
+    runs: Vec<RunRecord>,
 }
 
 /// Returns the requests of a day that a source may send; `None` where there is no limit.
@@ -119,29 +118,9 @@ impl<'a> Planner<'a> {
         options: &Options,
         now: DateTime<Utc>,
     ) -> Result<Self> {
-        // A nightly that begins a little earlier than the last is one a day.
-        let since = now - TimeDelta::hours(23);
-        let runs = commit::runs(store)?;
-        let is_sync = |run: &&RunRecord| {
-            let is_over = run.state != RunState::Running;
-            run.command == "sync" && is_over && run.started_at > since
-        };
-        let syncs = runs.iter().filter(is_sync);
-        let syncs_a_day = syncs.count() as u64;
-        let backfill_is_alive =
-            runs.iter().any(|run| run.command == "backfill" && run.started_at > now - ALIVE);
-        let has_syncs =
-            runs.iter().any(|run| run.command == "sync" && run.started_at > now - RECENT);
-        Ok(Self {
-            job,
-            checkpoint,
-            store,
-            oldest_first: options.oldest_first,
-            now,
-            syncs_a_day,
-            backfill_is_alive,
-            has_syncs,
-        })
+        let mut runs = commit::runs(store)?;
+        runs.retain(|run| run.started_at <= now + TimeDelta::hours(1));
+        Ok(Self { job, checkpoint, store, oldest_first: options.oldest_first, now, runs })
     }
 
     /// Returns what the plan of a source goes by.
@@ -154,13 +133,13 @@ impl<'a> Planner<'a> {
         };
         let left_to_others = match task {
             Task::Sync => self.left_to_syncs(source),
-            Task::Backfill { .. } if self.has_syncs => self.kept_back(source),
-            Task::Backfill { .. } => 0,
+            Task::Backfill { .. } => self.kept_back(source),
         };
+        let need_of_run = self.need_of_sync(source, false);
         let settings = self.settings(source, spare, self.oldest_first);
         let probed = probes::read(self.store, &source.name)?;
         let left_to_backfills = self.ranges_under_way(&source.name);
-        Ok(Planning { settings, probed, task, left_to_backfills, left_to_others })
+        Ok(Planning { settings, probed, task, left_to_backfills, left_to_others, need_of_run })
     }
 
     /// Returns what was read of a source.
@@ -171,7 +150,7 @@ impl<'a> Planner<'a> {
     /// Returns the ranges that backfills are reading of a source; none where no backfill ran for so long
     /// that nobody may mean to go on with them.
     fn ranges_under_way(&self, source: &SourceName) -> Vec<Window> {
-        if !self.backfill_is_alive {
+        if self.runs_of(source, "backfill", self.now - ALIVE).all(|(_, sent)| sent == 0) {
             return Vec::new();
         }
         let backfills = self.checkpoint.backfills.values();
@@ -181,7 +160,7 @@ impl<'a> Planner<'a> {
 
     /// Returns what a backfill leaves of each quota group to the syncs of a day; nothing for a sync.
     pub(super) fn kept_back_of_range(&self, task: &Task) -> BTreeMap<String, u32> {
-        if *task == Task::Sync || !self.has_syncs {
+        if *task == Task::Sync {
             return BTreeMap::new();
         }
         let kept_back = |source: &SourceSettings| {
@@ -191,22 +170,69 @@ impl<'a> Planner<'a> {
         self.job.sources.iter().filter_map(kept_back).collect()
     }
 
-    /// Returns what a sync leaves of its day to others like it, before it reads again what is due: the
-    /// new time of as many as there were in a day, but never so much that nothing of the day is left.
+    /// Returns what a sync leaves of its day to others like it, before it reads again what is due: what
+    /// they have not sent yet of the new time of as many as there were in a day, but never so much that
+    /// nothing of the day is left.
     fn left_to_syncs(&self, source: &SourceSettings) -> u64 {
-        let once: u64 =
-            self.sharing(source).iter().map(|source| self.need_of_syncs(source, 1, false)).sum();
+        let (need, once) = self.need_of_day(source, 0, false);
         let rest = allowance_of(source).map_or(0, |allowance| allowance.saturating_sub(once));
-        u64::min(once * self.syncs_a_day, rest / 2)
+        u64::min(need, rest / 2)
     }
 
     /// Returns what a backfill leaves of each day to what the syncs of a day need of the same quota: at
     /// most half, since it must get on too.
     fn kept_back(&self, source: &SourceSettings) -> u64 {
-        let syncs = self.syncs_a_day.max(1);
-        let need: u64 =
-            self.sharing(source).iter().map(|source| self.need_of_syncs(source, syncs, true)).sum();
+        let sources = self.sharing(source);
+        let is_synced = |source: &&SourceSettings| {
+            self.runs_of(&source.name, "sync", self.now - RECENT).next().is_some()
+        };
+        // Where no sync runs, nothing is kept back for any.
+        if !sources.iter().any(is_synced) {
+            return 0;
+        }
+        let (need, _) = self.need_of_day(source, 1, true);
         u64::min(need, allowance_of(source).unwrap_or_default() / 2)
+    }
+
+    /// Returns what the syncs to come of a day need of the quota of a source, and what one of them does.
+    /// What those of the day before have sent comes free again as these go, or is to come on a day that
+    /// begins anew.
+    fn need_of_day(&self, source: &SourceSettings, at_least: u64, with_due: bool) -> (u64, u64) {
+        let day = settings::rule(source).map(|rule| rule.day.counts_from(self.now));
+        // A nightly that begins a little earlier than the last is one a day.
+        let since = self.now - TimeDelta::hours(23);
+        let (mut need, mut once_of_all) = (0, 0);
+        for source in self.sharing(source) {
+            let syncs = self.runs_of(&source.name, "sync", since).count() as u64;
+            let sent: u64 = self
+                .runs_of(&source.name, "sync", day.unwrap_or(since))
+                .map(|(_, sent)| sent)
+                .sum();
+            let once = self.need_of_sync(source, false);
+            let due = self.need_of_sync(source, with_due) - once;
+            let rest = (once * syncs.max(at_least)).saturating_sub(sent);
+            need += rest.max(once * u64::from(syncs.max(at_least) > 0)) + due;
+            once_of_all += once;
+        }
+        (need, once_of_all)
+    }
+
+    /// Returns the runs of a command since then that are over and read a source, with the requests it
+    /// sent; of one that died nobody knows, and it counts as one.
+    fn runs_of(
+        &self,
+        source: &SourceName,
+        command: &'static str,
+        since: DateTime<Utc>,
+    ) -> impl Iterator<Item = (&RunRecord, u64)> {
+        let sent_by = move |run: &RunRecord| {
+            let Some(summary) = &run.summary else {
+                return (run.state == RunState::Died).then_some(1);
+            };
+            summary["sources"][source.as_str()]["requests"]["sent"].as_u64()
+        };
+        let is_meant = move |run: &&RunRecord| run.command == command && run.started_at > since;
+        self.runs.iter().filter(is_meant).filter_map(move |run| Some((run, sent_by(run)?)))
     }
 
     /// Returns the sources that share the quota of `source`, it among them.
@@ -216,8 +242,8 @@ impl<'a> Planner<'a> {
         self.job.sources.iter().filter(shares).collect()
     }
 
-    /// Returns what the syncs of a day need of a source: the account, new time, and what is due.
-    fn need_of_syncs(&self, source: &SourceSettings, syncs: u64, with_due: bool) -> u64 {
+    /// Returns what a sync a day later needs of a source: the account, new time, and what is due.
+    fn need_of_sync(&self, source: &SourceSettings, with_due: bool) -> u64 {
         let Some(progress) = self.checkpoint.sources.get(&source.name) else { return 0 };
         let known = providers::known_partitions(source, progress.partitions.as_ref());
         let listed = known.map(|known| known.listed.as_slice());
@@ -230,12 +256,21 @@ impl<'a> Planner<'a> {
             task: Task::Sync,
             left_to_backfills: Vec::new(),
             left_to_others: 0,
+            need_of_run: 0,
         };
         let plan = planning.plan(&scopes, progress, tomorrow);
-        let of = |meant: &[Reason]| plan.requests_for(|reason| meant.contains(&reason)).count();
-        let every_run = u64::from(listed.is_some()) + of(&[Reason::NewTime]);
-        let due = if with_due { of(&[Reason::Weekly, Reason::Monthly]) } else { 0 };
-        every_run * syncs + due
+        let is_new = |walk: &&PlannedWalk| {
+            walk.reason == Reason::NewTime || (walk.is_newest && walk.window.is_some())
+        };
+        let is_due = |walk: &&PlannedWalk| {
+            matches!(walk.reason, Reason::Weekly | Reason::Monthly) && !is_new(walk)
+        };
+        let price = |walk: &PlannedWalk| walk.requests.count();
+        let every_run =
+            u64::from(listed.is_some()) + plan.walks.iter().filter(is_new).map(price).sum::<u64>();
+        let due: u64 = plan.walks.iter().filter(is_due).map(price).sum();
+        let due = if with_due { due } else { 0 };
+        every_run + due
     }
 
     /// Returns how many permits of a day may still go to what no tier reaches.

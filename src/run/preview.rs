@@ -220,6 +220,8 @@ impl One<'_> {
         let stop = options.stop.watch();
         let client = client::connect(self.job, self.settings, self.quotas, stop, clock.clone())?;
         let group = client::group_of(self.settings)?;
+        // Sources of one group share a count.
+        let before = client.quota.spent();
         draft.quota = Some((group, client.quota.clone()));
         let listed = self.partitions(draft, &client, clock).await?;
         draft.scopes = providers::scopes(self.settings, listed.as_deref());
@@ -234,7 +236,7 @@ impl One<'_> {
             self.plan(draft, &planning, clock);
         }
         draft.previewed.choices = planning.choices(self.settings, &draft.progress, clock.now());
-        draft.previewed.spent = client.quota.spent();
+        draft.previewed.spent = client.quota.spent() - before;
         Ok(client.quota.release().await?)
     }
 
@@ -254,6 +256,7 @@ impl One<'_> {
         client: &Client,
         clock: &SharedClock,
     ) -> Result<Option<Vec<Partition>>> {
+        let before = client.quota.spent();
         let known = providers::known_partitions(self.settings, draft.progress.partitions.as_ref());
         let listed = match known {
             Some(known) => {
@@ -267,7 +270,7 @@ impl One<'_> {
             }
         };
         // The run itself lists them anew.
-        draft.previewed.listing_requests = match client.quota.spent() {
+        draft.previewed.listing_requests = match client.quota.spent() - before {
             0 => u64::from(listed.is_some()),
             asked => asked,
         };

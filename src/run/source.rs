@@ -199,7 +199,9 @@ impl SourceTask {
             let at_once = unsettled.map_or(WALKS_AT_ONCE.min(self.client.at_once), |_| 1);
             while failed.is_none() && walking.len() < at_once {
                 let may_begin = |next: &Vec<PlannedWalk>| {
-                    next[0].resume.is_some() || !goes_on || walking.is_empty()
+                    // Spare permits are what all others have left.
+                    let waits = goes_on || next[0].reason == Reason::Spare;
+                    next[0].resume.is_some() || !waits || walking.is_empty()
                 };
                 let Some(turns) = waiting.next_if(may_begin) else { break };
                 goes_on = turns[0].resume.is_some();
@@ -258,8 +260,12 @@ impl SourceTask {
             return self.go_on(open).await;
         }
         match planned.reason {
-            Reason::Weekly | Reason::Monthly => self.leave_to_others(0)?,
-            Reason::Spare => self.leave_to_others(planned.requests.count())?,
+            _ if planned.is_newest => {}
+            // One that costs more than that begins all the same: it is gone on with for days.
+            Reason::Weekly | Reason::Monthly => {
+                self.leave_to_others(planned.requests.count(), true)?;
+            }
+            Reason::Spare => self.leave_to_others(planned.requests.count(), false)?,
             _ => {}
         }
         let draft = self.draft(&planned.scope, planned.window, planned.page_size, planned.reason);
@@ -267,14 +273,21 @@ impl SourceTask {
         self.read_anew(draft).await
     }
 
-    /// Fails where what the runs to come need would not be left of the day if `requests` were sent.
-    fn leave_to_others(&self, requests: u64) -> Result<()> {
-        let needed = self.planning.left_to_others + requests;
+    /// Fails where what the runs to come need would not be left of the day if `requests` were sent; of
+    /// a walk that may take days, no more of them count than half of what is not left to others.
+    fn leave_to_others(&self, requests: u64, may_take_days: bool) -> Result<()> {
+        let left_to_others = self.planning.left_to_others;
         let budget = self.client.quota.budget()?;
-        if budget.left.is_none_or(|left| u64::from(left) > needed) {
+        let (Some(left), Some(allowance)) = (budget.left, budget.allowance) else { return Ok(()) };
+        let half = u64::from(allowance).saturating_sub(left_to_others).div_ceil(2);
+        let counted = if may_take_days { requests.min(half) } else { requests };
+        if u64::from(left) >= left_to_others + counted.max(1) {
             return Ok(());
         }
-        let demand = Demand { requests: needed + 1, each_run: 0, patience: TimeDelta::MAX };
+        // The run that goes on then reads new time first.
+        let needed = left_to_others + counted.max(1);
+        let requests = needed + self.planning.need_of_run;
+        let demand = Demand { requests, each_run: 0, patience: TimeDelta::MAX };
         let resume_at = self.client.quota.forecast(demand)?.done_at;
         let provider = self.client.source.provider();
         let source = Some(Exhausted { resume_at, cause: Cause::KeptBack });

@@ -176,7 +176,8 @@ pub(super) async fn live(sketch: &Sketch) -> Lived {
             Some(command) => life.run(command).await,
         }
         let days = (life.machine.truth() - life.began).num_days();
-        assert!(days < PATIENCE * sketch.days, "it never ends: {:#?}", life.backfill);
+        let diary = || life.diary.join("\n");
+        assert!(days < PATIENCE * sketch.days, "it never ends: {:#?}\n{}", life.backfill, diary());
     }
     life.end().await
 }
