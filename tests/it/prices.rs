@@ -193,6 +193,32 @@ async fn a_backfill_leaves_to_the_nightly_what_it_needs() {
     assert!(nights > 1, "{nights}");
 }
 
+/// Hourly syncs that use more than half of the day: what is due, and a backfill, get on in the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn hourly_syncs_leave_what_they_do_not_need_to_what_is_due_and_to_a_backfill() {
+    let world = still(1_000).await;
+    world.sync().await;
+    world.pass(TimeDelta::days(8));
+    // A sync costs 4, those of a day 96 of 160.
+    let world = world.with("[sources.quota]\nper_day = 160\nreserve = 0");
+    let again = range(true);
+    let (mut backfilled, mut read_again) = (0, 0);
+    for hour in 0..48 {
+        world.pass(TimeDelta::hours(1));
+        let planned = plan(&world, false).await;
+        let is_due = |reason| reason == leadpipe::record::Reason::Weekly;
+        let due = planned.plan.walks.iter().filter(|walk| is_due(walk.reason)).count() as u64;
+        let summary = world.sync().await;
+        assert!(acme(&summary).walks >= 3, "new time in hour {hour}: {summary:#?}");
+        read_again += if summary.exit_code() == 0 { due } else { 0 };
+        if hour >= 24 {
+            backfilled += acme(&backfill(&world, &again).await).pages;
+        }
+    }
+    assert!(read_again >= 3, "{read_again}");
+    assert!(backfilled >= 10, "{backfilled}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn history_is_asked_for_from_its_start_on_where_that_is_wanted() {
     for oldest_first in [false, true] {
