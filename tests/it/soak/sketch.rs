@@ -115,10 +115,12 @@ impl Sketch {
         self.still && !self.crashes && !self.steps && !self.shared_key
     }
 
-    /// Whether the allowance lets a nightly come to an end.
+    /// Whether the allowance lets a nightly come to an end: without dates, a listing is read whole each
+    /// night, by what others leave.
     pub(super) fn is_enough_for_nights(&self) -> bool {
         let is_listed = self.provider != ProviderId::WhatConverts;
-        is_listed || (u64::from(self.allowance) >= FEWEST_FOR_BOTH && !self.shared_key)
+        let is_ample = u64::from(self.allowance) >= FEWEST_FOR_BOTH;
+        if is_listed { is_ample || !self.shared_key } else { is_ample && !self.shared_key }
     }
 
     /// Where the history begins that a backfill is to read.
