@@ -47,8 +47,9 @@ trial: ## read 12,000 contacts with a trial key, killed and shifted under way
 together: ## one sync of 100,000 leads of all three providers: requests against the fewest
 	@LEADPIPE_LEADS=100000 cargo test --test it -- together --nocapture
 
-nights: ## what a night costs at each provider, for 1,000, 10,000 and 100,000 leads held
-	@LEADPIPE_NIGHTS=100000 cargo test --test it -- growth --nocapture
+nights: ## what a night costs: at each provider by the leads held, and for an agency of 60 profiles
+	@LEADPIPE_NIGHTS=100000 LEADPIPE_AGENCY=60 \
+		cargo test --test it -- growth:: prices::the_nights --nocapture
 
 freshness: ## how long a change at the provider takes to be seen, by the age of its lead
 	@LEADPIPE_FRESHNESS=4000 cargo test --test it -- freshness::a_change_is_seen --nocapture
