@@ -12,6 +12,7 @@ use super::client;
 use super::probes;
 use super::settings;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::Partitions;
 use crate::checkpoint::SourceProgress;
 use crate::commit;
 use crate::commit::RunRecord;
@@ -48,9 +49,25 @@ pub(super) struct Planning {
     pub(super) left_to_others: u64,
     /// Requests of a run of the source that reads new time alone.
     pub(super) need_of_run: u64,
+    pub(super) planned_at: DateTime<Utc>,
 }
 
+/// A range is read by a listing of the account that is no older.
+const LATELY: TimeDelta = TimeDelta::hours(24);
+
 impl Planning {
+    /// Returns the partitions as they were listed lately, where that is enough: a backfill that goes on
+    /// several times a day, by a permit each, would else spend them on its lists. A sync wants to know
+    /// of new ones.
+    pub(super) fn listed_lately<'a>(
+        &self,
+        source: &SourceSettings,
+        progress: &'a SourceProgress,
+    ) -> Option<&'a Partitions> {
+        let known = providers::known_partitions(source, progress.partitions.as_ref());
+        known.filter(|known| self.task != Task::Sync && known.as_of > self.planned_at - LATELY)
+    }
+
     /// Returns what each run that goes on with the plan on another day costs.
     pub(super) fn each_run(
         &self,
@@ -110,6 +127,17 @@ const RECENT: TimeDelta = TimeDelta::days(7);
 /// A backfill of many days runs on each of them.
 const ALIVE: TimeDelta = TimeDelta::hours(48);
 
+/// What the syncs of a day are to a quota, in requests.
+#[derive(Debug, Default)]
+struct DayOfSyncs {
+    /// Those they have yet to send.
+    need: u64,
+    /// Those of one of them.
+    once: u64,
+    /// Those they have sent.
+    sent: u64,
+}
+
 impl<'a> Planner<'a> {
     pub(super) fn new(
         job: &'a Job,
@@ -135,11 +163,20 @@ impl<'a> Planner<'a> {
             Task::Sync => self.left_to_syncs(source),
             Task::Backfill { .. } => self.kept_back(source),
         };
+        let planned_at = self.now;
         let need_of_run = self.need_of_sync(source, false);
         let settings = self.settings(source, spare, self.oldest_first);
         let probed = probes::read(self.store, &source.name)?;
         let left_to_backfills = self.ranges_under_way(&source.name);
-        Ok(Planning { settings, probed, task, left_to_backfills, left_to_others, need_of_run })
+        Ok(Planning {
+            settings,
+            probed,
+            task,
+            left_to_backfills,
+            left_to_others,
+            need_of_run,
+            planned_at,
+        })
     }
 
     /// Returns what was read of a source.
@@ -174,13 +211,13 @@ impl<'a> Planner<'a> {
     /// they have not sent yet of the new time of as many as there were in a day, but never so much that
     /// nothing of the day is left.
     fn left_to_syncs(&self, source: &SourceSettings) -> u64 {
-        let (need, once) = self.need_of_day(source, 0, false);
-        let rest = allowance_of(source).map_or(0, |allowance| allowance.saturating_sub(once));
-        u64::min(need, rest / 2)
+        let day = self.day_of_syncs(source, 0, false);
+        let rest = allowance_of(source).map_or(0, |allowance| allowance.saturating_sub(day.once));
+        u64::min(day.need, rest / 2)
     }
 
     /// Returns what a backfill leaves of each day to what the syncs of a day need of the same quota: at
-    /// most half, since it must get on too.
+    /// most half of what these have not sent, since it must get on too.
     fn kept_back(&self, source: &SourceSettings) -> u64 {
         let sources = self.sharing(source);
         let is_synced = |source: &&SourceSettings| {
@@ -190,18 +227,17 @@ impl<'a> Planner<'a> {
         if !sources.iter().any(is_synced) {
             return 0;
         }
-        let (need, _) = self.need_of_day(source, 1, true);
-        u64::min(need, allowance_of(source).unwrap_or_default() / 2)
+        let day = self.day_of_syncs(source, 1, true);
+        u64::min(day.need, allowance_of(source).unwrap_or_default().saturating_sub(day.sent) / 2)
     }
 
-    /// Returns what the syncs to come of a day need of the quota of a source, and what one of them does.
-    /// What those of the day before have sent comes free again as these go, or is to come on a day that
-    /// begins anew.
-    fn need_of_day(&self, source: &SourceSettings, at_least: u64, with_due: bool) -> (u64, u64) {
+    /// Returns what the syncs of a day are to the quota of a source. What those of the day before have
+    /// sent comes free again as the next go, or is to come on a day that begins anew.
+    fn day_of_syncs(&self, source: &SourceSettings, at_least: u64, with_due: bool) -> DayOfSyncs {
         let day = settings::rule(source).map(|rule| rule.day.counts_from(self.now));
         // A nightly that begins a little earlier than the last is one a day.
         let since = self.now - TimeDelta::hours(23);
-        let (mut need, mut once_of_all) = (0, 0);
+        let mut of_all = DayOfSyncs::default();
         for source in self.sharing(source) {
             let syncs = self.runs_of(&source.name, "sync", since).count() as u64;
             let sent: u64 = self
@@ -211,10 +247,11 @@ impl<'a> Planner<'a> {
             let once = self.need_of_sync(source, false);
             let due = self.need_of_sync(source, with_due) - once;
             let rest = (once * syncs.max(at_least)).saturating_sub(sent);
-            need += rest.max(once * u64::from(syncs.max(at_least) > 0)) + due;
-            once_of_all += once;
+            of_all.need += rest.max(once * u64::from(syncs.max(at_least) > 0)) + due;
+            of_all.once += once;
+            of_all.sent += sent;
         }
-        (need, once_of_all)
+        of_all
     }
 
     /// Returns the runs of a command since then that are over and read a source, with the requests it
@@ -257,6 +294,7 @@ impl<'a> Planner<'a> {
             left_to_backfills: Vec::new(),
             left_to_others: 0,
             need_of_run: 0,
+            planned_at: self.now,
         };
         let plan = planning.plan(&scopes, progress, tomorrow);
         let is_new = |walk: &&PlannedWalk| {

@@ -226,6 +226,9 @@ impl One<'_> {
         let listed = self.partitions(draft, &client, clock).await?;
         draft.scopes = providers::scopes(self.settings, listed.as_deref());
         let mut planning = self.planner.planning(self.settings, task.clone())?;
+        if planning.listed_lately(self.settings, &draft.progress).is_some() {
+            draft.previewed.listing_requests = 0;
+        }
         self.plan(draft, &planning, clock);
         if options.probe {
             let (plan, name) = (&draft.previewed.plan, &self.settings.name);

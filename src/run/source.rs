@@ -138,6 +138,9 @@ impl SourceTask {
     }
 
     async fn list(&self) -> Result<Option<Vec<Partition>>> {
+        if let Some(known) = self.planning.listed_lately(&self.settings, &self.progress) {
+            return Ok(Some(known.listed.clone()));
+        }
         let listed = self.client.source.list_partitions(&self.client.caller).await?;
         let known = self.progress.partitions.as_ref().map_or(0, |known| known.listed.len());
         if known > 0 && listed.as_ref().is_some_and(Vec::is_empty) {
