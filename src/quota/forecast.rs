@@ -22,6 +22,10 @@ pub struct Demand {
     pub requests: u64,
     /// Requests that each further run needs before it goes on.
     pub each_run: u64,
+    /// Requests that a further run needs where none has sent them for 24 hours.
+    pub each_day: u64,
+    /// When those were sent last; `None` where they are among `requests`.
+    pub sent_daily_at: Option<DateTime<Utc>>,
     /// How long a run waits, all in all, for permits to come free.
     pub patience: TimeDelta,
 }
@@ -73,6 +77,7 @@ pub(super) fn forecast(rule: &Rule, position: Position, demand: Demand) -> Forec
         now,
         free: i64_of(position.left.unwrap_or(u64::MAX)),
         frees: position.frees,
+        daily_at: demand.sent_daily_at,
         resets_at: rule.day.next_reset(now),
         owed: demand.requests,
         waited: TimeDelta::zero(),
@@ -99,6 +104,8 @@ struct Course<'a> {
     /// Permits that may go.
     free: i64,
     frees: BTreeMap<DateTime<Utc>, u64>,
+    /// When what is needed every day was sent last.
+    daily_at: Option<DateTime<Utc>>,
     /// When a fixed day ends.
     resets_at: Option<DateTime<Utc>>,
     /// Requests not sent yet.
@@ -131,6 +138,7 @@ impl Course<'_> {
             return;
         }
         self.owed -= spent;
+        self.daily_at.get_or_insert(self.now);
         self.free -= i64_of(spent);
         self.now += self.takes(spent);
         if let Some(run) = self.runs.last_mut() {
@@ -171,10 +179,19 @@ impl Course<'_> {
         let each_run = match self.runs.last() {
             Some(ForecastRun { requests: 0, .. }) => 0,
             _ => self.demand.each_run,
-        };
+        } + self.each_day();
         self.owed += each_run;
         self.requests += each_run;
         self.runs.push(ForecastRun { from: self.now, requests: 0 });
+    }
+
+    /// Returns what is needed again since it was sent a day ago.
+    fn each_day(&mut self) -> u64 {
+        let is_due = self.daily_at.is_some_and(|at| self.now - at >= TimeDelta::hours(24));
+        if is_due {
+            self.daily_at = None;
+        }
+        if is_due { self.demand.each_day } else { 0 }
     }
 
     /// Lets all that comes free by now come free.
@@ -227,7 +244,8 @@ mod tests {
     }
 
     fn demand(requests: u64, each_run: u64) -> Demand {
-        Demand { requests, each_run, patience: TimeDelta::hours(1) }
+        let patience = TimeDelta::hours(1);
+        Demand { requests, each_run, each_day: 0, sent_daily_at: None, patience }
     }
 
     #[test]
@@ -255,6 +273,17 @@ mod tests {
         let requests: Vec<_> = forecast.runs.iter().map(|run| run.requests).collect();
         assert_eq!(requests, [10, 50]);
         assert_eq!(forecast.runs[1].from, at("2026-03-01T04:00:00Z"));
+    }
+
+    #[test]
+    fn what_is_needed_once_a_day_is_not_paid_by_every_run() {
+        let mut position = from(0);
+        let frees = |hour| (at("2026-03-01T00:00:00Z") + TimeDelta::hours(hour), 1);
+        position.frees = [5, 9, 13, 17, 21].map(frees).into();
+        let demand = Demand { each_day: 1, ..demand(9, 0) };
+        let forecast = forecast(&rule(5, Day::Rolling), position, demand);
+        assert_eq!(forecast.requests, 10);
+        assert!(forecast.runs.len() > 9);
     }
 
     #[test]

@@ -170,6 +170,10 @@ struct Draft {
     start: Option<DateTime<Utc>>,
     /// Requests that each further run needs.
     each_run: u64,
+    /// Requests that a run needs where the account was not listed for a day.
+    each_day: u64,
+    /// When the account was listed, where that is recent enough.
+    listed_lately: Option<DateTime<Utc>>,
 }
 
 struct One<'a> {
@@ -203,6 +207,8 @@ impl One<'_> {
             progress: self.planner.progress(&self.settings.name),
             start: self.settings.start(),
             each_run: 0,
+            each_day: 0,
+            listed_lately: None,
         };
         if let Err(error) = self.fill(&mut draft, task, options, clock).await {
             draft.previewed.error = Some(chain(&error));
@@ -226,7 +232,12 @@ impl One<'_> {
         let listed = self.partitions(draft, &client, clock).await?;
         draft.scopes = providers::scopes(self.settings, listed.as_deref());
         let mut planning = self.planner.planning(self.settings, task.clone())?;
-        if planning.listed_lately(self.settings, &draft.progress).is_some() {
+        let lately = planning.listed_lately(self.settings, &draft.progress);
+        draft.listed_lately = lately.map(|known| known.as_of);
+        if *task != Task::Sync {
+            draft.each_day = draft.previewed.listing_requests;
+        }
+        if draft.listed_lately.is_some() {
             draft.previewed.listing_requests = 0;
         }
         self.plan(draft, &planning, clock);
@@ -247,8 +258,11 @@ impl One<'_> {
         let (scopes, progress, now) = (&draft.scopes, &draft.progress, clock.now());
         let plan = planning.plan(scopes, progress, now);
         let listing = Requests::Known(draft.previewed.listing_requests);
-        draft.each_run =
-            draft.previewed.listing_requests + planning.each_run(scopes, progress, now);
+        let listing_of_each = match planning.task {
+            Task::Sync => draft.previewed.listing_requests,
+            Task::Backfill { .. } => 0,
+        };
+        draft.each_run = listing_of_each + planning.each_run(scopes, progress, now);
         draft.previewed.requests = listing.plus(plan.requests());
         draft.previewed.plan = plan;
     }
@@ -298,8 +312,15 @@ fn foretell(
         let needs: Vec<u64> =
             members.iter().map(|member| drafts[*member].previewed.requests.count()).collect();
         let each_run = members.iter().map(|member| drafts[*member].each_run).sum();
-        let forecast =
-            quota.forecast(Demand { requests: needs.iter().sum(), each_run, patience })?;
+        let each_day = members.iter().map(|member| drafts[*member].each_day).sum();
+        let sent_daily_at = members.iter().filter_map(|member| drafts[*member].listed_lately).min();
+        let forecast = quota.forecast(Demand {
+            requests: needs.iter().sum(),
+            each_run,
+            each_day,
+            sent_daily_at,
+            patience,
+        })?;
         let now = forecast.runs.first().map_or(0, |run| run.requests);
         let names: Vec<SourceName> =
             members.iter().map(|member| drafts[*member].previewed.source.clone()).collect();

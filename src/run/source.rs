@@ -290,7 +290,13 @@ impl SourceTask {
         // The run that goes on then reads new time first.
         let needed = left_to_others + counted.max(1);
         let requests = needed + self.planning.need_of_run;
-        let demand = Demand { requests, each_run: 0, patience: TimeDelta::MAX };
+        let demand = Demand {
+            requests,
+            each_run: 0,
+            each_day: 0,
+            sent_daily_at: None,
+            patience: TimeDelta::MAX,
+        };
         let resume_at = self.client.quota.forecast(demand)?.done_at;
         let provider = self.client.source.provider();
         let source = Some(Exhausted { resume_at, cause: Cause::KeptBack });
