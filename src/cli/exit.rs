@@ -76,6 +76,7 @@ fn of_run_error(error: &run::Error) -> Option<u8> {
     match error {
         run::Error::Config(error) => of_config_error(error),
         run::Error::Commit(error) => of_commit_error(error),
+        run::Error::Stopped(ending) => u8::try_from(ending.exit_code()).ok(),
         run::Error::OtherJob { .. }
         | run::Error::Renamed { .. }
         | run::Error::PartitionFixed { .. }

@@ -84,7 +84,7 @@ pub(super) async fn show(
     {
         return Err(run::Error::EmptyRange { from, to }.into());
     }
-    signals::watch(options.stop.clone())?;
+    signals::watch(options.stop.clone(), context.clock.clone())?;
     let previewed = run::preview(job, range, options, context.clock.clone()).await?;
     if context.json {
         terminal::json(&previewed)?;

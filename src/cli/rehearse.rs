@@ -105,7 +105,7 @@ pub(super) async fn run(context: &Context, arguments: RehearseArguments) -> anyh
     let request = request(&arguments, first_night(context.clock.now(), arguments.at, zone));
     let said = request.profiles.of.keys().chain(request.leads_per_day.of.keys());
     refuse_unknown(&job, &said.cloned().collect::<Vec<_>>())?;
-    signals::watch(request.stop.clone())?;
+    signals::watch(request.stop.clone(), context.clock.clone())?;
     let observer = context.log_observer();
     let progress = Progress::new(context.clock.clone());
     let told = |day: &RehearsedDay| {

@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, arguments: ReplayArguments) -> anyhow
         stop: Stop::default(),
         ..Options::default()
     };
-    signals::watch(options.stop.clone())?;
+    signals::watch(options.stop.clone(), context.clock.clone())?;
     let observer = context.observer();
     let summary = run::replay(job.clone(), options, context.clock.clone(), observer).await?;
     sync::finish(context, &job, &summary)

@@ -4,17 +4,19 @@ use std::io;
 
 use super::exit;
 use super::terminal;
+use crate::clock::SharedClock;
 use crate::run::Ending;
 use crate::run::Stop;
 
 /// Makes SIGINT and SIGTERM ask for `stop` from now on.
-pub(super) fn watch(stop: Stop) -> io::Result<()> {
+pub(super) fn watch(stop: Stop, clock: SharedClock) -> io::Result<()> {
     let mut signals = Signals::listen()?;
     tokio::spawn(async move {
         stop.request(signals.next().await);
         terminal::say(
             "stopping: what is under way is finished and committed; again to end at once",
         );
+        tokio::spawn(async move { stop.let_go_in_time(&*clock).await });
         let code = match signals.next().await {
             Ending::Terminated => exit::TERMINATED,
             _ => exit::INTERRUPTED,

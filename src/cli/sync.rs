@@ -33,7 +33,7 @@ pub(super) async fn read(
     if arguments.dry_run {
         return plan::show(context, job, range, options, false).await;
     }
-    signals::watch(options.stop.clone())?;
+    signals::watch(options.stop.clone(), context.clock.clone())?;
     let deadline = options.max_duration.map(|duration| context.clock.now() + duration);
     loop {
         let summary = read_once(context, &job, &options, range.clone()).await?;
@@ -54,7 +54,7 @@ pub(super) async fn read(
         }
         tokio::select! {
             () = context.clock.sleep_until(resume_at) => {}
-            () = options.stop.requested() => return finish(context, &job, &summary),
+            _ = options.stop.requested() => return finish(context, &job, &summary),
         }
         options.max_requests = requests_left;
         options.max_duration = deadline.map(|deadline| deadline - context.clock.now());

@@ -70,10 +70,16 @@ impl Lock {
         // Longer than the calendar reaches is for ever.
         let deadline = clock.now().checked_add_signed(wait_at_most);
         let deadline = deadline.unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let mut told = false;
         while !try_lock(&file)? {
             let left = deadline - clock.now();
             if left <= TimeDelta::zero() {
                 return Err(Error::Held { holder: read_holder(store).map(Box::new) });
+            }
+            if wait.is_some() && !told {
+                told = true;
+                let holder = read_holder(store).map(|holder| holder.to_string());
+                tracing::warn!(holder, "waiting for another run, which holds the lake");
             }
             let pause = if wait.is_some() { PAUSE } else { GRACE / 4 };
             clock.sleep_until(clock.now() + pause.min(left)).await;

@@ -29,6 +29,18 @@ use crate::clock::SharedClock;
 use crate::ids::ProviderId;
 use crate::quota::Quota;
 
+/// How far a run was asked to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Halt {
+    /// It was not.
+    #[default]
+    GoOn,
+    /// No further request is sent; those under way are awaited.
+    Finish,
+    /// Those under way are let go, too.
+    LetGo,
+}
+
 /// How often and how patiently a request is sent again.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
@@ -90,7 +102,7 @@ pub struct Caller {
     quota: Arc<Quota>,
     clock: SharedClock,
     policy: RetryPolicy,
-    stop: watch::Receiver<bool>,
+    halt: watch::Receiver<Halt>,
     answered: AtomicBool,
     /// Until when the provider is left alone, as it has asked to.
     quiet_until: Mutex<DateTime<Utc>>,
@@ -100,18 +112,18 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Returns a caller that stops when `stop` turns true.
+    /// Returns a caller that stops when `halt` says so.
     pub fn new(
         provider: ProviderId,
         quota: Arc<Quota>,
         clock: SharedClock,
         policy: RetryPolicy,
-        stop: watch::Receiver<bool>,
+        halt: watch::Receiver<Halt>,
     ) -> Self {
         let (answered, counts) = (AtomicBool::new(false), Counts::default());
         let quiet_until = Mutex::new(DateTime::UNIX_EPOCH);
         let heard = HeardTime::default();
-        Self { provider, quota, clock, policy, stop, answered, quiet_until, heard, counts }
+        Self { provider, quota, clock, policy, halt, answered, quiet_until, heard, counts }
     }
 
     /// Lets the quota go by the provider's time where the clock is wrong, as the client notes it in
@@ -133,7 +145,7 @@ impl Caller {
 
     /// Tells whether the run was asked to stop.
     pub fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
+        *self.halt.borrow() >= Halt::Finish
     }
 
     /// Sends a request until it succeeds or there is no use in sending it again.
@@ -238,12 +250,17 @@ impl Caller {
         self.stay_quiet().await?;
         let permit = tokio::select! {
             biased;
-            () = self.stopped() => return Err(Error::Stopped),
+            () = self.halted(Halt::Finish) => return Err(Error::Stopped),
             permit = self.quota.acquire() => permit,
         };
         let _permit = permit.map_err(|error| self.no_permit(error))?;
         self.counts.attempts.fetch_add(1, Ordering::Relaxed);
-        let answer = send().await;
+        let answer = tokio::select! {
+            biased;
+            answer = send() => answer,
+            // Its permit stays spent; what it would have brought is asked for again.
+            () = self.halted(Halt::LetGo) => return Err(Error::Stopped),
+        };
         // While the permit is held: the first request after a pause goes alone until this is known.
         self.observe_time();
         answer
@@ -257,17 +274,18 @@ impl Caller {
         }
     }
 
-    async fn stopped(&self) {
-        let mut stop = self.stop.clone();
+    /// Returns once the run was asked to stop as far as `halt`.
+    async fn halted(&self, halt: Halt) {
+        let mut asked = self.halt.clone();
         // The sender lives as long as the run; without it nothing can ask to stop any more.
-        if stop.wait_for(|stopped| *stopped).await.is_err() {
+        if asked.wait_for(|asked| *asked >= halt).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     async fn wait(&self, wait: TimeDelta) -> Result<()> {
         tokio::select! {
-            () = self.stopped() => Err(Error::Stopped),
+            () = self.halted(Halt::Finish) => Err(Error::Stopped),
             () = self.clock.sleep_until(self.clock.now() + wait) => Ok(()),
         }
     }
@@ -356,7 +374,7 @@ mod tests {
         _folder: tempfile::TempDir,
         clock: Arc<ManualClock>,
         quota: Quota,
-        _stop: watch::Sender<bool>,
+        halt: watch::Sender<Halt>,
         caller: Caller,
     }
 
@@ -375,10 +393,10 @@ mod tests {
             patience: TimeDelta::hours(1),
             rate_span,
         };
-        let (sender, stop) = watch::channel(false);
+        let (sender, halt) = watch::channel(Halt::GoOn);
         let shared = Arc::new(quota.clone());
-        let caller = Caller::new(ProviderId::Whautomate, shared, clock.clone(), policy, stop);
-        Setting { _folder: folder, clock, quota, _stop: sender, caller }
+        let caller = Caller::new(ProviderId::Whautomate, shared, clock.clone(), policy, halt);
+        Setting { _folder: folder, clock, quota, halt: sender, caller }
     }
 
     fn slow_down(retry_after: Option<TimeDelta>) -> Error {
@@ -404,6 +422,26 @@ mod tests {
             let answer = self.caller.attempt(send).await;
             (answer, self.caller.counts().attempts.load(Ordering::Relaxed))
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_awaited_until_it_is_to_be_let_go() {
+        let setting = setting(TimeDelta::minutes(1));
+        let asked = || async {
+            setting.halt.send_replace(Halt::Finish);
+            Ok(1)
+        };
+        assert_eq!(setting.caller.attempt(asked).await.unwrap(), 1);
+        let none = setting.caller.attempt(|| async { Ok(2) }).await;
+        assert!(matches!(none, Err(Error::Stopped)), "{none:?}");
+
+        setting.halt.send_replace(Halt::GoOn);
+        let hangs = || async {
+            setting.halt.send_replace(Halt::LetGo);
+            std::future::pending::<Result<()>>().await
+        };
+        assert!(matches!(setting.caller.attempt(hangs).await, Err(Error::Stopped)));
+        assert_eq!(setting.caller.counts().attempts.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::Answer;
 use super::Caller;
 use super::Error;
 use super::Found;
+use super::Halt;
 use super::Held;
 use super::Options;
 use super::Outcome;
@@ -319,8 +320,8 @@ pub(super) fn read(
         patience: TimeDelta::hours(1),
         rate_span: TimeDelta::seconds(1),
     };
-    let (_go_on, stop) = watch::channel(false);
-    let caller = Caller::new(ProviderId::Convertalk, quota, clock.clone(), policy, stop);
+    let (_go_on, halt) = watch::channel(Halt::GoOn);
+    let caller = Caller::new(ProviderId::Convertalk, quota, clock.clone(), policy, halt);
     let (sink, sizes) = (MemorySink::default(), PageSizes::new(walk.page_size, None, clock.now()));
     let reader = Reader {
         source,

@@ -26,6 +26,7 @@ use chrono::Utc;
 
 pub use caller::Caller;
 pub use caller::Counts;
+pub use caller::Halt;
 pub use caller::RetryPolicy;
 pub use checks::MOST_PAGES;
 pub use engine::Held;

@@ -38,9 +38,9 @@ pub async fn check(job: Job, options: Options, clock: SharedClock) -> Result<Vec
     let quotas = Quotas::new(&job, options.max_requests, clock.clone());
     let mut checked = Vec::new();
     for source in &job.sources {
-        let stop = options.stop.watch();
+        let halt = options.stop.watch();
         let (state, found, hint, requests) =
-            match client::connect(&job, source, &quotas, stop, clock.clone()) {
+            match client::connect(&job, source, &quotas, halt, clock.clone()) {
                 Err(error) => (State::Refused, chain(&error), error.hint(), 0),
                 Ok(client) => {
                     let answer = client.source.check(&client.caller).await;

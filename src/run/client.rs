@@ -17,6 +17,7 @@ use crate::config::Job;
 use crate::config::SourceSettings;
 use crate::extract;
 use crate::extract::Caller;
+use crate::extract::Halt;
 use crate::extract::HeardTime;
 use crate::extract::Source;
 use crate::extract::providers;
@@ -116,7 +117,7 @@ pub(super) fn connect(
     job: &Job,
     source: &SourceSettings,
     quotas: &Quotas,
-    stop: watch::Receiver<bool>,
+    halt: watch::Receiver<Halt>,
     clock: SharedClock,
 ) -> Result<Client> {
     let quota = quotas.of(source)?;
@@ -128,7 +129,7 @@ pub(super) fn connect(
         })?;
     let policy = settings::retry_policy(job, source, &quota);
     let shared = Arc::new(quota.clone());
-    let caller = Caller::new(source.provider_id(), shared, clock, policy, stop).hearing(heard);
+    let caller = Caller::new(source.provider_id(), shared, clock, policy, halt).hearing(heard);
     let at_once = settings::rule(source).map_or(1, |rule| rule.at_once.get() as usize);
     Ok(Client { source: wire, caller, quota, at_once })
 }

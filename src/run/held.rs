@@ -10,6 +10,7 @@ use super::source::Shared;
 use crate::archive;
 use crate::archive::Record;
 use crate::archive::SegmentName;
+use crate::extract;
 use crate::extract::Held;
 use crate::extract::Source;
 use crate::record::Walk;
@@ -24,7 +25,7 @@ pub(super) struct HeldWalk {
 }
 
 /// Reads the pages of `walk` from the archive and sends those after the first `loaded` to the
-/// loader.
+/// loader. Fails where the run is asked to stop meanwhile: nothing of it is lost.
 pub(super) async fn read(
     shared: &Shared,
     source: &Arc<dyn Source>,
@@ -46,6 +47,9 @@ pub(super) async fn read(
                     }
                     _ => return Ok(()),
                 };
+                if shared.stop.cause().is_some() {
+                    return Err(extract::Error::Stopped.into());
+                }
                 let facts = source.read_page(&page.body)?;
                 let stated_rows = facts.total;
                 walked.held.pages.push((page.header.clone(), facts));

@@ -65,6 +65,7 @@ use crate::archive;
 use crate::checkpoint::Backfill;
 use crate::clock::SharedClock;
 use crate::commit;
+use crate::commit::Holder;
 use crate::config;
 use crate::config::Job;
 use crate::config::SourceSettings;
@@ -76,6 +77,7 @@ use crate::load;
 use crate::plan::Task;
 use crate::quota;
 use crate::store;
+use crate::store::Store;
 use crate::transform;
 use crate::window::Window;
 use client::Quotas;
@@ -174,6 +176,9 @@ pub enum Error {
         /// Its end.
         to: DateTime<Utc>,
     },
+    /// The run was asked to stop before it had anything to commit.
+    #[error("stopped before anything was changed")]
+    Stopped(Ending),
     /// The loader has ended; its own error says why.
     #[error("the loader has ended")]
     LoaderStopped,
@@ -328,12 +333,20 @@ impl Run {
         for source in &job.sources {
             settings::mappings(source)?;
         }
-        let lake = Lake::open(&job, command, options.lock_wait, &*clock, &*observer).await?;
+        let opening = Lake::open(&job, command, options.lock_wait, &*clock, &*observer);
+        let lake = tokio::select! {
+            biased;
+            lake = opening => lake?,
+            cause = options.stop.requested() => return Err(Error::Stopped(cause)),
+        };
         let mut run = Self { job: Arc::new(job), whole, lake, options, clock, observer };
         run.refuse_conflicts()?;
         // `replay` itself maps everything again.
-        if command != "replay" {
-            run.replay_where_the_mapping_changed().await?;
+        if command != "replay"
+            && let Err(error) = run.replay_where_the_mapping_changed().await
+        {
+            record_failure(&run.lake.store, &run.lake.holder, &error, run.clock.now());
+            return Err(error);
         }
         Ok(run)
     }
@@ -378,12 +391,8 @@ impl Run {
         let (store, holder) = (self.lake.store.clone(), self.lake.holder.clone());
         let clock = self.clock.clone();
         let read = self.read(range).await;
-        if let Err(error) = &read
-            && commit::discard(&store, &holder.run).is_ok()
-        {
-            let why = serde_json::json!({ "error": chain(error) });
-            // A run whose end cannot be recorded is cleaned up after by the next.
-            let _ = commit::end_run(&store, &holder, 1, why, clock.now());
+        if let Err(error) = &read {
+            record_failure(&store, &holder, error, clock.now());
         }
         read
     }
@@ -464,6 +473,7 @@ impl Run {
         let (store, run) = (self.lake.store.clone(), self.lake.holder.run.clone());
         Shared {
             job: Arc::clone(&self.job),
+            stop: self.options.stop.clone(),
             archive: archive::Writer::start(store.clone(), run.clone()),
             store,
             run,
@@ -484,8 +494,8 @@ impl Run {
     ) -> Result<(Vec<SourceTask>, Refused)> {
         let (mut tasks, mut refused) = (Vec::new(), Vec::new());
         for settings in &self.job.sources {
-            let stop = self.options.stop.watch();
-            match client::connect(&self.job, settings, quotas, stop, self.clock.clone()) {
+            let halt = self.options.stop.watch();
+            match client::connect(&self.job, settings, quotas, halt, self.clock.clone()) {
                 Ok(client) => tasks.push(SourceTask {
                     shared: shared.clone(),
                     sizes: Sizes::new(settings, planner.progress(&settings.name), self.clock.now()),
@@ -536,6 +546,7 @@ impl Run {
             if let Some(deadline) = deadline {
                 clock.sleep_until(deadline).await;
                 stop.request(Ending::DurationReached);
+                stop.let_go_in_time(&*clock).await;
             }
         })
     }
@@ -600,6 +611,21 @@ impl Run {
             endings.push(Ending::NeedsLook);
         }
         endings
+    }
+}
+
+/// Removes what no commit names of a run that failed, and records its end. A run for which that
+/// cannot be done is cleaned up after by the next.
+fn record_failure(store: &Store, holder: &Holder, error: &Error, now: DateTime<Utc>) {
+    let exit_code = match error {
+        Error::Stopped(ending) => ending.exit_code(),
+        _ => 1,
+    };
+    let why = serde_json::json!({ "error": chain(error) });
+    let recorded = commit::discard(store, &holder.run)
+        .and_then(|_| commit::end_run(store, holder, exit_code, why, now));
+    if let Err(error) = recorded {
+        tracing::warn!(%error, "the end of a failed run is left to the next one");
     }
 }
 

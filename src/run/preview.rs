@@ -223,8 +223,8 @@ impl One<'_> {
         options: &Options,
         clock: &SharedClock,
     ) -> Result<()> {
-        let stop = options.stop.watch();
-        let client = client::connect(self.job, self.settings, self.quotas, stop, clock.clone())?;
+        let halt = options.stop.watch();
+        let client = client::connect(self.job, self.settings, self.quotas, halt, clock.clone())?;
         let group = client::group_of(self.settings)?;
         // Sources of one group share a count.
         let before = client.quota.spent();

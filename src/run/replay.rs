@@ -13,6 +13,7 @@ use super::Options;
 use super::Result;
 use super::Run;
 use super::State;
+use super::Stop;
 use super::Summary;
 use super::event::Event;
 use super::loader::HeldPage;
@@ -45,7 +46,11 @@ pub async fn replay(
 ) -> Result<Summary> {
     let mut run = Run::open(job, "replay", options, clock, observer).await?;
     let sources: Vec<SourceName> = run.job.sources.iter().map(|s| s.name.clone()).collect();
-    let (committed, summaries) = run.replay_sources(sources).await?;
+    let replayed = run.replay_sources(sources).await;
+    if let Err(error) = &replayed {
+        super::record_failure(&run.lake.store, &run.lake.holder, error, run.clock.now());
+    }
+    let (committed, summaries) = replayed?;
     let head = run.lake.head.clone();
     run.close(Loaded { head, committed, sources: summaries })
 }
@@ -82,6 +87,7 @@ impl Run {
             command: self.lake.holder.command.clone(),
             key: self.lake.key.clone(),
             now: self.clock.now(),
+            stop: self.options.stop.clone(),
             observer: Arc::clone(&self.observer),
             head,
         };
@@ -100,6 +106,7 @@ struct Replaying {
     command: String,
     key: commit::Key,
     now: chrono::DateTime<chrono::Utc>,
+    stop: Stop,
     observer: Arc<dyn Observer>,
     head: Commit,
 }
@@ -212,6 +219,7 @@ impl Replaying {
         for segment in archive::segments(&self.store, &source.name)? {
             let mut walk: Option<Arc<Walk>> = None;
             archive::read_segment(&self.store, &segment.path, |record| {
+                self.stop.check()?;
                 match (record, &walk) {
                     (Record::Opened(opened), _) => walk = Some(Arc::new(*opened)),
                     (Record::Page(page), Some(walk)) => {

@@ -29,6 +29,7 @@ use super::held;
 use super::loader::HeldPage;
 use super::loader::Message;
 use super::planning::Planning;
+use super::stop::Stop;
 use super::summary::SourceSummary;
 use super::summary::State;
 use crate::archive;
@@ -77,6 +78,7 @@ pub(super) struct Shared {
     pub(super) run: RunId,
     pub(super) clock: SharedClock,
     pub(super) observer: Arc<dyn Observer>,
+    pub(super) stop: Stop,
     pub(super) archive: archive::Writer,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) slots: Arc<Semaphore>,

@@ -4,29 +4,46 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use chrono::TimeDelta;
 use tokio::sync::watch;
 
 use super::Ending;
+use super::Error;
+use super::Result;
+use crate::clock::Clock;
+use crate::extract::Halt;
+
+/// How long requests under way are awaited. What manages a process gives it ten seconds or more from
+/// asking it to end; a run that is asked should have ended after five.
+const AWAITED: TimeDelta = TimeDelta::seconds(3);
 
 /// A handle by which a run can be asked to stop. Clones ask the same run.
 #[derive(Debug, Clone)]
 pub struct Stop {
-    flag: Arc<watch::Sender<bool>>,
+    halt: Arc<watch::Sender<Halt>>,
     cause: Arc<Mutex<Option<Ending>>>,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { flag: Arc::new(watch::Sender::new(false)), cause: Arc::default() }
+        Self { halt: Arc::new(watch::Sender::new(Halt::GoOn)), cause: Arc::default() }
     }
 }
 
 impl Stop {
-    /// Asks the run to stop; the first cause counts.
+    /// Asks the run to stop; the first cause counts. Requests under way are awaited.
     pub fn request(&self, cause: Ending) {
         let mut held = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
         held.get_or_insert(cause);
-        self.flag.send_replace(true);
+        self.halt_at_least(Halt::Finish);
+    }
+
+    /// Returns three seconds after the run was asked to stop, having told it to let go of the
+    /// requests that are still under way.
+    pub async fn let_go_in_time(&self, clock: &dyn Clock) {
+        self.requested().await;
+        clock.sleep_until(clock.now() + AWAITED).await;
+        self.halt_at_least(Halt::LetGo);
     }
 
     /// Returns why the run was asked to stop, if it was.
@@ -34,14 +51,24 @@ impl Stop {
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the run was asked to stop.
-    pub async fn requested(&self) {
-        let mut flag = self.watch();
-        // The sender lives as long as `self`.
-        let _ = flag.wait_for(|asked| *asked).await;
+    /// Fails where the run was asked to stop.
+    pub(super) fn check(&self) -> Result<()> {
+        self.cause().map_or(Ok(()), |cause| Err(Error::Stopped(cause)))
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.flag.subscribe()
+    /// Waits until the run was asked to stop, and returns why.
+    pub async fn requested(&self) -> Ending {
+        let mut halt = self.watch();
+        // The sender lives as long as `self`, and says so after the cause is noted.
+        let _ = halt.wait_for(|halt| *halt >= Halt::Finish).await;
+        self.cause().unwrap_or(Ending::Interrupted)
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Halt> {
+        self.halt.subscribe()
+    }
+
+    fn halt_at_least(&self, asked: Halt) {
+        self.halt.send_modify(|halt| *halt = (*halt).max(asked));
     }
 }

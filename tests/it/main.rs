@@ -23,6 +23,7 @@ mod rehearse;
 mod replay;
 mod scans;
 mod shifts;
+mod signals;
 mod soak;
 mod support;
 mod together;

@@ -19,6 +19,7 @@ use url::Url;
 use crate::clock::ManualClock;
 use crate::clock::SharedClock;
 use crate::extract::Caller;
+use crate::extract::Halt;
 use crate::extract::HttpSettings;
 use crate::extract::RetryPolicy;
 use crate::ids::ProviderId;
@@ -128,8 +129,8 @@ pub(super) fn caller(provider: ProviderId, plan: Option<&str>) -> (tempfile::Tem
         patience: TimeDelta::minutes(1),
         rate_span: rule.rate.per,
     };
-    let (_, stop) = watch::channel(false);
-    (folder, Caller::new(provider, Arc::new(quota), clock(), policy, stop))
+    let (_, halt) = watch::channel(Halt::GoOn);
+    (folder, Caller::new(provider, Arc::new(quota), clock(), policy, halt))
 }
 
 /// Returns a walk over a whole listing.
