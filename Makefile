@@ -7,8 +7,9 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LEADPIPE := $(TARGET)/debug/leadpipe
 VENV := $(TARGET)/interop-venv
+TOOLS := $(TARGET)/tools
 NEXTEST := $(shell command -v cargo-nextest)
-DENY := $(shell command -v cargo-deny)
+DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
 export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -63,13 +64,11 @@ backfills: ## ten years of 2,400,000 leads, and killed 100 times: requests (rele
 	@LEADPIPE_BACKFILL_SCALE=$(or $(SCALE),10) LEADPIPE_BACKFILL_KILLS=100 \
 		cargo test --release --test it -- backfills:: --nocapture --test-threads 1
 
-check: lint ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
+check: lint $(DENY) ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
-ifdef DENY
-	@cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
-else
-	@echo "check: cargo-deny is not installed; dependencies are not checked" >&2
-endif
+	@$(DENY) --log-level error check --hide-inclusion-graph bans licenses sources
+	@if $(DENY) --log-level off fetch db 2> /dev/null; then $(DENY) --log-level error check advisories; else \
+		echo "check: the database of known vulnerabilities cannot be reached; they are not looked for" >&2; fi
 	@$(MAKE) --no-print-directory build
 	@rm -rf $(TARGET)/schemas && $(LEADPIPE) schema --write $(TARGET)/schemas
 	@diff -r schemas $(TARGET)/schemas || { echo "check: run \`make schemas\`" >&2; exit 1; }
@@ -78,8 +77,8 @@ lint:
 	@cargo fmt --check
 	@cargo clippy --all-targets -- -D warnings
 
-audit: ## all of cargo-deny, known vulnerabilities too (needs cargo-deny and the network)
-	@cargo deny --log-level error check
+audit: $(DENY) ## dependencies alone; fails where known vulnerabilities cannot be looked for
+	@$(DENY) --log-level error check
 
 schemas: build ## write schemas/ anew, from the types
 	@$(LEADPIPE) schema --write schemas
@@ -110,6 +109,11 @@ clean: ## remove what was built
 build:
 	@[ -x $(LEADPIPE) ] || echo "Building leadpipe; the first time this takes some minutes." >&2
 	@cargo test --no-run
+
+$(TOOLS)/bin/%: .ci/tools.txt
+	@python3 -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
 
 $(VENV)/ready: tests/interop/requirements.txt
 	@python3 -m venv $(VENV)
