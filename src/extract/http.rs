@@ -317,14 +317,28 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
-/// Returns a provider's own words, fit for a terminal: one line, no control characters, at most 300
-/// characters.
+/// Returns a provider's own words, fit for a terminal and a log: one line, no control characters, at
+/// most 300 characters, and no addresses or telephone numbers, since a provider may name the lead it
+/// stumbles over.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
+    let line = words.map(discreet).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
+    }
+}
+
+/// Returns a word, or what kind of word it is where somebody could be reached by it.
+fn discreet(word: &str) -> &str {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let is_number = word.chars().all(|c| c.is_ascii_digit() || c.is_ascii_punctuation());
+    // Ids of leads, dates and times have fewer, or letters between them.
+    let least = if word.contains('+') { 7 } else { 10 };
+    match word.contains('@') {
+        true => "[address]",
+        false if is_number && digits >= least => "[number]",
+        false => word,
     }
 }
 
@@ -364,5 +378,13 @@ mod tests {
     fn a_providers_words_are_one_harmless_line() {
         assert_eq!(one_line("a\x1b[31m\n b\t\u{7}c"), "a [31m b c");
         assert_eq!(one_line(&"x".repeat(999)).chars().count(), 301);
+    }
+
+    #[test]
+    fn a_providers_words_name_nobody_by_address_or_number() {
+        let text =
+            "lead 179000001 of 2026-11-27 (jo@example.com, +1-312-555-0187 or 3125550187) broke";
+        let harmless = "lead 179000001 of 2026-11-27 [address] [number] or [number] broke";
+        assert_eq!(one_line(text), harmless);
     }
 }
