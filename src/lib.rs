@@ -17,6 +17,7 @@ pub mod extract;
 pub mod ids;
 pub mod load;
 pub mod plan;
+pub mod point;
 pub mod quota;
 pub mod record;
 pub mod rehearse;

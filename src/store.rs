@@ -3,7 +3,8 @@
 //! A [`Store`] is a folder. What it writes is written beside, synced, moved into place, and the
 //! folder synced too, so that after a power cut a file is there whole or not at all. Paths are
 //! relative and separated by `/`; no caller joins paths of its own. Calls block: make them from
-//! threads that may.
+//! threads that may. Between any two things the disk sees stands a point (see [`crate::point`]), named
+//! by the top of the path and the operation.
 
 use std::fs;
 use std::fs::File;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 
+use crate::point::Stepped;
+use crate::point::Steps;
 use crate::schema::StoredFile;
 
 /// A file or folder of the lake could not be read or written.
@@ -46,19 +49,27 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// What points are named by in place of the path.
+    label: Option<&'static str>,
 }
 
 impl Store {
     /// Opens the folder at `root` and makes it where it does not exist.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
-        let root = root.into();
-        fs::create_dir_all(&root).map_err(|source| fail("create", &root, source))?;
-        Ok(Self { root })
+        let store = Self::open(root);
+        store.create_folder("")?;
+        Ok(store)
     }
 
     /// Opens the folder at `root` without touching the disk.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), label: None }
+    }
+
+    /// Returns the same folder, whose points are named by `label`: one that has no fixed place.
+    #[must_use]
+    pub fn labelled(self, label: &'static str) -> Self {
+        Self { label: Some(label), ..self }
     }
 
     /// Returns the folder.
@@ -73,8 +84,9 @@ impl Store {
 
     /// Reads a whole file.
     pub fn read(&self, path: &str) -> Result<Bytes> {
-        let at = self.path(path);
-        fs::read(&at).map(Bytes::from).map_err(|source| fail("read", &at, source))
+        let (at, steps) = (self.path(path), self.steps("read", path));
+        let bytes = steps.read("begun").and_then(|()| fs::read(&at));
+        bytes.map(Bytes::from).map_err(|source| fail("read", &at, source))
     }
 
     /// Reads a whole file, or returns `None` where there is none.
@@ -88,8 +100,9 @@ impl Store {
 
     /// Opens a file for reading in pieces.
     pub fn open_file(&self, path: &str) -> Result<File> {
-        let at = self.path(path);
-        File::open(&at).map_err(|source| fail("open", &at, source))
+        let (at, steps) = (self.path(path), self.steps("open", path));
+        let opened = steps.read("begun").and_then(|()| File::open(&at));
+        opened.map_err(|source| fail("open", &at, source))
     }
 
     /// Tells whether a file or folder exists.
@@ -99,27 +112,27 @@ impl Store {
 
     /// Begins a new file; it appears when [`NewFile::finish`] is called, and never otherwise.
     pub fn new_file(&self, path: &str) -> Result<NewFile> {
-        let at = self.path(path);
-        let staged = self.stage(&at)?;
-        let writer = BufWriter::with_capacity(1 << 18, staged);
+        let (at, steps) = (self.path(path), self.steps("new", path));
+        let staged = self.stage(&at, &steps)?;
+        let writer = BufWriter::with_capacity(1 << 18, Stepped { inner: staged, steps });
         let hasher = blake3::Hasher::new();
         Ok(NewFile { writer, hasher, bytes: 0, path: path.to_owned(), at })
     }
 
     /// Writes a file whole, in place of the one that may be there.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let at = self.path(path);
-        let staged = self.stage_bytes(&at, bytes)?;
-        staged.persist(&at).map_err(|error| fail("write", &at, error.error))?;
-        sync_folder(&at)
+        let (at, steps) = (self.path(path), self.steps("write", path));
+        let staged = self.stage_bytes(&at, bytes, &steps)?;
+        move_to(&at, staged, &steps)
     }
 
     /// Writes a file that must not exist yet; returns `false`, and changes nothing, where it does.
     pub fn write_if_absent(&self, path: &str, bytes: &[u8]) -> Result<bool> {
-        let at = self.path(path);
-        let staged = self.stage_bytes(&at, bytes)?;
+        let (at, steps) = (self.path(path), self.steps("write-if-absent", path));
+        let staged = self.stage_bytes(&at, bytes, &steps)?;
+        steps.change("staged").map_err(|source| fail("write", &at, source))?;
         match staged.persist_noclobber(&at) {
-            Ok(_) => sync_folder(&at).map(|()| true),
+            Ok(_) => sync_folder(&at, &steps).map(|()| true),
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(fail("write", &at, error.error)),
         }
@@ -128,19 +141,20 @@ impl Store {
     /// Opens a file to append to it, a new one where there is none. What was appended is durable
     /// once [`Appender::sync`] has returned.
     pub fn append(&self, path: &str) -> Result<Appender> {
-        let at = self.path(path);
-        make_folder_of(&at)?;
-        let opened = OpenOptions::new().create(true).append(true).open(&at);
+        let (at, steps) = (self.path(path), self.steps("append", path));
+        make_folder_of(&at, &steps)?;
+        let open = || OpenOptions::new().create(true).append(true).open(&at);
+        let opened = steps.change("begun").and_then(|()| open());
         let file = opened.map_err(|source| fail("open", &at, source))?;
-        sync_folder(&at)?;
-        Ok(Appender { file, at })
+        sync_folder(&at, &steps)?;
+        Ok(Appender { file, at, steps })
     }
 
     /// Returns the names in a folder, sorted; none where it does not exist. Temporary files are
     /// left out.
     pub fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let at = self.path(folder);
-        let entries = match fs::read_dir(&at) {
+        let (at, steps) = (self.path(folder), self.steps("list", folder));
+        let entries = match steps.read("begun").and_then(|()| fs::read_dir(&at)) {
             Ok(entries) => entries,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(fail("list", &at, source)),
@@ -175,20 +189,25 @@ impl Store {
 
     /// Removes a file; that there is none is no error.
     pub fn remove(&self, path: &str) -> Result<()> {
-        let at = self.path(path);
-        ignore_missing(fs::remove_file(&at)).map_err(|source| fail("remove", &at, source))
+        let (at, steps) = (self.path(path), self.steps("remove", path));
+        let removed = steps.change("begun").and_then(|()| ignore_missing(fs::remove_file(&at)));
+        removed.map_err(|source| fail("remove", &at, source))?;
+        steps.reach("done");
+        Ok(())
     }
 
     /// Removes a folder and all in it; that there is none is no error.
     pub fn remove_all(&self, folder: &str) -> Result<()> {
-        let at = self.path(folder);
-        ignore_missing(fs::remove_dir_all(&at)).map_err(|source| fail("remove", &at, source))
+        let (at, steps) = (self.path(folder), self.steps("remove-all", folder));
+        let removed = steps.change("begun").and_then(|()| ignore_missing(fs::remove_dir_all(&at)));
+        removed.map_err(|source| fail("remove", &at, source))?;
+        steps.reach("done");
+        Ok(())
     }
 
     /// Makes a folder, and those above it, where they do not exist.
     pub fn create_folder(&self, folder: &str) -> Result<()> {
-        let at = self.path(folder);
-        make_folder_of(&at.join("any"))
+        make_folder_of(&self.path(folder).join("any"), &self.steps("create-folder", folder))
     }
 
     /// Returns the path of a folder that is not finished: it is never listed, and
@@ -200,8 +219,8 @@ impl Store {
     /// Removes all that was never finished at any depth below a folder. The caller must know that
     /// nobody is writing there.
     pub fn remove_unfinished(&self, folder: &str) -> Result<()> {
-        let at = self.path(folder);
-        let mut folders = vec![at];
+        let steps = self.steps("remove-unfinished", folder);
+        let mut folders = vec![self.path(folder)];
         while let Some(at) = folders.pop() {
             let entries = match fs::read_dir(&at) {
                 Ok(entries) => entries,
@@ -213,16 +232,14 @@ impl Store {
                 let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 let at = entry.path();
                 let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-                let removed = match (unfinished, is_folder) {
-                    (true, true) => fs::remove_dir_all(&at),
-                    (true, false) => fs::remove_file(&at),
-                    (false, true) => {
-                        folders.push(at);
-                        continue;
-                    }
-                    (false, false) => continue,
-                };
-                ignore_missing(removed).map_err(|source| fail("remove", &at, source))?;
+                if !unfinished {
+                    folders.extend(is_folder.then_some(at));
+                    continue;
+                }
+                let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
+                let removed = steps.change("begun").and_then(|()| ignore_missing(remove(&at)));
+                removed.map_err(|source| fail("remove", &at, source))?;
+                steps.reach("done");
             }
         }
         Ok(())
@@ -230,31 +247,39 @@ impl Store {
 
     /// Moves a file or folder to a name that is free, in one step, and makes that durable.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let steps = self.steps("rename", from);
         let (from, to) = (self.path(from), self.path(to));
-        make_folder_of(&to)?;
-        fs::rename(&from, &to).map_err(|source| fail("rename", &from, source))?;
-        sync_folder(&to)
+        make_folder_of(&to, &steps)?;
+        let renamed = steps.change("begun").and_then(|()| fs::rename(&from, &to));
+        renamed.map_err(|source| fail("rename", &from, source))?;
+        sync_folder(&to, &steps)
     }
 
     /// Gives a file a second name, as a hard link, or as a copy where the disk knows no links.
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
+        let steps = self.steps("link", to);
         let (from, to) = (self.path(from), self.path(to));
-        make_folder_of(&to)?;
+        make_folder_of(&to, &steps)?;
         ignore_missing(fs::remove_file(&to)).map_err(|source| fail("replace", &to, source))?;
-        let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
-        linked.map_err(|source| fail("link", &to, source))
+        let link = || fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
+        let linked = steps.change("begun").and_then(|()| link());
+        linked.map_err(|source| fail("link", &to, source))?;
+        steps.reach("done");
+        Ok(())
     }
 
     /// Makes `path` a symbolic link to `target`, which is relative to the folder of `path`. One
     /// that is there is replaced in a single step.
     pub fn point(&self, path: &str, target: &str) -> Result<()> {
-        let at = self.path(path);
+        let (at, steps) = (self.path(path), self.steps("point", path));
         let staged = self.path(&format!("{TEMPORARY}{path}"));
         let made = ignore_missing(fs::remove_file(&staged))
+            .and_then(|()| steps.change("begun"))
             .and_then(|()| std::os::unix::fs::symlink(target, &staged))
+            .and_then(|()| steps.change("staged"))
             .and_then(|()| fs::rename(&staged, &at));
         made.map_err(|source| fail("point", &at, source))?;
-        sync_folder(&at)
+        sync_folder(&at, &steps)
     }
 
     /// Returns where a symbolic link points.
@@ -263,18 +288,43 @@ impl Store {
         Some(target.to_string_lossy().into_owned())
     }
 
-    fn stage(&self, at: &Path) -> Result<NamedTempFile> {
-        make_folder_of(at)?;
+    /// Returns the steps of an operation on a path, named by the top of the path: that is what a
+    /// commit, a snapshot or a ledger is, whatever its number or group.
+    fn steps(&self, operation: &str, path: &str) -> Steps {
+        Steps::new(|| match self.label {
+            Some(label) => format!("{label}/{operation}"),
+            None => format!("{}/{operation}", top_of(path)),
+        })
+    }
+
+    fn stage(&self, at: &Path, steps: &Steps) -> Result<NamedTempFile> {
+        make_folder_of(at, steps)?;
         let folder = at.parent().unwrap_or(&self.root);
-        let staged = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
+        let stage = || tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
+        let staged = steps.change("begun").and_then(|()| stage());
         staged.map_err(|source| fail("write", at, source))
     }
 
-    fn stage_bytes(&self, at: &Path, bytes: &[u8]) -> Result<NamedTempFile> {
-        let mut staged = self.stage(at)?;
-        let written = staged.write_all(bytes).and_then(|()| staged.as_file().sync_all());
+    fn stage_bytes(&self, at: &Path, bytes: &[u8], steps: &Steps) -> Result<NamedTempFile> {
+        let mut staged = self.stage(at, steps)?;
+        let written = steps
+            .write("bytes", bytes, |bytes| staged.write_all(bytes))
+            .and_then(|()| steps.change("written"))
+            .and_then(|()| staged.as_file().sync_all());
         written.map_err(|source| fail("write", at, source))?;
         Ok(staged)
+    }
+}
+
+/// The top of a path without what its name ends with: `commits`, `state/runs`; `lake` of the folder
+/// itself.
+fn top_of(path: &str) -> String {
+    let path = path.strip_prefix(TEMPORARY).unwrap_or(path);
+    let mut names = path.split('/').map(|name| name.split('.').next().unwrap_or(name));
+    match (names.next().unwrap_or_default(), names.next()) {
+        ("", _) => "lake".to_owned(),
+        ("state", Some(below)) => format!("state/{below}"),
+        (top, _) => top.to_owned(),
     }
 }
 
@@ -284,7 +334,7 @@ const TEMPORARY: &str = ".tmp-";
 /// A file being written. Dropped before [`NewFile::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct NewFile {
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<Stepped<NamedTempFile>>,
     hasher: blake3::Hasher,
     bytes: u64,
     path: String,
@@ -295,11 +345,12 @@ impl NewFile {
     /// Makes the file durable, moves it into place, and says what it holds.
     pub fn finish(self) -> Result<StoredFile> {
         let at = self.at;
-        let staged =
-            self.writer.into_inner().map_err(|error| fail("write", &at, error.into_error()))?;
-        staged.as_file().sync_all().map_err(|source| fail("write", &at, source))?;
-        staged.persist(&at).map_err(|error| fail("write", &at, error.error))?;
-        sync_folder(&at)?;
+        let written = self.writer.into_inner();
+        let Stepped { inner: staged, steps } =
+            written.map_err(|error| fail("write", &at, error.into_error()))?;
+        let synced = steps.change("written").and_then(|()| staged.as_file().sync_all());
+        synced.map_err(|source| fail("write", &at, source))?;
+        move_to(&at, staged, &steps)?;
         let blake3 = self.hasher.finalize().to_hex().to_string();
         Ok(StoredFile { path: self.path, bytes: self.bytes, blake3 })
     }
@@ -323,17 +374,23 @@ impl Write for NewFile {
 pub struct Appender {
     file: File,
     at: PathBuf,
+    steps: Steps,
 }
 
 impl Appender {
     /// Appends bytes. They are not durable yet.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| fail("write", &self.at, source))
+        let file = &mut self.file;
+        let written = self.steps.write("bytes", bytes, |bytes| file.write_all(bytes));
+        written.map_err(|source| fail("write", &self.at, source))
     }
 
     /// Makes all that was appended durable.
     pub fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(|source| fail("write", &self.at, source))
+        let synced = self.steps.change("written").and_then(|()| self.file.sync_data());
+        synced.map_err(|source| fail("write", &self.at, source))?;
+        self.steps.reach("synced");
+        Ok(())
     }
 }
 
@@ -344,19 +401,41 @@ pub fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 
-fn make_folder_of(at: &Path) -> Result<()> {
+fn make_folder_of(at: &Path, steps: &Steps) -> Result<()> {
     let Some(folder) = at.parent() else { return Ok(()) };
     if folder.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(folder).map_err(|source| fail("create", folder, source))?;
+    let made = steps.change("folder").and_then(|()| fs::create_dir_all(folder));
+    made.map_err(|source| fail("create", folder, source))?;
     // The new folder's own name must survive a power cut too.
-    sync_folder(folder)
+    sync(folder.parent().unwrap_or(folder), steps, "folder-made")
 }
 
-fn sync_folder(at: &Path) -> Result<()> {
-    let Some(folder) = at.parent() else { return Ok(()) };
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+/// Moves a file that is written and synced to its place.
+fn move_to(at: &Path, staged: NamedTempFile, steps: &Steps) -> Result<()> {
+    let moved = steps.change("staged").and_then(|()| match staged.persist(at) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.error),
+    });
+    moved.map_err(|source| fail("write", at, source))?;
+    sync_folder(at, steps)
+}
+
+/// Makes the name of a file durable.
+fn sync_folder(at: &Path, steps: &Steps) -> Result<()> {
+    if let Some(folder) = at.parent() {
+        sync(folder, steps, "named")?;
+    }
+    steps.reach("done");
+    Ok(())
+}
+
+fn sync(folder: &Path, steps: &Steps, moment: &str) -> Result<()> {
+    // Above a relative name lies the working folder.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let open = || File::open(folder).and_then(|folder| folder.sync_all());
+    let synced = steps.change(moment).and_then(|()| open());
     synced.map_err(|source| fail("sync", folder, source))
 }
 

@@ -20,6 +20,8 @@ use super::sandbox;
 use super::schema;
 use super::status;
 use crate::ids::SourceName;
+#[cfg(debug_assertions)]
+use crate::point::Plan;
 
 /// Brings every lead of your lead platforms into Parquet or CSV that you own
 ///
@@ -60,6 +62,10 @@ pub(super) struct Global {
         default_value = "0s"
     )]
     pub(super) clock_offset: TimeDelta,
+    /// What happens at which points, for tests: only builds with debug assertions have them
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, global = true, help_heading = COMMON, env = "LEADPIPE_POINTS")]
+    pub(super) points: Option<Plan>,
 }
 
 #[derive(Debug, clap::Subcommand)]

@@ -38,6 +38,8 @@ use crate::clock::SharedClock;
 use crate::clock::SystemClock;
 use crate::config::Job;
 use crate::ids::SourceName;
+#[cfg(debug_assertions)]
+use crate::point;
 use crate::run;
 use crate::run::Observer;
 use crate::run::Unobserved;
@@ -49,6 +51,11 @@ use progress::Progress;
 /// Runs the command that was typed and returns its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
     start_log(&arguments.global, &arguments.command);
+    #[cfg(debug_assertions)]
+    if let Err(error) = arguments.global.points.clone().map_or(Ok(()), point::set) {
+        terminal::tell(&anyhow::Error::new(error).context("failed to record points"));
+        return ExitCode::from(exit::FAILED);
+    }
     let clock: SharedClock = Arc::new(SystemClock::with_offset(arguments.global.clock_offset));
     let Global { json, quiet, log_json, .. } = arguments.global;
     let context = Context { clock, json, quiet, log_json };

@@ -13,6 +13,7 @@ use secrecy::SecretBox;
 
 use crate::commit::Error;
 use crate::commit::Result;
+use crate::point::Steps;
 use crate::store;
 use crate::store::Store;
 
@@ -100,7 +101,8 @@ fn make(store: &Store) -> Result<()> {
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     store.write_if_absent(KEY, format!("{hex}\n").as_bytes())?;
     let at = store.path(KEY);
-    let set = fs::set_permissions(&at, Permissions::from_mode(0o600));
+    let protected = Steps::new(|| KEY.to_owned()).change("protected");
+    let set = protected.and_then(|()| fs::set_permissions(&at, Permissions::from_mode(0o600)));
     Ok(set.map_err(|source| store::Error { action: "protect", path: at, source })?)
 }
 

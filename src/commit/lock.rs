@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::commit::Error;
 use crate::commit::Result;
 use crate::ids::RunId;
+use crate::point::Steps;
 use crate::store::Store;
 
 /// Who holds a lake.
@@ -121,7 +122,8 @@ fn open(store: &Store) -> Result<File> {
     store.create_folder("state")?;
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    options.open(store.path(LOCK)).map_err(fail)
+    let begun = steps().change("begun");
+    begun.and_then(|()| options.open(store.path(LOCK))).map_err(fail)
 }
 
 fn try_lock(file: &File) -> Result<bool> {
@@ -133,9 +135,18 @@ fn try_lock(file: &File) -> Result<bool> {
 }
 
 fn write_holder(mut file: &File, holder: &Holder) -> io::Result<()> {
+    let steps = steps();
+    steps.change("taken")?;
     file.set_len(0)?;
-    serde_json::to_writer(file, holder)?;
-    file.write_all(b"\n")
+    let mut bytes = serde_json::to_vec(holder)?;
+    bytes.push(b'\n');
+    steps.write("bytes", &bytes, |bytes| file.write_all(bytes))?;
+    steps.reach("done");
+    Ok(())
+}
+
+fn steps() -> Steps {
+    Steps::new(|| LOCK.to_owned())
 }
 
 /// Whatever cannot be read as a holder (empty, half written, from another version) names nobody.

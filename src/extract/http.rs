@@ -25,6 +25,7 @@ use super::Error;
 use super::Result;
 use crate::clock::SharedClock;
 use crate::ids::ProviderId;
+use crate::point::Steps;
 
 /// The media type of what is sent and expected.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -220,9 +221,12 @@ impl HttpClient {
         if let Some(json) = call.json {
             sending = sending.header(CONTENT_TYPE, JSON).body(json.to_owned());
         }
+        let steps = Steps::new(|| format!("network/{}", self.provider));
+        steps.reach("before");
         let sent_at = self.clock.now();
         let sent = sending.send().await;
         let mut response = sent.map_err(|error| self.transport(error))?;
+        steps.reach("answered");
         let (status, begun_at) = (response.status().as_u16(), self.clock.now());
         let date = date(response.headers());
         let is_prompt = (TimeDelta::zero()..=PROMPT).contains(&(begun_at - sent_at));
@@ -232,6 +236,7 @@ impl HttpClient {
         let retry_after = retry_after(response.headers(), date.unwrap_or(begun_at));
         let media_type = media_type(response.headers());
         let body = self.body(&mut response).await?;
+        steps.reach("received");
         let received_at = self.clock.now();
         Ok(Answer { status, request, retry_after, media_type, body, received_at })
     }

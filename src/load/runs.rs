@@ -17,21 +17,25 @@ use super::Error;
 use super::Result;
 use super::cursor::Batches;
 use super::cursor::Cursor;
+use crate::point::Stepped;
+use crate::point::Steps;
 
 /// A run being written.
 pub(super) struct RunWriter {
-    writer: StreamWriter<BufWriter<File>>,
+    writer: StreamWriter<BufWriter<Stepped<File>>>,
     at: PathBuf,
 }
 
 impl RunWriter {
     /// Begins a run at `at`.
     pub(super) fn create(at: PathBuf, schema: &SchemaRef) -> Result<Self> {
-        let file = File::create(&at).map_err(|source| Error::scratch("create", &at, source))?;
+        let steps = Steps::new(|| "state/scratch/run".to_owned());
+        let created = steps.change("begun").and_then(|()| File::create(&at));
+        let file = created.map_err(|source| Error::scratch("create", &at, source))?;
         let options = IpcWriteOptions::default()
             .try_with_compression(Some(CompressionType::LZ4_FRAME))
             .map_err(|source| Error::scratch("create", &at, source))?;
-        let file = BufWriter::with_capacity(1 << 16, file);
+        let file = BufWriter::with_capacity(1 << 16, Stepped { inner: file, steps });
         let writer = StreamWriter::try_new_with_options(file, schema, options)
             .map_err(|source| Error::scratch("create", &at, source))?;
         Ok(Self { writer, at })
@@ -62,7 +66,9 @@ impl Run {
     pub(super) fn batches(&self, columns: Option<&[&str]>) -> Result<Batches> {
         let at = self.at.clone();
         let open = |projection: Option<Vec<usize>>| -> Result<StreamReader<BufReader<File>>> {
-            let file = File::open(&at).map_err(|source| Error::scratch("open", &at, source))?;
+            let steps = Steps::new(|| "state/scratch/run".to_owned());
+            let opened = steps.read("open").and_then(|()| File::open(&at));
+            let file = opened.map_err(|source| Error::scratch("open", &at, source))?;
             let file = BufReader::with_capacity(1 << 16, file);
             StreamReader::try_new(file, projection)
                 .map_err(|source| Error::scratch("read", &at, source))
@@ -88,7 +94,8 @@ impl Run {
 
     /// Removes the file; what remains goes with the scratch folder.
     pub(super) fn remove(self) {
-        drop(std::fs::remove_file(&self.at));
+        let steps = Steps::new(|| "state/scratch/run".to_owned());
+        drop(steps.change("remove").and_then(|()| std::fs::remove_file(&self.at)));
     }
 
     /// Returns the folder the run lies in, joined with `name`.

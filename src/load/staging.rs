@@ -30,6 +30,7 @@ use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
 use crate::config::Partitioning;
+use crate::point::Steps;
 use crate::record::Recency;
 
 /// Returns the value of `part_created` for a lead created at `created_us`, in microseconds since
@@ -80,9 +81,11 @@ impl Staging {
         partition_by: Partitioning,
         budget_bytes: usize,
     ) -> Result<Self> {
-        std::fs::create_dir_all(&scratch)
-            .map_err(|source| Error::scratch("create", &scratch, source))?;
-        let folder = tempfile::Builder::new().prefix("load-").tempdir_in(&scratch);
+        let steps = Steps::new(|| "state/scratch".to_owned());
+        let begun = steps.change("folder").and_then(|()| std::fs::create_dir_all(&scratch));
+        begun.map_err(|source| Error::scratch("create", &scratch, source))?;
+        let make = || tempfile::Builder::new().prefix("load-").tempdir_in(&scratch);
+        let folder = steps.change("folder-of-source").and_then(|()| make());
         let folder = folder.map_err(|source| Error::scratch("create", &scratch, source))?;
         let run_schema = with_recency(&schema);
         Ok(Self {

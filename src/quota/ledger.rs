@@ -35,6 +35,7 @@ use super::pace::Pace;
 use super::pace::Places;
 use super::rule::Day;
 use super::rule::Rule;
+use crate::point::Steps;
 use crate::store;
 use crate::store::Store;
 
@@ -201,6 +202,8 @@ impl Ledger {
     /// Returns the ledger of `group`, a file in the folder `store`. Touches no disk: a file that
     /// does not exist counts nothing.
     pub fn open(store: Store, group: &str, rule: Rule) -> Self {
+        // It lies with the lake or in a folder that lakes share.
+        let store = store.labelled("state/ledger");
         Self { store, group: group.to_owned(), file: file_name(group), rule }
     }
 
@@ -353,11 +356,15 @@ impl Ledger {
     }
 
     fn lock(&self) -> Result<File> {
-        Store::create(self.store.root())?;
+        self.store.create_folder("")?;
         let path = self.store.path(&self.path_of("lock"));
-        let opened = File::options().create(true).truncate(false).write(true).open(&path);
+        let steps = Steps::new(|| "state/ledger/lock".to_owned());
+        let open = || File::options().create(true).truncate(false).write(true).open(&path);
+        let opened = steps.change("begun").and_then(|()| open());
         let locked = opened.and_then(|file| file.lock().map(|()| file));
-        locked.map_err(|source| store::Error { action: "lock", path, source }.into())
+        let locked = locked.map_err(|source| store::Error { action: "lock", path, source })?;
+        steps.reach("taken");
+        Ok(locked)
     }
 
     fn load(&self, now: DateTime<Utc>) -> Result<Count> {

@@ -55,6 +55,7 @@ use crate::ids::WalkId;
 use crate::plan::PlannedWalk;
 use crate::plan::SourcePlan;
 use crate::plan::Task;
+use crate::point::Steps;
 use crate::quota;
 use crate::quota::Cause;
 use crate::quota::Demand;
@@ -667,6 +668,8 @@ impl Sink<'_> {
         let stated_rows = page.stated_rows;
         let location = self.shared.archive.page(&self.walk.id, page).await;
         let location = location.map_err(|error| keep(Box::new(error)))?;
+        let steps = Steps::new(|| "page".to_owned());
+        steps.reach("held");
         self.held.fetch_add(1, Ordering::Relaxed);
         // The archive counts the pages of this run's segment from 1, in the order they are held.
         let number = location.rsplit('#').next().and_then(|number| number.parse::<u64>().ok());
@@ -685,7 +688,9 @@ impl Sink<'_> {
             slot,
         };
         let sent = self.shared.messages.send(Message::Page(Box::new(held))).await;
-        sent.map_err(|_| keep(Box::new(Error::LoaderStopped)))
+        sent.map_err(|_| keep(Box::new(Error::LoaderStopped)))?;
+        steps.reach("handed-over");
+        Ok(())
     }
 }
 

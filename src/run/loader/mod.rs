@@ -32,6 +32,7 @@ use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::load::Readings;
 use crate::load::Staging;
+use crate::point::Steps;
 use crate::record::Reason;
 use crate::record::Scope;
 use crate::record::Walk;
@@ -286,6 +287,7 @@ impl Loader {
         let rules = tiers::rules(&page.walk, &self.job.refresh, &loading.settings, scan);
         loading.readings.note(&page.location, &rules);
         loading.dirty = true;
+        Steps::new(|| "page".to_owned()).reach("staged");
         if let Some(opened) = loading.open.get_mut(&page.walk.id) {
             opened.note_loaded(page.index);
         }
