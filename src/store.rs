@@ -45,10 +45,23 @@ impl Error {
 /// The result of a call on a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Who may read what is made for readers: parts, CSV, changes, snapshots, commits. The umask of the
+/// process may leave fewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// The user of the run.
+    Owner,
+    /// The group of that user, too.
+    Group,
+    /// Everybody on the machine.
+    All,
+}
+
 /// A folder in which files are written whole or not at all.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    readers: Readers,
     /// What points are named by in place of the path.
     label: Option<&'static str>,
 }
@@ -61,9 +74,16 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens the folder at `root` without touching the disk.
+    /// Opens the folder at `root` without touching the disk. What is written there may be read by its
+    /// owner.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), label: None }
+        Self { root: root.into(), readers: Readers::Owner, label: None }
+    }
+
+    /// Returns the same folder, in which others too may read what is made for readers.
+    #[must_use]
+    pub fn readable_by(self, readers: Readers) -> Self {
+        Self { readers, ..self }
     }
 
     /// Returns the same folder, whose points are named by `label`: one that has no fixed place.
@@ -105,6 +125,14 @@ impl Store {
         opened.map_err(|source| fail("open", &at, source))
     }
 
+    /// Opens a file to lock it, a new one where there is none. What it holds stays.
+    pub fn open_to_lock(&self, path: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        access::limit_new(&mut options, Readers::Owner);
+        options.open(self.path(path))
+    }
+
     /// Tells whether a file or folder exists.
     pub fn exists(&self, path: &str) -> bool {
         self.path(path).symlink_metadata().is_ok()
@@ -142,9 +170,10 @@ impl Store {
     /// once [`Appender::sync`] has returned.
     pub fn append(&self, path: &str) -> Result<Appender> {
         let (at, steps) = (self.path(path), self.steps("append", path));
-        make_folder_of(&at, &steps)?;
-        let open = || OpenOptions::new().create(true).append(true).open(&at);
-        let opened = steps.change("begun").and_then(|()| open());
+        self.make_folder_of(&at, &steps)?;
+        let mut options = OpenOptions::new();
+        access::limit_new(options.create(true).append(true), self.readers_of(&at));
+        let opened = steps.change("begun").and_then(|()| options.open(&at));
         let file = opened.map_err(|source| fail("open", &at, source))?;
         sync_folder(&at, &steps)?;
         Ok(Appender { file, at, steps })
@@ -207,7 +236,7 @@ impl Store {
 
     /// Makes a folder, and those above it, where they do not exist.
     pub fn create_folder(&self, folder: &str) -> Result<()> {
-        make_folder_of(&self.path(folder).join("any"), &self.steps("create-folder", folder))
+        self.make_folder_of(&self.path(folder).join("any"), &self.steps("create-folder", folder))
     }
 
     /// Returns the path of a folder that is not finished: it is never listed, and
@@ -249,7 +278,7 @@ impl Store {
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let steps = self.steps("rename", from);
         let (from, to) = (self.path(from), self.path(to));
-        make_folder_of(&to, &steps)?;
+        self.make_folder_of(&to, &steps)?;
         let renamed = steps.change("begun").and_then(|()| fs::rename(&from, &to));
         renamed.map_err(|source| fail("rename", &from, source))?;
         sync_folder(&to, &steps)
@@ -259,7 +288,7 @@ impl Store {
     pub fn link(&self, from: &str, to: &str) -> Result<()> {
         let steps = self.steps("link", to);
         let (from, to) = (self.path(from), self.path(to));
-        make_folder_of(&to, &steps)?;
+        self.make_folder_of(&to, &steps)?;
         ignore_missing(fs::remove_file(&to)).map_err(|source| fail("replace", &to, source))?;
         let link = || fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
         let linked = steps.change("begun").and_then(|()| link());
@@ -297,11 +326,33 @@ impl Store {
         })
     }
 
+    fn make_folder_of(&self, at: &Path, steps: &Steps) -> Result<()> {
+        let Some(folder) = at.parent() else { return Ok(()) };
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let make = || access::folder_for(self.readers_of(folder)).create(folder);
+        let made = steps.change("folder").and_then(|()| make());
+        made.map_err(|source| fail("create", folder, source))?;
+        // The new folder's own name must survive a power cut too.
+        sync(folder.parent().unwrap_or(folder), steps, "folder-made")
+    }
+
+    /// Returns who may read what lies at a path: pages, rejects and state are for the owner alone.
+    fn readers_of(&self, at: &Path) -> Readers {
+        let below = at.strip_prefix(&self.root).unwrap_or(at);
+        match PRIVATE.iter().any(|private| below.starts_with(private)) {
+            true => Readers::Owner,
+            false => self.readers,
+        }
+    }
+
     fn stage(&self, at: &Path, steps: &Steps) -> Result<NamedTempFile> {
-        make_folder_of(at, steps)?;
+        self.make_folder_of(at, steps)?;
         let folder = at.parent().unwrap_or(&self.root);
-        let stage = || tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder);
-        let staged = steps.change("begun").and_then(|()| stage());
+        let mut builder = tempfile::Builder::new();
+        access::limit(builder.prefix(TEMPORARY), self.readers_of(at));
+        let staged = steps.change("begun").and_then(|()| builder.tempfile_in(folder));
         staged.map_err(|source| fail("write", at, source))
     }
 
@@ -327,6 +378,9 @@ fn top_of(path: &str) -> String {
         (top, _) => top.to_owned(),
     }
 }
+
+/// What no reader needs, at the top of a lake.
+const PRIVATE: [&str; 3] = ["archive", "rejects", "state"];
 
 /// Names of files that are not finished begin so.
 const TEMPORARY: &str = ".tmp-";
@@ -401,17 +455,6 @@ pub fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
     Ok((bytes, hasher.finalize().to_hex().to_string()))
 }
 
-fn make_folder_of(at: &Path, steps: &Steps) -> Result<()> {
-    let Some(folder) = at.parent() else { return Ok(()) };
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let made = steps.change("folder").and_then(|()| fs::create_dir_all(folder));
-    made.map_err(|source| fail("create", folder, source))?;
-    // The new folder's own name must survive a power cut too.
-    sync(folder.parent().unwrap_or(folder), steps, "folder-made")
-}
-
 /// Moves a file that is written and synced to its place.
 fn move_to(at: &Path, staged: NamedTempFile, steps: &Steps) -> Result<()> {
     let moved = steps.change("staged").and_then(|()| match staged.persist(at) {
@@ -450,6 +493,55 @@ fn fail(action: &'static str, path: &Path, source: io::Error) -> Error {
     Error { action, path: path.to_owned(), source }
 }
 
+/// What the disk is told of who may read. On Windows, what is new inherits that from its folder.
+mod access {
+    use std::fs::DirBuilder;
+    use std::fs::OpenOptions;
+
+    use super::Readers;
+
+    /// Returns a maker of folders, with those above it, that such readers can list.
+    pub(super) fn folder_for(readers: Readers) -> DirBuilder {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700 | (of_others(readers) * 5));
+        #[cfg(not(unix))]
+        let _ = readers;
+        builder
+    }
+
+    /// Lets a file that is staged be read by such readers.
+    pub(super) fn limit(builder: &mut tempfile::Builder<'_, '_>, readers: Readers) {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = 0o600 | (of_others(readers) * 4);
+            builder.permissions(std::fs::Permissions::from_mode(mode));
+        }
+        #[cfg(not(unix))]
+        let _ = (builder, readers);
+    }
+
+    /// Lets a file, where it is new, be read by such readers.
+    pub(super) fn limit_new(options: &mut OpenOptions, readers: Readers) {
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(options, 0o600 | (of_others(readers) * 4));
+        #[cfg(not(unix))]
+        let _ = (options, readers);
+    }
+
+    /// The lowest bit of each class beside the owner that may read.
+    #[cfg(unix)]
+    fn of_others(readers: Readers) -> u32 {
+        match readers {
+            Readers::Owner => 0o000,
+            Readers::Group => 0o010,
+            Readers::All => 0o011,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -458,6 +550,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path().join("lake")).unwrap();
         (folder, store)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_new_is_for_its_owner_and_what_readers_need_for_those_who_may() {
+        use std::os::unix::fs::PermissionsExt;
+        for (readers, file, folder) in [
+            (Readers::Owner, 0o600, 0o700),
+            (Readers::Group, 0o640, 0o750),
+            (Readers::All, 0o644, 0o755),
+        ] {
+            let place = tempfile::tempdir().unwrap();
+            let store = Store::open(place.path().join("lake")).readable_by(readers);
+            store.write("commits/1.json", b"1").unwrap();
+            store.new_file("parts/a/b").unwrap().finish().unwrap();
+            store.write("state/runs/1.json", b"1").unwrap();
+            store.append("archive/acme/x").unwrap();
+            store.open_to_lock("state/lock").unwrap();
+            let mode = |path: &str| {
+                let mode = fs::metadata(store.path(path)).unwrap().permissions().mode();
+                (path.to_owned(), mode & 0o777)
+            };
+            let read = ["", "commits", "parts/a"].map(mode);
+            assert!(read.iter().all(|(_, mode)| *mode == folder), "{read:?}");
+            let read = ["commits/1.json", "parts/a/b"].map(mode);
+            assert!(read.iter().all(|(_, mode)| *mode == file), "{read:?}");
+            let own = ["state", "state/runs", "archive", "archive/acme"].map(mode);
+            assert!(own.iter().all(|(_, mode)| *mode == 0o700), "{own:?}");
+            let own = ["state/runs/1.json", "archive/acme/x", "state/lock"].map(mode);
+            assert!(own.iter().all(|(_, mode)| *mode == 0o600), "{own:?}");
+        }
     }
 
     #[test]

@@ -4,17 +4,12 @@
 //! not match. Each commit names its fingerprint, which tells nothing of the key.
 
 use std::fmt;
-use std::fs;
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 
 use secrecy::ExposeSecret;
 use secrecy::SecretBox;
 
 use crate::commit::Error;
 use crate::commit::Result;
-use crate::point::Steps;
-use crate::store;
 use crate::store::Store;
 
 /// A lake's key. It cannot be printed.
@@ -100,10 +95,7 @@ fn make(store: &Store) -> Result<()> {
     filled.map_err(|error| Error::Random { reason: error.to_string() })?;
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     store.write_if_absent(KEY, format!("{hex}\n").as_bytes())?;
-    let at = store.path(KEY);
-    let protected = Steps::new(|| KEY.to_owned()).change("protected");
-    let set = protected.and_then(|()| fs::set_permissions(&at, Permissions::from_mode(0o600)));
-    Ok(set.map_err(|source| store::Error { action: "protect", path: at, source })?)
+    Ok(())
 }
 
 fn decode(hex: &[u8]) -> Result<Vec<u8>> {
@@ -118,6 +110,8 @@ fn decode(hex: &[u8]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::commit::testing::lake;
     use crate::error::Hint;

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::fs::TryLockError;
 use std::io;
 use std::io::Write;
@@ -120,10 +119,8 @@ const PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// lives, or two runs could each lock their own.
 fn open(store: &Store) -> Result<File> {
     store.create_folder("state")?;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
     let begun = steps().change("begun");
-    begun.and_then(|()| options.open(store.path(LOCK))).map_err(fail)
+    begun.and_then(|()| store.open_to_lock(LOCK)).map_err(fail)
 }
 
 fn try_lock(file: &File) -> Result<bool> {

@@ -21,6 +21,7 @@ use super::settings::Nested;
 use super::settings::OnDelete;
 use super::settings::PartitionBy;
 use super::settings::Partitioning;
+use super::settings::ReadableBy;
 use super::settings::Tree;
 use super::settings::WhatConvertsPlan;
 use super::settings::WhautomatePlan;
@@ -329,6 +330,9 @@ pub struct LoadFile {
     pub tree: Tree,
     /// What becomes of leads that are gone at the provider.
     pub on_delete: OnDelete,
+    /// Who may read what is new of parts, CSV, changes, snapshots and commits, as far as the umask
+    /// lets them. Pages as received, rejects and state are for the owner alone.
+    pub readable_by: ReadableBy,
     /// The part of the rows read that may be gone at once before deletes are held back.
     pub max_delete_ratio: PercentText,
     /// The part of a source's rows in a run that may be rejects before the run needs a look.

@@ -55,6 +55,7 @@ pub use settings::QuotaSettings;
 pub use settings::Rate;
 pub use settings::Ratio;
 pub use settings::Reach;
+pub use settings::ReadableBy;
 pub use settings::RefreshSettings;
 pub use settings::Reserve;
 pub use settings::RunSettings;

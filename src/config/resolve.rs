@@ -178,6 +178,7 @@ impl Resolver<'_> {
             nested: load.nested,
             tree: load.tree,
             on_delete: load.on_delete,
+            readable_by: load.readable_by,
             max_delete_ratio: max_delete_ratio?,
             max_reject_ratio: max_reject_ratio?,
         })

@@ -302,6 +302,8 @@ pub struct LoadSettings {
     pub tree: Tree,
     /// What becomes of leads that are gone.
     pub on_delete: OnDelete,
+    /// Who may read what is made for readers.
+    pub readable_by: ReadableBy,
     /// The part of the rows read that may be gone at once before deletes are held back.
     pub max_delete_ratio: Ratio,
     /// The part of a source's rows in a run that may be rejects before the run needs a look.
@@ -491,6 +493,19 @@ words! {
         Month = "month",
         /// Not at all.
         None = "none",
+    }
+}
+
+words! {
+    /// Who may read parts, CSV, changes, snapshots and commits, as far as the umask lets them. Pages as
+    /// received, rejects and state are for the owner alone.
+    ReadableBy {
+        /// The user of the run.
+        Owner = "owner",
+        /// That user's group, too.
+        Group = "group",
+        /// Everybody on the machine.
+        All = "all",
     }
 }
 

@@ -357,12 +357,13 @@ impl Ledger {
 
     fn lock(&self) -> Result<File> {
         self.store.create_folder("")?;
-        let path = self.store.path(&self.path_of("lock"));
+        let name = self.path_of("lock");
         let steps = Steps::new(|| "state/ledger/lock".to_owned());
-        let open = || File::options().create(true).truncate(false).write(true).open(&path);
-        let opened = steps.change("begun").and_then(|()| open());
+        let opened = steps.change("begun").and_then(|()| self.store.open_to_lock(&name));
         let locked = opened.and_then(|file| file.lock().map(|()| file));
-        let locked = locked.map_err(|source| store::Error { action: "lock", path, source })?;
+        let path = || self.store.path(&name);
+        let locked =
+            locked.map_err(|source| store::Error { action: "lock", path: path(), source })?;
         steps.reach("taken");
         Ok(locked)
     }

@@ -11,6 +11,7 @@ use super::Error;
 use super::Result;
 use super::event::Event;
 use super::event::Observer;
+use super::settings;
 use crate::archive;
 use crate::checkpoint::OpenWalk;
 use crate::clock::Clock;
@@ -46,7 +47,8 @@ impl Lake {
         clock: &dyn Clock,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let store = Store::create(&job.lake)?;
+        let store = settings::lake(job);
+        store.create_folder("")?;
         let now = clock.now();
         let holder = Holder {
             pid: std::process::id(),

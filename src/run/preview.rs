@@ -20,6 +20,7 @@ use super::only;
 use super::planning::Planner;
 use super::planning::Planning;
 use super::probes;
+use super::settings;
 use crate::checkpoint::Backfill;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::Partition;
@@ -124,7 +125,7 @@ pub async fn preview(
 ) -> Result<Preview> {
     let whole = job.clone();
     let job = only(job, &options.sources)?;
-    let store = Store::open(&job.lake);
+    let store = settings::lake(&job);
     let head = commit::latest(&store)?;
     let planned_at = clock.now();
     let mut checkpoint = head.map(|head| head.checkpoint).unwrap_or_default();

@@ -106,7 +106,7 @@ pub(super) async fn probe(
     probing.scopes.retain(|_, known| !known.is_empty());
     let stored = Stored::V1 { scopes: probing.scopes };
     let bytes = serde_json::to_vec(&stored).unwrap_or_default();
-    Store::create(store.root())?.write(&path_of(source), &bytes)?;
+    store.write(&path_of(source), &bytes)?;
     let Stored::V1 { scopes } = stored;
     Ok(Probing { scopes, ..probing })
 }

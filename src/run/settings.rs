@@ -10,6 +10,7 @@ use super::Error;
 use crate::commit::Key;
 use crate::config;
 use crate::config::Job;
+use crate::config::ReadableBy;
 use crate::config::SourceSettings;
 use crate::extract::RetryPolicy;
 use crate::extract::providers;
@@ -17,6 +18,8 @@ use crate::load;
 use crate::quota;
 use crate::quota::Quota;
 use crate::record::Scope;
+use crate::store::Readers;
+use crate::store::Store;
 use crate::transform;
 use crate::transform::Mapping;
 
@@ -76,6 +79,16 @@ pub(super) fn fingerprint(job: &Job) -> String {
         if job.privacy.key.is_some() { "given key" } else { "own key" },
     ];
     blake3::hash(covered.join(" ").as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Returns the lake of a job, without touching the disk.
+pub(super) fn lake(job: &Job) -> Store {
+    let readers = match job.load.readable_by {
+        ReadableBy::Owner => Readers::Owner,
+        ReadableBy::Group => Readers::Group,
+        ReadableBy::All => Readers::All,
+    };
+    Store::open(&job.lake).readable_by(readers)
 }
 
 /// Returns how often and how patiently a source's requests are sent again.
