@@ -328,7 +328,7 @@ async fn a_backfill_that_is_killed_again_and_again_wastes_no_more_than_was_on_it
     assert_eq!(rows, leads_in(&sandbox, &range).len() as u64);
     say(&format!(
         "{rows} leads, killed {} times: {} pages asked for, {} of them wasted, where {} were on their \
-         way; {lists} lists of accounts, one a run",
+         way; {lists} lists of accounts, one a day",
         killed.kills, asked, killed.wasted, killed.in_flight
     ));
 }
