@@ -25,6 +25,7 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod schema;
+pub mod seal;
 pub mod store;
 pub mod transform;
 pub mod window;

@@ -15,6 +15,7 @@ pub use line::Closing;
 pub use line::Hole;
 pub use reader::ArchivedPage;
 pub use reader::Record;
+pub use reader::SegmentEnd;
 pub use reader::SegmentName;
 pub use reader::opening_of;
 pub use reader::read_segment;

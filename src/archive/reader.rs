@@ -65,6 +65,17 @@ pub enum Record {
     Closed(Closing, DateTime<Utc>),
 }
 
+/// How a segment ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentEnd {
+    /// With a whole line.
+    Whole,
+    /// In the middle of a line, as a crash leaves it.
+    Torn,
+    /// With a line that is not as it was written; what stands behind it cannot be read.
+    Damaged,
+}
+
 /// Returns where segment `number` of a walk lies.
 pub(super) fn segment_path(walk: &Walk, number: u32) -> String {
     let date = walk.opened_at.format("%Y-%m-%d");
@@ -101,17 +112,18 @@ pub fn opening_of(store: &Store, path: &str) -> Result<Option<Walk>, Error> {
 
 /// Reads the records of a segment in their order and hands each to `take`.
 ///
-/// A tail that a crash cut off is not there; what was held before it is. Memory: one page.
+/// A tail that a crash cut off is not there; what was held before it is. Returns how the segment ends.
+/// Memory: one page.
 pub fn read_segment<E: From<Error>>(
     store: &Store,
     path: &str,
     mut take: impl FnMut(Record) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<SegmentEnd, E> {
     let mut lines = Lines::open(store, path)?;
     while let Some(record) = lines.next()? {
         take(record)?;
     }
-    Ok(())
+    Ok(lines.end)
 }
 
 /// The records of a segment, one after the other.
@@ -121,6 +133,7 @@ struct Lines {
     line: Vec<u8>,
     lines: u64,
     pages: u32,
+    end: SegmentEnd,
 }
 
 impl Lines {
@@ -129,7 +142,8 @@ impl Lines {
         let decoder = zstd::stream::read::Decoder::new(file);
         let decoder = decoder.map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let reader = BufReader::with_capacity(1 << 17, decoder);
-        Ok(Self { reader, path: path.to_owned(), line: Vec::new(), lines: 0, pages: 0 })
+        let (path, end) = (path.to_owned(), SegmentEnd::Whole);
+        Ok(Self { reader, path, line: Vec::new(), lines: 0, pages: 0, end })
     }
 
     /// Reads the next record; `None` at the end, and where a crash cut off the rest.
@@ -140,7 +154,13 @@ impl Lines {
                 Ok(0) => return Ok(None),
                 Ok(_) if self.line.last() == Some(&b'\n') => {}
                 // A torn tail: the frame after the last whole one.
-                Ok(_) | Err(_) => {
+                torn => {
+                    self.end = match torn {
+                        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                            SegmentEnd::Damaged
+                        }
+                        _ => SegmentEnd::Torn,
+                    };
                     let (path, lines) = (self.path.as_str(), self.lines);
                     tracing::warn!(path, lines, "a segment ends in the middle of a record");
                     return Ok(None);

@@ -47,6 +47,87 @@ pub fn derive(store: &Store, commit: &Commit) -> Result<()> {
     Ok(())
 }
 
+/// Makes the snapshot folder of a living commit anew, whatever is there. The caller holds the lake.
+pub fn show_anew(store: &Store, commit: &Commit) -> Result<()> {
+    build(store, commit, &folder_of(commit.snapshot), &snapshot_files(commit))
+}
+
+/// A file that readers see, and the part it is a second name of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownFile {
+    /// Where readers see it, relative to the lake.
+    pub path: String,
+    /// The part.
+    pub part: StoredFile,
+}
+
+/// Returns the files that the snapshot folder of a commit should show.
+pub fn shown_files(commit: &Commit) -> Vec<ShownFile> {
+    let folder = folder_of(commit.snapshot);
+    let files = snapshot_files(commit).into_iter();
+    files
+        .map(|file| ShownFile { path: format!("{folder}/{}", file.path), part: file.part.clone() })
+        .collect()
+}
+
+/// Returns which of `latest` and `checkpoint.json` are not as made from `commit`.
+pub fn derived_that_differ(store: &Store, commit: &Commit) -> Result<Vec<&'static str>> {
+    let mut differ = Vec::new();
+    if store.pointee(LATEST).as_deref() != Some(folder_of(commit.snapshot).as_str()) {
+        differ.push(LATEST);
+    }
+    let copy = checkpoint_copy(commit)?;
+    if store.read_if_exists(CHECKPOINT)?.as_deref() != Some(copy.as_slice()) {
+        differ.push(CHECKPOINT);
+    }
+    Ok(differ)
+}
+
+/// Returns a commit newer than `head` that what readers see tells of, and what tells of it: its file
+/// is lost, since both are made after it.
+pub fn newer_shown(store: &Store, head: Option<&Commit>) -> Result<Option<(Seq, &'static str)>> {
+    #[derive(serde::Deserialize)]
+    struct Header {
+        seq: Seq,
+    }
+    let newest = head.map_or(Seq(0), |head| head.seq);
+    let latest = store.pointee(LATEST).and_then(|folder| {
+        folder.strip_prefix(SNAPSHOTS)?.strip_prefix('/')?.parse().ok().map(Seq)
+    });
+    let copy = store.read_if_exists(CHECKPOINT)?.unwrap_or_default();
+    let header = serde_json::from_slice::<Header>(&copy).ok().map(|header| header.seq);
+    let own = head.map(checkpoint_copy).transpose()?.unwrap_or_default();
+    let header = header.filter(|_| !is_nearly(&copy, &own));
+    let told = [(header, CHECKPOINT), (latest, LATEST)].into_iter();
+    let told = told.filter_map(|(seq, evidence)| Some((seq?, evidence)));
+    Ok(told.filter(|(seq, _)| *seq > newest).max())
+}
+
+/// Tells whether two texts differ in a byte at most: in one that was flipped, that is, and not since
+/// one of them was made from something else.
+fn is_nearly(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).filter(|(a, b)| a != b).count() <= 1
+}
+
+/// Fails where the newest commit is lost, or a living part of it is missing or cut short. Looks at
+/// lengths; whether bytes are as they were written, whoever reads them finds out.
+pub fn refuse_losses(store: &Store, head: Option<&Commit>) -> Result<()> {
+    if let Some((seq, evidence)) = newer_shown(store, head)? {
+        return Err(Error::NewestMissing { seq, evidence });
+    }
+    let Some(head) = head else { return Ok(()) };
+    let parts = head.sources.values().flat_map(|source| &source.parts);
+    for file in parts.flat_map(|part| std::iter::once(&part.file).chain(&part.csv)) {
+        let (path, seq, expected) = (file.path.clone(), head.seq, file.bytes);
+        match store.path(&path).metadata() {
+            Ok(found) if found.len() == expected => {}
+            Ok(found) => return Err(Error::CutShort { path, seq, found: found.len(), expected }),
+            Err(_) => return Err(Error::MissingFile { path, seq }),
+        }
+    }
+    Ok(())
+}
+
 /// Returns the snapshot folder of a commit.
 pub(super) fn folder_of(seq: Seq) -> String {
     format!("{SNAPSHOTS}/{seq}")

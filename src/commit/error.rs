@@ -77,6 +77,26 @@ pub enum Error {
         /// The commit that names it.
         seq: Seq,
     },
+    /// A file that a commit names has another length.
+    #[error("file `{path}`, named by commit {seq}, has {found} bytes instead of {expected}")]
+    CutShort {
+        /// The file, relative to the lake.
+        path: String,
+        /// The commit that names it.
+        seq: Seq,
+        /// Its length.
+        found: u64,
+        /// The length in the commit.
+        expected: u64,
+    },
+    /// The newest commit file is gone: something that is made after it tells of it.
+    #[error("commit {seq}, of which `{evidence}` tells, is missing")]
+    NewestMissing {
+        /// Its number.
+        seq: Seq,
+        /// What tells of it, relative to the lake.
+        evidence: &'static str,
+    },
     /// Another run holds the lake.
     #[error("another run holds the lake{}", describe(.holder.as_deref()))]
     Held {
@@ -148,13 +168,18 @@ impl Hint for Error {
                 "a newer leadpipe wrote this lake; use that version or a later one".to_owned()
             }
             Self::Damaged { path, .. } | Self::Misnamed { path, .. } => format!(
-                "restore `{path}` from a backup of the lake; nothing was changed, and no run goes on \
-                 before that"
+                "restore `{path}` from a backup of the lake, or let `leadpipe verify JOB --repair` go \
+                 back to the commit before; nothing was changed, and no run goes on before that"
             ),
-            Self::MissingFile { path, .. } => format!(
-                "restore `{path}` from a backup of the lake; without one, a sync of the same job into \
-                 a new lake reads everything again"
+            Self::MissingFile { path, .. } | Self::CutShort { path, .. } => format!(
+                "`leadpipe verify JOB --repair` makes `{path}` again from the changes and the archive, \
+                 or restore it from a backup of the lake"
             ),
+            Self::NewestMissing { .. } => {
+                "restore it from a backup of the lake, or let `leadpipe verify JOB --repair` go back to \
+                 the commit before; what that one lacks is read from the archive"
+                    .to_owned()
+            }
             Self::Taken { .. } => {
                 "nothing is lost; run the command again, or let runs wait with --lock-wait"
                     .to_owned()

@@ -89,7 +89,8 @@ pub fn files(store: &Store, since: Option<Seq>) -> Result<FilesAnswer> {
     }
 }
 
-/// Returns `None` where a commit of the range, or its change file, is no longer there.
+/// Returns `None` where a commit of the range, or its change file, is no longer there, or a repair has
+/// cut the changes.
 fn changes_since(store: &Store, since: Seq, newest: Seq) -> Result<Option<Vec<SeqChanges>>> {
     let mut numbers = list(store)?;
     numbers.retain(|seq| *seq > since && *seq <= newest);
@@ -102,6 +103,9 @@ fn changes_since(store: &Store, since: Seq, newest: Seq) -> Result<Option<Vec<Se
             Err(Error::NoCommit { .. }) => return Ok(None),
             read => read?,
         };
+        if commit.changes_from.is_some_and(|from| since < from) {
+            return Ok(None);
+        }
         if !store.exists(&commit.changes.file.path) {
             return Ok(None);
         }

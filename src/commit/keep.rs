@@ -26,6 +26,7 @@ use crate::commit::path_of;
 use crate::commit::read;
 use crate::commit::stored::decode_versioned;
 use crate::ids::Seq;
+use crate::seal;
 use crate::store::Store;
 
 /// How long things are kept: the job's `[keep]`.
@@ -81,6 +82,39 @@ pub fn keep(
     Ok(Removed { snapshots, parts, commits })
 }
 
+/// Ends all commits before `head`, whatever the settings, and removes what only they name: a repair
+/// could not make again all that they hold. The caller holds the lake.
+pub fn end_all_before(store: &Store, head: &Commit) -> Result<Removed> {
+    let ended_before = ended(store).unwrap_or_default();
+    let numbers = list(store)?.into_iter();
+    let open = numbers.filter(|seq| *seq > ended_before && *seq < head.seq);
+    // Of a commit that cannot be read nobody knows what it names; that stays where it is.
+    let ending: Vec<Held> =
+        open.filter_map(|seq| read(store, seq).ok()).map(|commit| Held::of(&commit)).collect();
+    let living = [Held::of(head)];
+    let snapshots = remove_snapshots(store, head.seq, &living)?;
+    let parts = remove_parts(store, &ending, &living)?;
+    write_ended(store, Seq(head.seq.0.saturating_sub(1)))?;
+    Ok(Removed { snapshots, parts, commits: Vec::new() })
+}
+
+/// Writes anew up to where snapshots have ended, where that file cannot be read: up to before the
+/// oldest of the commits from which on all parts are there.
+pub fn mend_ended(store: &Store) -> Result<Seq> {
+    let mut oldest = None;
+    for seq in list(store)?.into_iter().rev() {
+        let commit = read(store, seq).ok();
+        let is_whole = |commit: &Commit| commit.part_paths().all(|path| store.exists(path));
+        if !commit.is_some_and(|commit| is_whole(&commit)) {
+            break;
+        }
+        oldest = Some(seq);
+    }
+    let ended = Seq(oldest.map_or(0, |seq| seq.0.saturating_sub(1)));
+    write_ended(store, ended)?;
+    Ok(ended)
+}
+
 /// Returns the number up to which snapshots have ended: parts of those commits may be gone. 0 where
 /// none has.
 pub fn ended(store: &Store) -> Result<Seq> {
@@ -102,7 +136,7 @@ enum StoredEnded {
 fn write_ended(store: &Store, ended: Seq) -> Result<()> {
     let encoded = serde_json::to_vec(&StoredEnded::V1 { ended });
     let bytes = encoded.map_err(|source| Error::Encode { what: "ended", source })?;
-    Ok(store.write(ENDED, &bytes)?)
+    Ok(store.write(ENDED, &seal::seal(&bytes))?)
 }
 
 /// What a commit holds on to; a few bytes a part instead of the whole commit.

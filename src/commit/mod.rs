@@ -13,6 +13,7 @@ mod files;
 mod keep;
 mod key;
 mod lock;
+mod losses;
 mod runs;
 mod segments;
 mod stored;
@@ -39,7 +40,13 @@ use crate::schema::PartFile;
 use crate::schema::RejectFile;
 use crate::store::Store;
 
+pub use derive::ShownFile;
 pub use derive::derive;
+pub use derive::derived_that_differ;
+pub use derive::newer_shown;
+pub use derive::refuse_losses;
+pub use derive::show_anew;
+pub use derive::shown_files;
 pub use discard::discard;
 pub use discard::sweep;
 pub use error::Error;
@@ -50,13 +57,17 @@ pub use files::SeqChanges;
 pub use files::files;
 pub use keep::Keep;
 pub use keep::Removed;
+pub use keep::end_all_before;
 pub use keep::ended;
 pub use keep::keep;
+pub use keep::mend_ended;
 pub use key::Key;
 pub use key::identity_key;
 pub use lock::Holder;
 pub use lock::Lock;
 pub use lock::holder;
+pub use losses::Loss;
+pub use losses::Losses;
 pub use runs::RunRecord;
 pub use runs::RunState;
 pub use runs::begin_run;
@@ -96,6 +107,9 @@ pub struct Commit {
     pub checkpoint: Checkpoint,
     /// What it changed; without rows where it changed nothing.
     pub changes: ChangeFile,
+    /// Where set, changes cannot be followed over this commit by a loader that has an older one than
+    /// the one named: it takes the whole snapshot.
+    pub changes_from: Option<Seq>,
     /// What could not be mapped since the parent.
     pub rejects: Vec<RejectFile>,
     /// The commit whose snapshot folder shows these parts: its own number, or an older one where
@@ -188,7 +202,8 @@ impl Commit {
 /// Where the commit files lie.
 const COMMITS: &str = "commits";
 
-fn path_of(seq: Seq) -> String {
+/// Returns where the file of a commit lies.
+pub fn path_of(seq: Seq) -> String {
     format!("{COMMITS}/{seq}.json")
 }
 

@@ -16,6 +16,7 @@ use crate::commit::Holder;
 use crate::commit::Result;
 use crate::commit::stored::decode_versioned;
 use crate::ids::RunId;
+use crate::seal;
 use crate::store::Store;
 
 /// What is known of a run.
@@ -208,7 +209,7 @@ fn write(store: &Store, record: RunRecord) -> Result<()> {
     let path = path_of(&record.run);
     let encoded = serde_json::to_vec_pretty(&Stored::V1(record.into()));
     let bytes = encoded.map_err(|source| Error::Encode { what: "run", source })?;
-    Ok(store.write(&path, &bytes)?)
+    Ok(store.write(&path, &seal::seal(&bytes))?)
 }
 
 fn read(store: &Store, path: &str) -> Result<Option<RunRecord>> {

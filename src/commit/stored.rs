@@ -29,6 +29,7 @@ use crate::ids::SourceName;
 use crate::schema::ChangeFile;
 use crate::schema::PartFile;
 use crate::schema::RejectFile;
+use crate::seal;
 
 /// A commit of a leadpipe lake: what it holds as of one moment, and how it came to.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +68,10 @@ struct CommitV1 {
     archive_checked_at: Option<DateTime<Utc>>,
     /// What it changed.
     changes: ChangeFile,
+    /// Changes cannot be followed over this one: a loader that has an older commit than the one named
+    /// takes the whole snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes_from: Option<Seq>,
     /// What could not be mapped since the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rejects: Vec<RejectFile>,
@@ -74,6 +79,10 @@ struct CommitV1 {
     sources: BTreeMap<SourceName, SourceV1>,
     /// What was read to get here.
     checkpoint: Checkpoint,
+    /// 32 hex digits of BLAKE3 over all that stands before this field; none in commits of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +132,7 @@ impl From<CommitV1> for Commit {
             sources: sources.map(|(name, source)| (name, source.into())).collect(),
             checkpoint: stored.checkpoint,
             changes: stored.changes,
+            changes_from: stored.changes_from,
             rejects: stored.rejects,
             snapshot: stored.snapshot,
             archive_checked_at: stored.archive_checked_at,
@@ -146,9 +156,11 @@ impl From<Commit> for CommitV1 {
             snapshot: commit.snapshot,
             archive_checked_at: commit.archive_checked_at,
             changes: commit.changes,
+            changes_from: commit.changes_from,
             rejects: commit.rejects,
             sources: sources.map(|(name, source)| (name, source.into())).collect(),
             checkpoint: commit.checkpoint,
+            seal: None,
         }
     }
 }
@@ -197,7 +209,7 @@ pub(super) fn encode(commit: &Commit) -> Result<Vec<u8>> {
     let encoded = serde_json::to_vec(&stored);
     let mut bytes = encoded.map_err(|source| Error::Encode { what: "commit", source })?;
     bytes.push(b'\n');
-    Ok(bytes)
+    Ok(seal::seal(&bytes))
 }
 
 /// Reads a commit in any form known; `path` is for errors.
@@ -207,8 +219,8 @@ pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<Commit> {
     }
 }
 
-/// Reads a stored form that carries its `version`, and tells one from the future from a damaged
-/// one.
+/// Reads a stored form that carries its `version`, and tells one from the future from a damaged one,
+/// of which the seal is broken or the form is not known.
 pub(super) fn decode_versioned<T: DeserializeOwned>(
     path: &str,
     bytes: &[u8],
@@ -219,6 +231,9 @@ pub(super) fn decode_versioned<T: DeserializeOwned>(
         version: String,
     }
     let damaged = |source| Error::Damaged { path: path.to_owned(), source };
+    if seal::is_broken(bytes) {
+        return Err(damaged(serde::de::Error::custom("its seal is broken")));
+    }
     let Header { version } = serde_json::from_slice(bytes).map_err(damaged)?;
     if !known.contains(&version.as_str()) {
         return Err(Error::NewerVersion { path: path.to_owned(), version });

@@ -117,6 +117,7 @@ pub(super) fn seq_commit(store: &Store, seq: u64) -> Commit {
         sources: BTreeMap::from([(source("acme"), acme)]),
         checkpoint: Checkpoint::default(),
         changes: ChangeFile { file: stored(store, &changes), rows: 1, upserts: 1, deletes: 0 },
+        changes_from: None,
         rejects: Vec::new(),
         snapshot: Seq(seq),
         archive_checked_at: None,

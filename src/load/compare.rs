@@ -119,6 +119,8 @@ pub(super) fn judge(mode: Mode, held: Version<'_>, incoming: Version<'_>) -> Ver
     let is_same = held.content_hash == incoming.content_hash;
     match mode {
         Mode::Replay if is_same => Verdict::Same { rewrites: false },
+        // The record of the held version is no longer archived, only one from before it.
+        Mode::Replay if incoming.extracted_at < held.extracted_at => Verdict::Older,
         Mode::Replay => Verdict::Changed,
         Mode::Merge if incoming.extracted_at < held.extracted_at => Verdict::Older,
         Mode::Merge if is_same && !held.is_deleted => Verdict::Same {
@@ -264,7 +266,7 @@ impl Stage<'_> {
             if !is_met && lost.peek().is_none() {
                 continue;
             }
-            let held = HeldPart::open(self.publish.store, part, &self.incoming.schema)?;
+            let held = HeldPart::open_intact(self.publish.store, part, &self.incoming.schema)?;
             let mut held = Cursor::new(held.batches(Some(&column::COMPARED))?)?;
             loop {
                 let key = arriving.key().filter(|key| **key <= *last);
@@ -327,9 +329,8 @@ impl Stage<'_> {
                     let is_newer = held
                         .version()
                         .is_some_and(|before| after.extracted_at >= before.extracted_at);
-                    let is_accepted = self.publish.mode == Mode::Replay || is_newer;
-                    departures.pick(slot, held, to, is_accepted)?;
-                    if is_accepted {
+                    departures.pick(slot, held, to, is_newer)?;
+                    if is_newer {
                         partition.touch(slot, -1);
                     }
                 }
@@ -484,9 +485,8 @@ struct Opened {
 impl Lookup<'_> {
     fn find(&mut self, key: &str) -> Result<Option<&Cursor>> {
         let Stage { incoming, publish } = self.stage;
-        let reopen = || HeldPart::open(publish.store, self.part, &incoming.schema);
         if self.open.is_none() {
-            let held = reopen()?;
+            let held = HeldPart::open(publish.store, self.part, &incoming.schema)?;
             self.open = Some(Opened { filters: held.filters()?, held: None });
         }
         let Some(open) = &mut self.open else { return Ok(None) };
@@ -494,7 +494,7 @@ impl Lookup<'_> {
             return Ok(None);
         }
         if open.held.is_none() {
-            let held = reopen()?;
+            let held = HeldPart::open_intact(publish.store, self.part, &incoming.schema)?;
             open.held = Some(Cursor::new(held.batches(Some(&column::LINEAGE))?)?);
         }
         match &mut open.held {

@@ -20,16 +20,19 @@ use crate::config::Format;
 use crate::config::Nested;
 use crate::config::OnDelete;
 use crate::config::ParquetCompression;
+use crate::error::Hint;
 
 mod caught;
 mod changes;
 mod compare;
 mod cursor;
 mod filled;
+mod inspect;
 mod keys;
 mod merge;
 mod part;
 mod publish;
+mod rebuild;
 mod render;
 mod rows;
 mod runs;
@@ -49,14 +52,23 @@ pub use changes::ChangeWriter;
 pub use changes::Op;
 pub use changes::Reason;
 pub use filled::filled;
+pub use inspect::Change;
+pub use inspect::HeldRow;
+pub use inspect::Inspected;
+pub use inspect::changes_in;
+pub use inspect::inspect;
 pub use keys::LeadKey;
 pub use keys::lead_keys;
+pub use part::MISSING;
+pub use part::difference;
 pub use publish::Counts;
 pub use publish::Limits;
 pub use publish::Mode;
 pub use publish::Publish;
 pub use publish::Published;
 pub use publish::publish;
+pub use rebuild::Rebuild;
+pub use rebuild::Target;
 pub use staging::Staging;
 
 /// An error from staging, merging or writing leads.
@@ -121,6 +133,14 @@ pub enum Error {
         /// The path of the other.
         second: String,
     },
+    /// A file that a commit names is not as it was written.
+    #[error("file `{path}` of the lake is damaged: {what}")]
+    Damaged {
+        /// The path within the lake.
+        path: String,
+        /// What differs.
+        what: &'static str,
+    },
     /// A setting that this version cannot follow.
     #[error("{setting} is not supported")]
     Unsupported {
@@ -136,6 +156,21 @@ impl Error {
 
     fn parquet(action: &'static str, path: &str, source: impl Into<ParquetError>) -> Self {
         Self::Parquet { action, path: path.to_owned(), source: source.into() }
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { .. } | Self::Parquet { action: "read", .. } | Self::Overlap { .. } => {
+                Some(
+                    "nothing was changed; `leadpipe verify JOB` shows what is damaged, and with \
+                     --repair makes it again from the changes and the archive"
+                        .to_owned(),
+                )
+            }
+            _ => None,
+        }
     }
 }
 

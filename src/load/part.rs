@@ -35,6 +35,7 @@ use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::schema::PartFile;
 use crate::schema::StoredFile;
+use crate::store;
 use crate::store::NewFile;
 use crate::store::Store;
 
@@ -267,6 +268,7 @@ pub(super) struct HeldPart {
 }
 
 impl HeldPart {
+    /// Opens a part for its filters; whether its bytes are as they were written is not looked at.
     pub(super) fn open(store: &Store, part: &PartFile, schema: &SchemaRef) -> Result<Self> {
         let path = part.file.path.clone();
         let file = store.open_file(&path)?;
@@ -275,11 +277,30 @@ impl HeldPart {
         Ok(Self { builder, path, schema: schema.clone() })
     }
 
-    /// Opens a part with the columns it was written with.
+    /// Opens a part whose bytes are those that were written.
+    ///
+    /// Parquet pages carry no checksum here, and a flipped bit can give another value without an error.
+    /// The file is read twice, at the speed of the disk.
+    pub(super) fn open_intact(store: &Store, part: &PartFile, schema: &SchemaRef) -> Result<Self> {
+        refuse_damaged(store, &part.file)?;
+        Self::open(store, part, schema)
+    }
+
+    /// Opens a part with the columns it was written with; its bytes are those that were written.
     pub(super) fn open_as_written(store: &Store, part: &PartFile) -> Result<Self> {
-        let mut held = Self::open(store, part, &Arc::new(Schema::empty()))?;
+        let mut held = Self::open_intact(store, part, &Arc::new(Schema::empty()))?;
         held.schema = held.builder.schema().clone();
         Ok(held)
+    }
+
+    /// Opens a Parquet file with the columns it was written with, whether its bytes are as they were
+    /// written or not.
+    pub(super) fn open_whatever(store: &Store, file: &StoredFile) -> Result<Self> {
+        let path = file.path.clone();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(store.open_file(&path)?)
+            .map_err(|error| Error::parquet("read", &path, error))?;
+        let schema = builder.schema().clone();
+        Ok(Self { builder, path, schema })
     }
 
     /// Returns the filters that tell that a key is not in the part; `None` where a row group has
@@ -321,6 +342,31 @@ impl HeldPart {
     }
 }
 
+/// Fails where a file is not as it was written. Reads all of it.
+pub(super) fn refuse_damaged(store: &Store, file: &StoredFile) -> Result<()> {
+    match difference(store, file)? {
+        None => Ok(()),
+        Some(what) => Err(Error::Damaged { path: file.path.clone(), what }),
+    }
+}
+
+/// Returns in what a file differs from how it was written. Reads all of it, unless its length tells.
+pub fn difference(store: &Store, file: &StoredFile) -> Result<Option<&'static str>> {
+    let opened = match store.open_file(&file.path) {
+        Err(error) if error.is_not_found() => return Ok(Some(MISSING)),
+        opened => opened?,
+    };
+    let fail = |source| store::Error { action: "read", path: store.path(&file.path), source };
+    if opened.metadata().map_err(fail)?.len() != file.bytes {
+        return Ok(Some("its length is another"));
+    }
+    let (_, blake3) = store::digest(opened).map_err(fail)?;
+    Ok((blake3 != file.blake3).then_some("its hash is another"))
+}
+
+/// What differs where there is no file.
+pub const MISSING: &str = "it is missing";
+
 /// Returns the batches of a part, of the columns named, or all.
 pub(super) fn held_batches(
     store: &Store,
@@ -328,7 +374,7 @@ pub(super) fn held_batches(
     schema: &SchemaRef,
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
-    HeldPart::open(store, part, schema)?.batches(columns)
+    HeldPart::open_intact(store, part, schema)?.batches(columns)
 }
 
 /// Returns a cursor over parts, one after the other, each opened when it is reached.

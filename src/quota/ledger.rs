@@ -36,6 +36,7 @@ use super::pace::Places;
 use super::rule::Day;
 use super::rule::Rule;
 use crate::point::Steps;
+use crate::seal;
 use crate::store;
 use crate::store::Store;
 
@@ -338,6 +339,29 @@ impl Ledger {
         Ok(TimeDelta::try_seconds(seconds).filter(|ahead| *ahead <= KEPT).unwrap_or_default())
     }
 
+    /// Tells whether the file is there. One that is not was never written, or is lost with its count.
+    pub fn exists(&self) -> bool {
+        self.store.exists(&self.path_of("json"))
+    }
+
+    /// Begins a new count in place of one that is lost: until then nothing may be sent, since all that
+    /// counts now was perhaps sent already. Returns until when, and `None` where no day is counted.
+    pub fn begin_anew(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let _lock = self.lock()?;
+        let mut count = Count::new(now);
+        let until = self.rule.allowance().map(|_| {
+            let all_lapsed = now + EXPIRY + BUCKET + ROLLING;
+            match self.rule.day.next_reset(now) {
+                Some(reset) => count.block(reset, BlockedBy::Reset),
+                None => count.block(all_lapsed, BlockedBy::OldestRequest),
+            }
+        });
+        let stored = Stored::V1 { group: self.group.clone(), count };
+        let bytes = serde_json::to_vec(&stored).map_err(Error::Encode)?;
+        self.store.write(&self.path_of("json"), &seal::seal(&bytes))?;
+        Ok(until)
+    }
+
     fn path_of(&self, extension: &str) -> String {
         format!("{}.{extension}", self.file)
     }
@@ -350,7 +374,7 @@ impl Ledger {
         if count != before {
             let stored = Stored::V1 { group: self.group.clone(), count };
             let bytes = serde_json::to_vec(&stored).map_err(Error::Encode)?;
-            self.store.write(&self.path_of("json"), &bytes)?;
+            self.store.write(&self.path_of("json"), &seal::seal(&bytes))?;
         }
         Ok(outcome)
     }
@@ -379,6 +403,9 @@ impl Ledger {
 
     fn decode(&self, bytes: &[u8]) -> Result<Count> {
         let damaged = |source| Error::Damaged { path: self.path(), source };
+        if seal::is_broken(bytes) {
+            return Err(damaged(serde::de::Error::custom("its seal is broken")));
+        }
         let Tag { version } = serde_json::from_slice(bytes).map_err(damaged)?;
         if version != "1" {
             return Err(Error::NewerVersion { path: self.path(), version });

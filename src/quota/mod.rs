@@ -92,8 +92,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Damaged { path, .. } => Some(format!(
-                "the count of the last 24 hours is lost; once no request was sent with this key \
-                 for 24 hours, remove `{}`, and counting starts anew",
+                "the count of the last 24 hours is lost; `leadpipe verify JOB --repair` begins a new \
+                 one that waits until it has lapsed. Or, once no request was sent with this key for 24 \
+                 hours, remove `{}`",
                 path.display()
             )),
             Self::NewerVersion { .. } => {

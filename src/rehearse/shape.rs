@@ -422,6 +422,7 @@ pub(super) mod tests {
                 backfills: BTreeMap::new(),
             },
             changes: ChangeFile { file, rows: 0, upserts: 0, deletes: 0 },
+            changes_from: None,
             rejects: Vec::new(),
             snapshot: Seq(1),
             archive_checked_at: None,

@@ -9,6 +9,7 @@ use super::loader::Message;
 use super::source::Shared;
 use crate::archive;
 use crate::archive::Record;
+use crate::archive::SegmentEnd;
 use crate::archive::SegmentName;
 use crate::extract;
 use crate::extract::Held;
@@ -35,10 +36,14 @@ pub(super) async fn read(
     let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
     let runtime = tokio::runtime::Handle::current();
     let reading = tokio::task::spawn_blocking(move || {
-        let mut walked = HeldWalk::default();
+        let (mut walked, mut loaded) = (HeldWalk::default(), loaded);
         for segment in segments_of(&shared, &walk)? {
-            walked.segments = walked.segments.max(segment.number + 1);
-            archive::read_segment(&shared.store, &segment.path, |record| {
+            if segment.number != walked.segments {
+                // One before it is gone.
+                loaded = tell_lost(&shared, &walk, &walked, loaded)?;
+            }
+            walked.segments = segment.number + 1;
+            let end = archive::read_segment(&shared.store, &segment.path, |record| {
                 let page = match record {
                     Record::Page(page) => page,
                     Record::Hole(hole) => {
@@ -63,10 +68,28 @@ pub(super) async fn read(
                 }
                 Ok(())
             })?;
+            if end != SegmentEnd::Whole {
+                loaded = tell_lost(&shared, &walk, &walked, loaded)?;
+            }
         }
+        tell_lost(&shared, &walk, &walked, loaded)?;
         Ok(walked)
     });
     reading.await.map_err(|_| Error::Bug("the task that reads the archive has ended"))?
+}
+
+/// Pages are counted in the order of the archive. Where some that were loaded are no longer there, what
+/// comes behind them has moved up, and is loaded once more rather than taken for loaded. Returns how
+/// many of the pages to come are loaded.
+fn tell_lost(shared: &Shared, walk: &Arc<Walk>, walked: &HeldWalk, loaded: u64) -> Result<u64> {
+    let held = walked.held.pages.len() as u64;
+    if held >= loaded {
+        return Ok(loaded);
+    }
+    tracing::warn!(walk = %walk.id, held, loaded, "pages that were loaded are no longer archived");
+    let resumed = Message::Resumed { walk: Arc::clone(walk), loaded: held };
+    shared.messages.blocking_send(resumed).map_err(|_| Error::LoaderStopped)?;
+    Ok(held)
 }
 
 fn segments_of(shared: &Shared, walk: &Walk) -> Result<Vec<SegmentName>> {

@@ -62,6 +62,7 @@ impl Lake {
         clean_up(&store, &holder.run, now, observer)?;
         commit::begin_run(&store, &holder)?;
         let head = commit::latest(&store)?;
+        commit::refuse_losses(&store, head.as_ref())?;
         if let Some(head) = &head {
             commit::derive(&store, head)?;
         }

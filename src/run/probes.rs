@@ -24,6 +24,7 @@ use crate::plan::Probed;
 use crate::plan::SourcePlan;
 use crate::record::ScopeKey;
 use crate::record::Walk;
+use crate::seal;
 use crate::store::Store;
 use crate::window::Window;
 
@@ -48,6 +49,10 @@ fn path_of(source: &SourceName) -> String {
 /// Returns what was asked before; nothing where that cannot be read.
 pub(super) fn read(store: &Store, source: &SourceName) -> Result<BTreeMap<ScopeKey, Vec<Probed>>> {
     let Some(bytes) = store.read_if_exists(&path_of(source))? else { return Ok(BTreeMap::new()) };
+    if seal::is_broken(&bytes) {
+        tracing::warn!(%source, "passed over damaged totals that were asked for earlier");
+        return Ok(BTreeMap::new());
+    }
     match serde_json::from_slice(&bytes) {
         Ok(Stored::V1 { scopes }) => Ok(scopes),
         Err(error) => {
@@ -106,7 +111,7 @@ pub(super) async fn probe(
     probing.scopes.retain(|_, known| !known.is_empty());
     let stored = Stored::V1 { scopes: probing.scopes };
     let bytes = serde_json::to_vec(&stored).unwrap_or_default();
-    store.write(&path_of(source), &bytes)?;
+    store.write(&path_of(source), &seal::seal(&bytes))?;
     let Stored::V1 { scopes } = stored;
     Ok(Probing { scopes, ..probing })
 }

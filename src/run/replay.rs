@@ -143,6 +143,7 @@ impl Replaying {
             snapshot: if same { self.head.snapshot } else { seq },
             sources: replayed,
             changes,
+            changes_from: None,
             rejects: Vec::new(),
             ..self.head.clone()
         };

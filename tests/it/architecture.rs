@@ -4,11 +4,12 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// What a module of a layer may import: words of layer 0 may know each other, siblings above never.
-const LAYERS: [(&str, u8); 21] = [
+const LAYERS: [(&str, u8); 22] = [
     ("error", 0),
     ("ids", 0),
     ("clock", 0),
     ("point", 0),
+    ("seal", 0),
     ("store", 0),
     ("window", 0),
     ("record", 0),

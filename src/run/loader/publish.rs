@@ -67,6 +67,7 @@ impl Loader {
             sources,
             checkpoint: self.checkpoint.clone(),
             changes,
+            changes_from: None,
             rejects,
         };
         self.make_visible(commit)
