@@ -68,6 +68,20 @@ impl SourceProgress {
     }
 }
 
+impl SourceProgress {
+    /// Forgets that anything was read of leads created in `window`, or of any without one: it is read
+    /// again.
+    pub fn withdraw(&mut self, window: Option<&Window>) {
+        for scope in self.scopes.values_mut() {
+            match window {
+                Some(window) => scope.coverage.forget(window),
+                None => scope.coverage = Coverage::default(),
+            }
+            scope.scan = None;
+        }
+    }
+}
+
 /// What was read of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceProgress {

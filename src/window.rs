@@ -202,6 +202,16 @@ impl Coverage {
         self.spans.retain(|span| span.as_of <= now);
     }
 
+    /// Forgets that anything of `window` was read.
+    pub fn forget(&mut self, window: &Window) {
+        let spans = std::mem::take(&mut self.spans).into_iter();
+        let cut = spans.flat_map(|span| {
+            let rest = span.window.without(window).into_iter();
+            rest.map(|rest| span.cut_to(rest)).collect::<Vec<_>>()
+        });
+        self.spans = cut.collect();
+    }
+
     /// Joins neighbours that were read about the same time, as long as the joined span is no longer
     /// than `longest`, so that nightly slivers do not add up for ever: within an hour of each other, a
     /// day where both were read over a week before `now`, and a week where that was over two months,
@@ -253,6 +263,20 @@ fn join(left: &mut Covered, right: &Covered) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_forgotten_is_a_gap_and_the_rest_stays() {
+        let at = |days| DateTime::UNIX_EPOCH + TimeDelta::days(days);
+        let window = |from, to| Window::new(at(from), at(to)).unwrap();
+        let mut coverage = Coverage::default();
+        let (rows, share, holes) = (Some(100), None, 0);
+        let read = Covered { window: window(0, 10), as_of: at(10), rows, share, reconciled: true, holes };
+        coverage.insert(read);
+        coverage.forget(&window(4, 6));
+        assert_eq!(coverage.gaps(&window(0, 10)), [window(4, 6)]);
+        assert_eq!(coverage.as_of(&window(0, 4)), Some(at(10)));
+        assert_eq!(coverage.spans()[1].rows_about(), Some(40));
+    }
     use proptest::prelude::*;
 
     fn at(hours: i64) -> DateTime<Utc> {

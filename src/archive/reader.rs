@@ -166,6 +166,13 @@ impl Lines {
                     return Ok(None);
                 }
             }
+            // Only what comes behind a line tells whether its frame's checksum is right.
+            if let Err(error) = self.reader.fill_buf()
+                && error.kind() != std::io::ErrorKind::UnexpectedEof
+            {
+                self.end = SegmentEnd::Damaged;
+                return Ok(None);
+            }
             self.lines += 1;
             let record = parse_line(&self.path, &self.line, self.lines, &mut self.pages)?;
             if record.is_some() {

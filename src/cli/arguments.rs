@@ -19,6 +19,7 @@ use super::rehearse;
 use super::sandbox;
 use super::schema;
 use super::status;
+use super::verify;
 use crate::ids::SourceName;
 #[cfg(debug_assertions)]
 use crate::point::Plan;
@@ -114,6 +115,12 @@ pub(super) enum Command {
     /// this by itself where the mapping has changed.
     #[command(after_help = REPLAY_HELP)]
     Replay(ReplayArguments),
+    /// Prove a lake sound, or say what is damaged; mend it with --repair
+    ///
+    /// Reads every file that commits name, the archive and the state of the lake, and compares. Sends no
+    /// request without --remote.
+    #[command(after_help = verify::HELP)]
+    Verify(verify::VerifyArguments),
     /// Print the JSON Schema of a contract: a lead, a job file, a commit
     #[command(after_help = schema::HELP)]
     Schema(schema::SchemaArguments),

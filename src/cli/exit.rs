@@ -45,7 +45,8 @@ Exit codes:
    10  --max-duration reached, committed
    11  another run holds the lake
    12  credentials refused for every source
-   13  committed, but needs a look; also: `status --max-age` found the lake stale
+   13  committed, but needs a look; also: `status --max-age` found the lake stale, or `verify` found
+       it unsound
   130  interrupted, committed (143: terminated)";
 
 /// Something the user typed that cannot be done.

@@ -20,6 +20,7 @@ mod signals;
 mod status;
 mod sync;
 mod terminal;
+mod verify;
 
 use std::io;
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ pub async fn run(arguments: Arguments) -> ExitCode {
         Command::Status(arguments) => status::run(&context, arguments),
         Command::Files(arguments) => files::run(&context, arguments),
         Command::Replay(arguments) => replay::run(&context, arguments).await,
+        Command::Verify(arguments) => verify::run(&context, arguments).await,
         Command::Schema(arguments) => schema::run(arguments),
         Command::Sandbox(arguments) => sandbox::run(&context, arguments).await,
         Command::Demo(arguments) => demo::run(&context, arguments).await,

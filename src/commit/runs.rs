@@ -116,6 +116,12 @@ pub fn runs(store: &Store) -> Result<Vec<RunRecord>> {
     Ok(records)
 }
 
+/// Returns the paths of records that cannot be read, and why.
+pub fn unreadable_runs(store: &Store) -> Result<Vec<(String, Error)>> {
+    let paths = store.list(RUNS)?.into_iter().map(|name| format!("{RUNS}/{name}"));
+    Ok(paths.filter_map(|path| read(store, &path).err().map(|error| (path, error))).collect())
+}
+
 /// Returns the runs that died: begun, not ended, and not `current`, which holds the lake.
 pub fn dead_runs(store: &Store, current: &RunId) -> Result<Vec<RunRecord>> {
     let mut records = runs(store)?;

@@ -91,7 +91,8 @@ fn can_intersect(partition: &str, window: &Window) -> bool {
     }
 }
 
-fn span(partition: &str) -> Option<Window> {
+/// Returns the creation times of the leads of a partition; `None` for `all` and `unknown`.
+pub fn span(partition: &str) -> Option<Window> {
     let (year, month) = match partition.split_once('-') {
         Some((year, month)) => (year.parse().ok()?, Some(month.parse().ok()?)),
         None => (partition.parse().ok()?, None),

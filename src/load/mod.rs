@@ -59,6 +59,7 @@ pub use inspect::changes_in;
 pub use inspect::inspect;
 pub use keys::LeadKey;
 pub use keys::lead_keys;
+pub use keys::span;
 pub use part::MISSING;
 pub use part::difference;
 pub use publish::Counts;

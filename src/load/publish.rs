@@ -169,6 +169,7 @@ mod tests {
     use super::super::testing::schema;
     use super::*;
     use crate::config::CsvCompression;
+    use crate::error::Hint;
     use crate::config::Format;
     use crate::config::OnDelete;
     use crate::config::ParquetCompression;
@@ -351,7 +352,41 @@ mod tests {
         lake.store.remove(&lake.parts[0].file.path).unwrap();
         let staged = [vec![lead(1, "Bea", 9), lead(2, "Cy", 9)]];
         let error = lake.publish_batches(&staged, &BTreeSet::new()).unwrap_err();
-        assert!(matches!(error, Error::Store(_)), "{error:?}");
+        assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_part_with_a_flipped_bit_fails_the_publish_and_changes_nothing() {
+        let mut lake = Lake::new();
+        lake.publish(&[lead(1, "Ann", 1)]);
+        let path = lake.parts[0].file.path.clone();
+        let whole = lake.store.read(&path).unwrap();
+        let staged = [vec![lead(1, "Bea", 9), lead(2, "Cy", 9)]];
+        for bit in (0..whole.len() * 8).step_by(1_009) {
+            let mut flipped = whole.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            lake.store.write(&path, &flipped).unwrap();
+            let error = lake.publish_batches(&staged, &BTreeSet::new()).unwrap_err();
+            assert!(matches!(&error, Error::Damaged { path: named, .. } if *named == path));
+            assert!(error.hint().unwrap().contains("verify JOB"));
+        }
+        lake.store.write(&path, &whole).unwrap();
+        let (published, _) = lake.publish_batches(&staged, &BTreeSet::new()).unwrap();
+        assert_eq!(published.counts, Counts { new: 1, changed: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_replay_of_a_record_from_before_the_held_version_changes_nothing() {
+        let mut lake = Lake::new();
+        lake.publish(&[lead(1, "Ann", 1), lead(2, "Bea", 1)]);
+        let moved = TestLead { year: Some(2025), ..lead(2, "Bea", 5) };
+        lake.publish(&[lead(1, "Anna", 5), moved]);
+        let before = (lake.rows(), lake.parts.clone());
+        // The segment of the second receipt is lost.
+        lake.mode = Mode::Replay;
+        let (published, changes) = lake.publish(&[lead(1, "Ann", 1), lead(2, "Bea", 1)]);
+        assert_eq!(published.counts, Counts { older: 2, ..Counts::default() });
+        assert_eq!((lake.rows(), lake.parts.clone(), changes.rows), (before.0, before.1, 0));
     }
 
     #[test]
@@ -377,7 +412,7 @@ mod tests {
         lake.publish(&[lead(1, "Ann", 5), lead(2, "Bea", 5), lead(3, "Cy", 5)]);
         lake.mode = Mode::Replay;
         let (published, changes) =
-            lake.publish(&[lead(1, "Anna", 1), lead(2, "Bea", 1), lead(4, "Dee", 1)]);
+            lake.publish(&[lead(1, "Anna", 5), lead(2, "Bea", 5), lead(4, "Dee", 5)]);
         let counts = Counts { changed: 1, unchanged: 1, dropped: 1, ..Counts::default() };
         assert_eq!(published.counts, counts);
         assert_eq!(lake.reasons(&changes), pairs(&[("0001", "changed")]));

@@ -1046,6 +1046,30 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_was_lost_begins_anew_and_lets_nothing_go_before_all_has_lapsed() {
+        let now = at("2026-11-02T10:00:30Z");
+        let (_folder, lost) = ledger(rule(100));
+        lost.lease(now, 40).unwrap().unwrap();
+        std::fs::remove_file(lost.path()).unwrap();
+        assert!(!lost.exists());
+        let until = lost.begin_anew(now).unwrap().unwrap();
+        assert!(lost.exists() && until >= now + ROLLING);
+        assert!(lost.lease(until - TimeDelta::seconds(1), 1).unwrap().is_err());
+        assert!(lost.lease(until, 1).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_flipped_digit_is_damage() {
+        let now = at("2026-11-02T10:00:30Z");
+        let (_folder, ledger) = ledger(rule(100));
+        ledger.lease(now, 40).unwrap().unwrap();
+        let text = std::fs::read_to_string(ledger.path()).unwrap();
+        assert!(text.contains(":40"));
+        std::fs::write(ledger.path(), text.replace(":40", ":00")).unwrap();
+        assert!(matches!(ledger.state(now), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
     fn version_1_is_read() {
         let (_folder, ledger) = ledger(rule(100));
         let stored = br#"{

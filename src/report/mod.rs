@@ -13,6 +13,7 @@ mod summary;
 mod table;
 mod text;
 mod tiers;
+mod verify;
 
 pub use check::check_text;
 pub use plan::plan_text;
@@ -50,3 +51,4 @@ pub use tiers::Reaches;
 pub use tiers::TierStatus;
 pub use tiers::Without;
 pub use tiers::caught_status;
+pub use verify::verified_text;

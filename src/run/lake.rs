@@ -50,14 +50,7 @@ impl Lake {
         let store = settings::lake(job);
         store.create_folder("")?;
         let now = clock.now();
-        let holder = Holder {
-            pid: std::process::id(),
-            host: host(),
-            run: RunId::new(now),
-            command: command.to_owned(),
-            job: job.name.clone(),
-            since: now,
-        };
+        let holder = holder(job, command, now);
         let lock = Lock::acquire(&store, &holder, lock_wait, clock).await?;
         clean_up(&store, &holder.run, now, observer)?;
         commit::begin_run(&store, &holder)?;
@@ -123,6 +116,18 @@ impl Lake {
     }
 }
 
+/// Returns who a new run is, for the lock and its record.
+pub(super) fn holder(job: &Job, command: &str, now: DateTime<Utc>) -> Holder {
+    Holder {
+        pid: std::process::id(),
+        host: host(),
+        run: RunId::new(now),
+        command: command.to_owned(),
+        job: job.name.clone(),
+        since: now,
+    }
+}
+
 /// Removes what runs left behind that ended without a word.
 fn clean_up(store: &Store, run: &RunId, now: DateTime<Utc>, observer: &dyn Observer) -> Result<()> {
     let dead = commit::dead_runs(store, run)?;
@@ -138,7 +143,8 @@ fn clean_up(store: &Store, run: &RunId, now: DateTime<Utc>, observer: &dyn Obser
     Ok(())
 }
 
-fn given_key(job: &Job) -> Result<Option<Vec<u8>>> {
+/// Returns the key that the job gives, where it does.
+pub(super) fn given_key(job: &Job) -> Result<Option<Vec<u8>>> {
     use secrecy::ExposeSecret;
     let Some(reference) = &job.privacy.key else { return Ok(None) };
     let key = reference.read().map_err(Error::Config)?;

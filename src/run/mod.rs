@@ -23,6 +23,7 @@ mod settings;
 mod source;
 mod stop;
 mod summary;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,6 +61,15 @@ pub use summary::Requests;
 pub use summary::SourceSummary;
 pub use summary::State;
 pub use summary::Summary;
+pub use verify::Checked;
+pub use verify::Finding;
+pub use verify::Kind;
+pub use verify::Repaired;
+pub use verify::Totals;
+pub use verify::Verdict;
+pub use verify::Verified;
+pub use verify::Verify;
+pub use verify::verify;
 
 use crate::archive;
 use crate::checkpoint::Backfill;

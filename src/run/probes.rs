@@ -22,6 +22,8 @@ use crate::plan::Basis;
 use crate::plan::PlannedWalk;
 use crate::plan::Probed;
 use crate::plan::SourcePlan;
+use crate::record::Reason;
+use crate::record::Scope;
 use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::seal;
@@ -62,6 +64,19 @@ pub(super) fn read(store: &Store, source: &SourceName) -> Result<BTreeMap<ScopeK
     }
 }
 
+/// Returns the files of totals that cannot be read.
+pub(super) fn unreadable(store: &Store) -> Result<Vec<String>> {
+    let mut unreadable = Vec::new();
+    for name in store.list("state/probes")? {
+        let path = format!("state/probes/{name}");
+        let Some(bytes) = store.read_if_exists(&path)? else { continue };
+        if seal::is_broken(&bytes) || serde_json::from_slice::<Stored>(&bytes).is_err() {
+            unreadable.push(path);
+        }
+    }
+    Ok(unreadable)
+}
+
 /// What a round of probes has found.
 #[derive(Debug, Default)]
 pub(super) struct Probing {
@@ -90,7 +105,10 @@ pub(super) async fn probe(
         while answers.len() < client.at_once.max(1) {
             let Some(walk) = unknown.next() else { break };
             let Some(window) = walk.window else { continue };
-            answers.push(async move { (walk, window, total(client, walk, window, now).await) });
+            answers.push(async move {
+                let total = total(client, &walk.scope, window, walk.reason, now).await;
+                (walk, window, total)
+            });
         }
         let Some((walk, window, answer)) = answers.next().await else { break };
         match answer {
@@ -120,19 +138,21 @@ fn is_unknown(walk: &PlannedWalk) -> bool {
     walk.resume.is_none() && !matches!(walk.basis, Basis::Counted | Basis::Held)
 }
 
-async fn total(
+/// Asks how many rows a window of a scope has; `None` where the provider does not say.
+pub(super) async fn total(
     client: &Client,
-    planned: &PlannedWalk,
+    scope: &Scope,
     window: Window,
+    reason: Reason,
     now: DateTime<Utc>,
 ) -> extract::Result<Option<u64>> {
     let walk = Walk {
         id: WalkId::from(""),
-        scope: planned.scope.clone(),
+        scope: scope.clone(),
         window: Some(window),
         page_size: PAGE_SIZE,
         opened_at: now,
-        reason: planned.reason,
+        reason,
         down_to: None,
     };
     let send = || async {

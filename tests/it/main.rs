@@ -8,6 +8,7 @@ mod cli;
 mod contract;
 mod corners;
 mod crash;
+mod damage;
 mod discretion;
 mod disk;
 mod freshness;

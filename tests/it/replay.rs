@@ -107,7 +107,10 @@ async fn a_mapping_that_changes_in_the_middle_of_a_first_sync_gives_one_mapping(
 /// As if the last run had died after all its pages were held and before its commit was written.
 fn lose_the_last_commit(world: &World) {
     let head = world.head();
-    world.store().remove(&format!("commits/{}.json", head.seq)).unwrap();
+    // What readers see is made after the commit.
+    for path in [&format!("commits/{}.json", head.seq), "latest", "checkpoint.json"] {
+        world.store().remove(path).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

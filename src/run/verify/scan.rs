@@ -1,0 +1,403 @@
+//! Looks at all of a lake and notes what is not as it should be; changes nothing.
+//!
+//! It goes by the commits there are at its start and takes no lock: a file that vanishes meanwhile
+//! since its commit has ended is no damage. No finding ends it. Memory: hashes of the keys of the
+//! newest commit, see [`super::rows`].
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+
+use chrono::DateTime;
+use chrono::Utc;
+
+use super::finding::Checked;
+use super::finding::Finding;
+use super::finding::Kind;
+use crate::clock::SharedClock;
+use crate::commit;
+use crate::commit::Commit;
+use crate::commit::Losses;
+use crate::config::Job;
+use crate::error::Hint;
+use crate::ids::RunId;
+use crate::ids::Seq;
+use crate::load;
+use crate::run::Result;
+use crate::run::chain;
+use crate::schema::StoredFile;
+use crate::store::Store;
+
+/// What a repair makes of a lost part, in words.
+const REBUILT: &str =
+    "--repair puts a whole copy back or makes it again from the changes and the archive";
+const RERENDERED: &str = "--repair renders it again from its part";
+const RECUT: &str = "--repair notes the loss: loaders that have an older commit take the whole snapshot";
+const NOTED: &str = "nothing reads it but people; --repair notes the loss, or restore it from a backup";
+const STEP_BACK: &str = "restore it from a backup, or --repair goes back to the newest commit that can \
+                         be read; what that one lacks is read from the archive, or again";
+const DERIVED: &str = "--repair makes it again from the commit, as the next run does";
+
+/// All that was found in a lake.
+pub(super) struct Scan<'a> {
+    pub(super) store: &'a Store,
+    pub(super) job: &'a Job,
+    pub(super) clock: SharedClock,
+    pub(super) now: DateTime<Utc>,
+    /// The run that looks, where it holds the lake.
+    pub(super) own_run: Option<&'a RunId>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) checked: Checked,
+    pub(super) losses: Losses,
+    /// All commits that can be read.
+    pub(super) commits: BTreeMap<Seq, Commit>,
+    /// The highest number of a commit that there is or was.
+    pub(super) newest: Seq,
+    /// Up to here snapshots have ended.
+    pub(super) ended: Seq,
+    /// Files that commits name and that are not as they were written.
+    pub(super) bad: BTreeMap<String, &'static str>,
+}
+
+impl<'a> Scan<'a> {
+    /// Looks at all there is.
+    pub(super) fn make(
+        store: &'a Store,
+        job: &'a Job,
+        clock: &SharedClock,
+        own_run: Option<&'a RunId>,
+    ) -> Result<Self> {
+        let mut scan = Self {
+            store,
+            job,
+            clock: clock.clone(),
+            now: clock.now(),
+            own_run,
+            findings: Vec::new(),
+            checked: Checked::default(),
+            losses: Losses::default(),
+            commits: BTreeMap::new(),
+            newest: Seq(0),
+            ended: Seq(0),
+            bad: BTreeMap::new(),
+        };
+        scan.look_at_losses();
+        scan.look_at_commits()?;
+        scan.look_at_ended();
+        scan.look_at_chain();
+        scan.look_at_parts()?;
+        scan.look_at_logs()?;
+        scan.look_at_rows()?;
+        scan.look_at_archive()?;
+        scan.look_at_shown()?;
+        scan.look_at_state()?;
+        scan.look_at_leftovers()?;
+        Ok(scan)
+    }
+
+    /// Returns the newest commit that can be read.
+    pub(super) fn head(&self) -> Option<&Commit> {
+        self.commits.values().next_back()
+    }
+
+    /// Returns the commits whose snapshots have not ended, oldest first.
+    pub(super) fn living(&self) -> impl DoubleEndedIterator<Item = &Commit> {
+        let head = self.head().map(|head| head.seq);
+        self.commits.values().filter(move |commit| {
+            commit.seq > self.ended || Some(commit.seq) == head
+        })
+    }
+
+    /// Returns the number from which on the changes can be followed: what was cut before is no news.
+    pub(super) fn changes_from(&self) -> Seq {
+        self.commits.values().filter_map(|commit| commit.changes_from).max().unwrap_or_default()
+    }
+
+    pub(super) fn note(&mut self, kind: Kind, path: &str, what: impl Into<String>, way_out: &str) {
+        let kind = if self.losses.has(path) { Kind::KnownLoss } else { kind };
+        self.findings.push(Finding {
+            kind,
+            path: path.to_owned(),
+            what: what.into(),
+            way_out: way_out.to_owned(),
+            matters: kind.matters(),
+        });
+    }
+
+    fn look_at_losses(&mut self) {
+        match Losses::read(self.store) {
+            Ok(losses) => self.losses = losses,
+            Err(error) => self.note(
+                Kind::LossesDamaged,
+                Losses::PATH,
+                chain(&error),
+                "--repair begins it anew, with what is lost now",
+            ),
+        }
+    }
+
+    fn look_at_commits(&mut self) -> Result<()> {
+        let numbers = commit::list(self.store)?;
+        for seq in &numbers {
+            match commit::read(self.store, *seq) {
+                Ok(commit) => drop(self.commits.insert(*seq, commit)),
+                // It was let go of meanwhile.
+                Err(commit::Error::NoCommit { .. }) => {}
+                Err(error) => self.note_commit(*seq, Some(*seq) == numbers.last().copied(), &error),
+            }
+            self.checked.commits += 1;
+        }
+        self.newest = numbers.last().copied().unwrap_or_default();
+        let shown = commit::newer_shown(self.store, self.head())?;
+        if let Some((seq, evidence)) = shown.filter(|(seq, _)| *seq > self.newest) {
+            self.newest = seq;
+            let what = format!("it is missing: `{evidence}` tells of it");
+            self.note(Kind::NewestCommitMissing, &commit::path_of(seq), what, STEP_BACK);
+        }
+        let first = numbers.first().copied().unwrap_or_default();
+        let missing = (first.0..self.newest.0).map(Seq).filter(|seq| !numbers.contains(seq));
+        let (missing, cut): (Vec<Seq>, _) = (missing.collect(), self.changes_from());
+        for seq in missing.into_iter().filter(|seq| *seq > cut) {
+            self.note(Kind::CommitMissing, &commit::path_of(seq), load::MISSING, RECUT);
+        }
+        Ok(())
+    }
+
+    fn note_commit(&mut self, seq: Seq, is_newest: bool, error: &commit::Error) {
+        let path = commit::path_of(seq);
+        let what = chain(error);
+        match error {
+            commit::Error::NewerVersion { .. } => {
+                let hint = error.hint().unwrap_or_default();
+                self.note(Kind::CommitNewer, &path, what, &hint);
+            }
+            _ if is_newest => self.note(Kind::CommitDamaged, &path, what, STEP_BACK),
+            _ => self.note(Kind::CommitDamaged, &path, what, RECUT),
+        }
+    }
+
+    fn look_at_ended(&mut self) {
+        const PATH: &str = "state/ended.json";
+        const WAY_OUT: &str = "--repair tells it from the parts that are there";
+        match commit::ended(self.store) {
+            Ok(ended) if ended.0 == 0 || ended < self.newest => self.ended = ended,
+            Ok(ended) => {
+                let what = format!("it names {ended}, the newest commit is {}", self.newest);
+                self.note(Kind::EndedDamaged, PATH, what, WAY_OUT);
+            }
+            Err(error) => {
+                // What cannot be told lives only where its parts are there.
+                let is_whole = |commit: &&Commit| {
+                    commit.part_paths().all(|path| self.store.exists(path))
+                };
+                let gone = self.commits.values().rev().find(|commit| !is_whole(commit));
+                let head = self.head().map(|head| head.seq);
+                let gone = gone.map(|commit| commit.seq).filter(|seq| Some(*seq) != head);
+                self.ended = gone.unwrap_or_default();
+                self.note(Kind::EndedDamaged, PATH, chain(&error), WAY_OUT);
+            }
+        }
+    }
+
+    /// Looks whether commits agree with themselves and with the one before.
+    fn look_at_chain(&mut self) {
+        let mut wrong = Vec::new();
+        let mut before: Option<&Commit> = None;
+        for commit in self.commits.values() {
+            if let Some(what) = contradiction(commit, before) {
+                wrong.push((commit.seq, what));
+            }
+            before = Some(commit);
+        }
+        for (seq, what) in wrong {
+            let way_out = "restore it from a backup; this is no damage of a disk, please report it";
+            self.note(Kind::CommitContradiction, &commit::path_of(seq), what, way_out);
+        }
+    }
+
+    /// Looks at the bytes of all living parts, each once.
+    fn look_at_parts(&mut self) -> Result<()> {
+        let mut files: BTreeMap<String, (StoredFile, bool)> = BTreeMap::new();
+        for commit in self.living() {
+            for part in commit.sources.values().flat_map(|source| &source.parts) {
+                files.insert(part.file.path.clone(), (part.file.clone(), false));
+                if let Some(csv) = &part.csv {
+                    files.insert(csv.path.clone(), (csv.clone(), true));
+                }
+            }
+        }
+        for (path, (file, is_csv)) in files {
+            let Some(what) = self.look_at_file(&file)? else { continue };
+            let (kind, way_out) = match (is_csv, what == load::MISSING) {
+                (false, true) => (Kind::PartMissing, REBUILT),
+                (false, false) => (Kind::PartDamaged, REBUILT),
+                (true, true) => (Kind::CsvMissing, RERENDERED),
+                (true, false) => (Kind::CsvDamaged, RERENDERED),
+            };
+            self.note(kind, &path, what, way_out);
+        }
+        Ok(())
+    }
+
+    /// Returns what is wrong with a file that a commit names.
+    fn look_at_file(&mut self, file: &StoredFile) -> Result<Option<&'static str>> {
+        self.checked.files += 1;
+        let what = match load::difference(self.store, file) {
+            Ok(None) => {
+                self.checked.bytes += file.bytes;
+                return Ok(None);
+            }
+            Ok(Some(load::MISSING)) if !self.is_still_named(&file.path)? => return Ok(None),
+            Ok(Some(what)) => what,
+            Err(_) => "it cannot be read",
+        };
+        self.bad.insert(file.path.clone(), what);
+        Ok(Some(what))
+    }
+
+    /// Tells whether a commit that has not ended meanwhile names a file.
+    fn is_still_named(&self, path: &str) -> Result<bool> {
+        if self.own_run.is_some() {
+            return Ok(true);
+        }
+        let ended = commit::ended(self.store).unwrap_or(self.ended);
+        let there: BTreeSet<Seq> = commit::list(self.store)?.into_iter().collect();
+        let names = |commit: &Commit| {
+            let lives = commit.seq > ended && commit.part_paths().any(|named| named == path);
+            lives || commit.log_paths().any(|named| named == path)
+        };
+        let head = self.head().map(|head| head.seq);
+        let is_there = |seq: Seq| there.contains(&seq) || Some(seq) == head;
+        Ok(self.commits.values().any(|commit| is_there(commit.seq) && names(commit)))
+    }
+
+    /// Looks at changes and rejects, as long as their commits are kept.
+    fn look_at_logs(&mut self) -> Result<()> {
+        let cut = self.changes_from();
+        let mut changes = Vec::new();
+        let mut rejects = Vec::new();
+        for commit in self.commits.values() {
+            // A loader that has this commit or a later one needs no change file up to it.
+            if commit.seq > cut {
+                changes.push(commit.changes.file.clone());
+            }
+            rejects.extend(commit.rejects.iter().map(|rejects| rejects.file.clone()));
+        }
+        for file in changes {
+            let Some(what) = self.look_at_file(&file)? else { continue };
+            let is_missing = what == load::MISSING;
+            let kind = if is_missing { Kind::ChangesMissing } else { Kind::ChangesDamaged };
+            self.note(kind, &file.path, what, RECUT);
+        }
+        for file in rejects {
+            let Some(what) = self.look_at_file(&file)? else { continue };
+            let is_missing = what == load::MISSING;
+            let kind = if is_missing { Kind::RejectsMissing } else { Kind::RejectsDamaged };
+            self.note(kind, &file.path, what, NOTED);
+        }
+        Ok(())
+    }
+
+    /// Looks at what readers see.
+    fn look_at_shown(&mut self) -> Result<()> {
+        let mut looked_at = BTreeSet::new();
+        let mut differ = Vec::new();
+        for commit in self.living() {
+            if !looked_at.insert(commit.snapshot) {
+                continue;
+            }
+            for shown in commit::shown_files(commit) {
+                if let Some(what) = self.shown_difference(&shown) {
+                    differ.push((shown.path, what));
+                }
+            }
+        }
+        let newest = commit::list(self.store)?.last().copied();
+        let Some(head) = self.head().filter(|head| newest == Some(head.seq)) else { return Ok(()) };
+        let derived = commit::derived_that_differ(self.store, head)?;
+        for (path, what) in differ {
+            self.note(Kind::SnapshotDiffers, &path, what, DERIVED);
+        }
+        for path in derived {
+            let what = "it is not as made from the newest commit";
+            self.note(Kind::DerivedDiffers, path, what, DERIVED);
+        }
+        Ok(())
+    }
+
+    /// Returns in what a second name of a part differs from it. One that is the same file costs nothing.
+    pub(super) fn shown_difference(&self, shown: &commit::ShownFile) -> Option<&'static str> {
+        let inode = |path: &str| {
+            let found = self.store.path(path).metadata().ok()?;
+            Some((found.dev(), found.ino()))
+        };
+        let own = inode(&shown.path);
+        if own.is_some() && own == inode(&shown.part.path) {
+            return None;
+        }
+        let file = StoredFile { path: shown.path.clone(), ..shown.part.clone() };
+        load::difference(self.store, &file).unwrap_or(Some("it cannot be read"))
+    }
+
+    /// Tells of files that nothing names; where another run holds the lake they may be its own.
+    fn look_at_leftovers(&mut self) -> Result<()> {
+        for path in self.store.list_all("damaged")? {
+            let what = "a repair has set it aside";
+            self.note(Kind::SetAside, &path, what, "remove it once nobody wants to look into it");
+        }
+        if self.own_run.is_none() && commit::holder(self.store)?.is_some() {
+            return Ok(());
+        }
+        let mut named = BTreeSet::new();
+        for commit in self.commits.values() {
+            named.extend(commit.part_paths().chain(commit.log_paths()).map(str::to_owned));
+        }
+        for folder in ["parts", "csv", "changes", "rejects"] {
+            for path in self.store.list_all(folder)? {
+                if !named.contains(&path) {
+                    let way_out = "the next run removes what a run that died has left; what is left \
+                                   then is of commits that are lost";
+                    self.note(Kind::Leftover, &path, "no commit names it", way_out);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns in what a commit contradicts itself or the one before it.
+fn contradiction(commit: &Commit, before: Option<&Commit>) -> Option<String> {
+    for (name, source) in &commit.sources {
+        let rows: u64 = source.parts.iter().map(|part| part.rows).sum();
+        if rows != source.rows {
+            return Some(format!("its parts of source `{name}` hold {rows} rows, not {}", source.rows));
+        }
+        let mut ranges: Vec<_> = source
+            .parts
+            .iter()
+            .map(|part| (&part.partition, &part.first_lead_id, &part.last_lead_id))
+            .collect();
+        ranges.sort_unstable();
+        if ranges.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[0].2 >= pair[1].1) {
+            return Some(format!("parts of source `{name}` overlap"));
+        }
+    }
+    let before = before.filter(|before| before.seq.next() == commit.seq)?;
+    if commit.parent != Some(before.seq) {
+        return Some(format!("it does not name commit {} as its parent", before.seq));
+    }
+    for (name, source) in &commit.sources {
+        let Some(held) = before.sources.get(name) else { continue };
+        if held.partition != source.partition || held.provider != source.provider {
+            return Some(format!("source `{name}` is another than in the commit before"));
+        }
+        let differs = source.parts.iter().find(|part| {
+            let mut same = held.parts.iter().filter(|held| held.file.path == part.file.path);
+            same.any(|held| held.file != part.file || held.rows != part.rows)
+        });
+        if let Some(part) = differs {
+            return Some(format!("it says of `{}` what its parent does not", part.file.path));
+        }
+    }
+    None
+}

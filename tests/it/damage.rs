@@ -1,0 +1,659 @@
+//! Damaged lakes: what `verify` finds, what a run does that meets the damage, what a repair mends, and
+//! that nothing is lost or doubled after it.
+//!
+//! `LEADPIPE_DAMAGES` sets how many random files are damaged.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use chrono::TimeDelta;
+use leadpipe::clock::SharedClock;
+use leadpipe::error::Hint;
+use leadpipe::run;
+use leadpipe::run::Kind;
+use leadpipe::run::Options;
+use leadpipe::run::Verified;
+use leadpipe::run::Verify;
+use leadpipe::sandbox::Edit;
+use leadpipe::sandbox::Settings;
+
+use crate::support::Rows;
+use crate::support::World;
+use crate::support::acme;
+use crate::support::difference;
+use crate::support::number_from;
+use crate::support::process::Draw;
+use crate::support::records::CLINIC;
+use crate::support::records::HEAD;
+use crate::support::small;
+use crate::support::small_job;
+
+/// A lake of some nights, and a copy of it to begin each damage from.
+struct Nights {
+    world: World,
+    whole: PathBuf,
+    truth: Rows,
+}
+
+impl Nights {
+    async fn new() -> Self {
+        let settings = Settings { leads: 90, still: true, ..small() };
+        let mut world = World::new(settings).await;
+        world.job = small_job("[load]\nformat = \"both\"\n");
+        world.sync().await;
+        for night in 0..3_usize {
+            let leads = world.sandbox.lead_ids();
+            let [one, two] = [12, 5].map(|back| leads[leads.len() - back - night].1);
+            let name = serde_json::json!({ "contact_name": format!("Night {night}") });
+            world.sandbox.edit(one, Edit::Set(name.as_object().unwrap().clone())).unwrap();
+            world.sandbox.edit(two, Edit::Vanish).unwrap();
+            world.pass(TimeDelta::days(8));
+            world.sync().await;
+        }
+        let whole = world.folder.path().join("whole");
+        copy(&lake_of(&world), &whole);
+        let truth = world.truth().await;
+        Self { world, whole, truth }
+    }
+
+    /// Puts the lake back as it was, names of the same file included.
+    fn restore(&self) {
+        let lake = lake_of(&self.world);
+        fs::remove_dir_all(&lake).unwrap();
+        copy(&self.whole, &lake);
+    }
+
+    fn changes_of(&self, seq: u64) -> String {
+        let seq = leadpipe::ids::Seq(seq);
+        leadpipe::commit::read(&self.world.store(), seq).unwrap().changes.file.path
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        lake_of(&self.world).join(path)
+    }
+
+    async fn verify(&self, repair: bool) -> Verified {
+        let clock: SharedClock = self.world.clock.clone();
+        let asked = Verify { repair, ..Verify::default() };
+        run::verify(self.world.job(), asked, clock).await.unwrap()
+    }
+
+    fn unlike_truth(&self) -> Option<String> {
+        difference(&self.world.rows(), &self.truth)
+    }
+}
+
+fn lake_of(world: &World) -> PathBuf {
+    world.folder.path().join("lake")
+}
+
+/// Copies a folder; what is one file under several names is so in the copy.
+fn copy(from: &Path, to: &Path) {
+    let mut seen: BTreeMap<u64, PathBuf> = BTreeMap::new();
+    let mut folders = vec![(from.to_owned(), to.to_owned())];
+    while let Some((from, to)) = folders.pop() {
+        fs::create_dir_all(&to).unwrap();
+        for entry in fs::read_dir(&from).unwrap() {
+            let entry = entry.unwrap();
+            let (here, there) = (entry.path(), to.join(entry.file_name()));
+            let found = entry.metadata().unwrap();
+            if found.is_dir() {
+                folders.push((here, there));
+            } else if found.is_symlink() {
+                std::os::unix::fs::symlink(fs::read_link(&here).unwrap(), &there).unwrap();
+            } else if let Some(known) = seen.get(&found.ino()) {
+                fs::hard_link(known, &there).unwrap();
+            } else {
+                fs::copy(&here, &there).unwrap();
+                seen.insert(found.ino(), there);
+            }
+        }
+    }
+}
+
+/// All files of a lake, relative to it, sorted.
+fn files(lake: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![lake.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let path = entry.path();
+                files.push(path.strip_prefix(lake).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn flip(at: &Path, bit: u64) {
+    let mut bytes = fs::read(at).unwrap();
+    let bit = bit as usize % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    // In place: other names of the file share the damage.
+    fs::write(at, bytes).unwrap();
+}
+
+fn cut(at: &Path, length: u64) {
+    fs::OpenOptions::new().write(true).open(at).unwrap().set_len(length).unwrap();
+}
+
+/// The first or last file below a folder.
+fn pick(nights: &Nights, folder: &str, last: bool) -> PathBuf {
+    let mut found = files(&lake_of(&nights.world));
+    found.retain(|path| path.starts_with(&format!("{folder}/")));
+    let path = if last { found.last() } else { found.first() };
+    nights.at(path.unwrap_or_else(|| panic!("there is nothing in {folder}")))
+}
+
+/// A part or CSV file of the newest commit.
+fn living(nights: &Nights, csv: bool) -> PathBuf {
+    let head = nights.world.head();
+    let part = head.sources.values().next().unwrap().parts.last().unwrap();
+    let path = if csv { &part.csv.as_ref().unwrap().path } else { &part.file.path };
+    nights.at(path)
+}
+
+/// What a run does that meets the damage.
+#[derive(Clone, Copy, PartialEq)]
+enum Run {
+    /// It goes on to the right rows.
+    GoesOn,
+    /// It stops with an error whose hint holds this.
+    Stops(&'static str),
+}
+
+struct Case {
+    name: &'static str,
+    damage: fn(&Nights),
+    found: Kind,
+    run: Run,
+}
+
+const REPAIR: Run = Run::Stops("verify JOB");
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a flipped bit in a living part",
+        damage: |nights| flip(&living(nights, false), 4_001),
+        found: Kind::PartDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "a living part cut short",
+        damage: |nights| cut(&living(nights, false), 1_000),
+        found: Kind::PartDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "a deleted part of which a snapshot has a second name",
+        damage: |nights| fs::remove_file(living(nights, false)).unwrap(),
+        found: Kind::PartMissing,
+        run: REPAIR,
+    },
+    Case {
+        name: "a deleted part under all its names",
+        damage: |nights| {
+            fs::remove_dir_all(nights.at("snapshots")).unwrap();
+            fs::remove_file(living(nights, false)).unwrap();
+        },
+        found: Kind::PartMissing,
+        run: REPAIR,
+    },
+    Case {
+        name: "a damaged part, and no changes to make it from",
+        damage: |nights| {
+            flip(&living(nights, false), 4_001);
+            fs::remove_dir_all(nights.at("changes")).unwrap();
+        },
+        found: Kind::PartDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "a damaged part, and nothing to make it from",
+        damage: |nights| {
+            flip(&living(nights, false), 4_001);
+            fs::remove_dir_all(nights.at("changes")).unwrap();
+            fs::remove_dir_all(nights.at("archive")).unwrap();
+        },
+        found: Kind::PartDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "a part of an older snapshot",
+        damage: |nights| {
+            let oldest = nights.world.store();
+            let first = leadpipe::commit::read(&oldest, leadpipe::ids::Seq(1)).unwrap();
+            let head = nights.world.head();
+            let is_old = |path: &&str| head.part_paths().all(|living| living != *path);
+            flip(&nights.at(first.part_paths().find(is_old).unwrap()), 77);
+        },
+        found: Kind::PartDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a flipped bit in a CSV file",
+        damage: |nights| flip(&living(nights, true), 900),
+        found: Kind::CsvDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a deleted CSV file under all its names",
+        damage: |nights| {
+            fs::remove_dir_all(nights.at("snapshots")).unwrap();
+            fs::remove_file(living(nights, true)).unwrap();
+        },
+        found: Kind::CsvMissing,
+        run: REPAIR,
+    },
+    Case {
+        name: "a flipped bit in a change file",
+        damage: |nights| flip(&pick(nights, "changes", true), 900),
+        found: Kind::ChangesDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a deleted change file",
+        damage: |nights| fs::remove_file(pick(nights, "changes", false)).unwrap(),
+        found: Kind::ChangesMissing,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "the newest commit with a flipped bit",
+        damage: |nights| flip(&pick(nights, "commits", true), 8_003),
+        found: Kind::CommitDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "the newest commit deleted",
+        damage: |nights| fs::remove_file(pick(nights, "commits", true)).unwrap(),
+        found: Kind::NewestCommitMissing,
+        run: REPAIR,
+    },
+    Case {
+        name: "all commits deleted",
+        damage: |nights| fs::remove_dir_all(nights.at("commits")).unwrap(),
+        found: Kind::NewestCommitMissing,
+        run: REPAIR,
+    },
+    Case {
+        name: "an older commit with a flipped bit",
+        damage: |nights| flip(&pick(nights, "commits", false), 8_003),
+        found: Kind::CommitDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "an older commit deleted",
+        damage: |nights| fs::remove_file(nights.at("commits/000000002.json")).unwrap(),
+        found: Kind::CommitMissing,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a segment that is cut short",
+        damage: |nights| cut(&pick(nights, "archive", false), 3_000),
+        found: Kind::SegmentDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a segment with a flipped bit",
+        damage: |nights| flip(&pick(nights, "archive", false), 8 * 3_000),
+        found: Kind::SegmentDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a deleted segment",
+        damage: |nights| fs::remove_file(pick(nights, "archive", false)).unwrap(),
+        found: Kind::SegmentMissing,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a snapshot folder that is gone",
+        damage: |nights| fs::remove_dir_all(nights.at("snapshots")).unwrap(),
+        found: Kind::SnapshotDiffers,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a link that points elsewhere",
+        damage: |nights| nights.world.store().point("latest", "snapshots/000000001").unwrap(),
+        found: Kind::DerivedDiffers,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a flipped bit in the copy of the checkpoint",
+        damage: |nights| flip(&nights.at("checkpoint.json"), 8 * 13 + 2),
+        found: Kind::DerivedDiffers,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a flipped bit in the ledger",
+        damage: |nights| flip(&nights.at(&ledger(nights)), 301),
+        found: Kind::LedgerDamaged,
+        run: REPAIR,
+    },
+    Case {
+        name: "a flipped bit in the record of a run",
+        damage: |nights| flip(&pick(nights, "state/runs", false), 805),
+        found: Kind::RunDamaged,
+        run: Run::GoesOn,
+    },
+];
+
+fn ledger(nights: &Nights) -> String {
+    let mut found = files(&lake_of(&nights.world));
+    found.retain(|path| path.starts_with("state/ledger/") && path.ends_with(".json"));
+    found.remove(0)
+}
+
+fn kinds(verified: &Verified) -> Vec<Kind> {
+    verified.findings.iter().map(|finding| finding.kind).collect()
+}
+
+/// Repairs and syncs until the lake is sound and whole; returns what is wrong.
+async fn recover(nights: &Nights) -> Result<(), String> {
+    let repaired = nights.verify(true).await;
+    if !repaired.is_sound {
+        return Err(format!("not sound after the repair: {:#?}", repaired.findings));
+    }
+    // A ledger that was lost lets nothing be sent for a day.
+    nights.world.pass(TimeDelta::hours(25));
+    let synced = nights.world.try_sync(Options::default()).await;
+    let synced = synced.map_err(|error| format!("{error}, after {:#?}", repaired.repairs))?;
+    if synced.exit_code() != 0 {
+        return Err(format!("{synced:#?}"));
+    }
+    if let Some(what) = nights.unlike_truth() {
+        return Err(format!("{what}, after {:#?}", repaired.repairs));
+    }
+    let verified = nights.verify(false).await;
+    match verified.is_sound {
+        true => Ok(()),
+        false => Err(format!("not sound after the sync: {:#?}", verified.findings)),
+    }
+}
+
+async fn try_case(nights: &Nights, case: &Case) -> Result<(), String> {
+    nights.restore();
+    (case.damage)(nights);
+    let before = files(&lake_of(&nights.world));
+    let verified = nights.verify(false).await;
+    if verified.is_sound || !kinds(&verified).contains(&case.found) {
+        return Err(format!("found only {:#?}", verified.findings));
+    }
+    if files(&lake_of(&nights.world)) != before {
+        return Err("looking has changed the lake".to_owned());
+    }
+    match (nights.world.try_sync(Options::default()).await, case.run) {
+        (Ok(summary), Run::Stops(hint)) => {
+            let told = acme(&summary).hint.clone().unwrap_or_default();
+            if !told.contains(hint) {
+                return Err(format!("a sync went on, with the hint `{told}`"));
+            }
+        }
+        (Ok(_), Run::GoesOn) => {
+            if let Some(what) = nights.unlike_truth() {
+                return Err(format!("a sync gave other rows: {what}"));
+            }
+        }
+        (Err(error), Run::Stops(hint)) => {
+            let told = error.hint().unwrap_or_default();
+            if !told.contains(hint) {
+                return Err(format!("{error} has the hint `{told}`"));
+            }
+        }
+        (Err(error), Run::GoesOn) => return Err(format!("a sync stopped: {}", run::chain(&error))),
+    }
+    nights.restore();
+    (case.damage)(nights);
+    recover(nights).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_damage_is_found_and_answered_and_after_a_repair_nothing_is_lost() {
+    let nights = Nights::new().await;
+    let sound = nights.verify(false).await;
+    assert_eq!((sound.is_sound, sound.findings.len()), (true, 0), "{sound:#?}");
+    let mut wrong = Vec::new();
+    for case in CASES {
+        if let Err(what) = try_case(&nights, case).await {
+            wrong.push(format!("{}: {what}", case.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// What of a lake a file is, for the table.
+fn class(path: &str) -> &str {
+    match path.strip_prefix("state/") {
+        Some(below) => below.split('/').next().unwrap_or(below),
+        None => path.split('/').next().unwrap_or(path),
+    }
+}
+
+/// Tells whether the loss of a file is no damage: history, marks that are made anew, a count of more than
+/// a day ago, pages that nothing needs. What comes of a flipped bit or a cut that is not noticed is looked at all the same.
+fn may_go_unnoticed(path: &str, what: &str) -> bool {
+    match what {
+        "deleted" => {
+            ["state/runs", "state/ended.json", "state/ledger", "archive/"].iter().any(|kind| path.starts_with(kind))
+        }
+        // The last line break, or the name of the seal, which only makes a file one without a seal.
+        _ => path.ends_with(".json"),
+    }
+}
+
+/// Damages a file, and says how.
+fn damage(at: &Path, draw: &mut Draw) -> &'static str {
+    let length = fs::metadata(at).unwrap().len();
+    match draw.below(4) {
+        0 => {
+            fs::remove_file(at).unwrap();
+            "deleted"
+        }
+        1 if length > 0 => {
+            cut(at, draw.below(length));
+            "cut short"
+        }
+        _ => {
+            flip(at, draw.below(length.max(1) * 8));
+            "flipped"
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tried {
+    tried: u64,
+    found: u64,
+    repaired: u64,
+    harmless: u64,
+}
+
+async fn try_random(nights: &Nights, draw: &mut Draw, table: &mut BTreeMap<String, Tried>) {
+    nights.restore();
+    let mut all = files(&lake_of(&nights.world));
+    all.retain(|path| !path.ends_with("lock"));
+    // Each kind of file as often as any other, however many there are of it.
+    let mut classes: Vec<&str> = all.iter().map(|path| class(path)).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    let wanted = classes[draw.below(classes.len() as u64) as usize].to_owned();
+    let of_class: Vec<&String> = all.iter().filter(|path| class(path) == wanted).collect();
+    let path = of_class[draw.below(of_class.len() as u64) as usize].clone();
+    let before = fs::read(nights.at(&path)).unwrap();
+    let what = damage(&nights.at(&path), draw);
+    let tried = table.entry(wanted).or_default();
+    tried.tried += 1;
+    let verified = nights.verify(false).await;
+    let is_found = !verified.findings.is_empty();
+    tried.found += u64::from(is_found);
+    if path == "state/key" {
+        assert!(!verified.is_sound, "{path} {what}");
+        assert!(!nights.verify(true).await.is_sound, "a key cannot be made again");
+        fs::write(nights.at(&path), before).unwrap();
+    }
+    if !is_found {
+        assert!(may_go_unnoticed(&path, what), "{path} {what}, which nobody noticed");
+        tried.harmless += 1;
+    }
+    let recovered = recover(nights).await;
+    assert_eq!(recovered, Ok(()), "{path} {what}");
+    tried.repaired += u64::from(is_found);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_random_damage_is_found_or_does_no_harm_and_a_repair_mends_it() {
+    let damages = number_from("LEADPIPE_DAMAGES", 6);
+    let seed = number_from("LEADPIPE_DAMAGES_SEED", 11);
+    let nights = Nights::new().await;
+    let (mut draw, mut table) = (Draw(seed), BTreeMap::new());
+    for _ in 0..damages {
+        try_random(&nights, &mut draw, &mut table).await;
+    }
+    say(&table);
+    assert_eq!(table.values().map(|tried| tried.tried).sum::<u64>(), damages);
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a long run")]
+fn say(table: &BTreeMap<String, Tried>) {
+    println!("{:<16} {:>6} {:>6} {:>8} {:>8}", "kind", "tried", "found", "repaired", "harmless");
+    for (class, Tried { tried, found, repaired, harmless }) in table {
+        println!("{class:<16} {tried:>6} {found:>6} {repaired:>8} {harmless:>8}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_lost_lets_nothing_be_sent_until_all_that_was_sent_has_lapsed() {
+    let nights = Nights::new().await;
+    let at = nights.at(&ledger(&nights));
+    let damages: [fn(&Path); 2] = [|at| fs::remove_file(at).unwrap(), |at| flip(at, 301)];
+    for (damage, kind) in damages.into_iter().zip([Kind::LedgerMissing, Kind::LedgerDamaged]) {
+        assert_eq!(nights.world.sync().await.exit_code(), 0);
+        damage(&at);
+        assert_eq!(kinds(&nights.verify(false).await), [kind]);
+        assert!(nights.verify(true).await.is_sound);
+        nights.world.sandbox.clear_requests();
+        nights.world.pass(TimeDelta::hours(20));
+        let blocked = nights.world.sync().await;
+        assert_eq!(blocked.exit_code(), 8, "{blocked:#?}");
+        assert_eq!(nights.world.sandbox.requests().len(), 0);
+        nights.world.pass(TimeDelta::hours(5));
+        assert_eq!(nights.world.sync().await.exit_code(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_behind_a_torn_segment_of_an_open_walk_are_loaded() {
+    let settings = Settings { leads: 150, profiles: 1, accounts: 1, still: true, ..small() };
+    let mut world = World::new(settings).await;
+    world.job = small_job("").replace("page_size = 50", "page_size = 1");
+    let some = || Options { max_requests: Some(60), ..Options::default() };
+    world.sync_with(some()).await;
+    let head = world.head();
+    world.sync_with(some()).await;
+    // As if the second run had died before its commit: its pages are held and not loaded.
+    for path in [&*format!("commits/{}.json", world.head().seq), "latest", "checkpoint.json"] {
+        world.store().remove(path).unwrap();
+    }
+    let open = &head.checkpoint.sources.values().next().unwrap().open_walks;
+    assert!(open.iter().any(|open| open.loaded_pages > 10), "{open:#?}");
+    let lake = lake_of(&world);
+    for path in files(&lake).iter().filter(|path| path.ends_with("-0.jsonl.zst")) {
+        let length = fs::metadata(lake.join(path)).unwrap().len();
+        cut(&lake.join(path), length / 2);
+    }
+    assert_eq!(world.sync().await.exit_code(), 0);
+    world.assert_whole().await;
+}
+
+async fn compared(world: &World, most: u64) -> Verified {
+    let clock: SharedClock = world.clock.clone();
+    let asked = Verify { remote: Some(most), ..Verify::default() };
+    run::verify(world.job(), asked, clock).await.unwrap()
+}
+
+fn verdicts(verified: &Verified) -> BTreeMap<String, usize> {
+    let mut verdicts = BTreeMap::new();
+    for totals in &verified.totals {
+        *verdicts.entry(format!("{:?}", totals.verdict)).or_default() += 1;
+    }
+    verdicts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn totals_are_compared_for_a_request_a_span_and_a_difference_is_told() {
+    let mut world = World::new(Settings { leads: 90, still: true, ..small() }).await;
+    world.job = small_job("");
+    world.sync().await;
+    world.sandbox.clear_requests();
+    let verified = compared(&world, 20).await;
+    assert!(verified.is_sound, "{verified:#?}");
+    let spans = verified.totals.len();
+    assert_eq!(verdicts(&verified), BTreeMap::from([("Agreed".to_owned(), spans)]));
+    assert_eq!(world.sandbox.requests().len(), spans);
+    assert_eq!(verified.totals.iter().map(|totals| totals.held).sum::<u64>(), verified.checked.rows);
+
+    let (_, lead) = *world.sandbox.lead_ids().last().unwrap();
+    world.sandbox.edit(lead, Edit::Vanish).unwrap();
+    let verified = compared(&world, 20).await;
+    assert!(!verified.is_sound && verified.findings.is_empty());
+    assert_eq!(verdicts(&verified)["Differs"], 1, "{verified:#?}");
+
+    world.sandbox.clear_requests();
+    let verified = compared(&world, 2).await;
+    assert_eq!(verdicts(&verified)["NotChecked"], spans - 2);
+    assert_eq!(world.sandbox.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_without_totals_is_not_asked() {
+    let settings = Settings { whautomate_accounts: 1, contacts: 30, leads: 0, ..small() };
+    let mut world = World::new(settings).await;
+    world.job = format!("{HEAD}{CLINIC}");
+    world.sync().await;
+    world.sandbox.clear_requests();
+    let verified = compared(&world, 20).await;
+    assert!(verified.is_sound, "{verified:#?}");
+    assert_eq!(verdicts(&verified), BTreeMap::from([("NotStated".to_owned(), 1)]));
+    assert_eq!(world.sandbox.requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_of_a_later_version_is_told_and_left_alone() {
+    let nights = Nights::new().await;
+    let at = pick(&nights, "commits", true);
+    fs::write(&at, br#"{"version":"2","seq":"a form not known yet"}"#).unwrap();
+    let before = files(&lake_of(&nights.world));
+    let verified = nights.verify(false).await;
+    assert!(kinds(&verified).contains(&Kind::CommitNewer), "{verified:#?}");
+    let clock: SharedClock = nights.world.clock.clone();
+    let asked = Verify { repair: true, ..Verify::default() };
+    let refused = run::verify(nights.world.job(), asked, clock).await.unwrap_err();
+    assert!(refused.hint().unwrap().contains("newer leadpipe"), "{refused}");
+    let mut after = files(&lake_of(&nights.world));
+    after.retain(|path| !path.starts_with("state/runs"));
+    assert!(after.iter().all(|path| before.contains(path)));
+    let error = nights.world.try_sync(Options::default()).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("newer leadpipe"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_takes_the_whole_snapshot_where_a_repair_has_cut_the_changes() {
+    use leadpipe::commit::FilesAnswer;
+    use leadpipe::commit::files as listed;
+    use leadpipe::ids::Seq;
+    let nights = Nights::new().await;
+    fs::remove_file(nights.at(&nights.changes_of(2))).unwrap();
+    assert!(nights.verify(true).await.is_sound);
+    let store = nights.world.store();
+    let answer = |since| listed(&store, Some(Seq(since))).unwrap();
+    assert!(matches!(answer(1), FilesAnswer::Snapshot { too_old: Some(Seq(1)), .. }));
+    assert!(matches!(answer(2), FilesAnswer::Changes { .. }));
+}
