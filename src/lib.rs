@@ -14,6 +14,7 @@ pub mod commit;
 pub mod config;
 pub mod error;
 pub mod extract;
+pub mod harmless;
 pub mod ids;
 pub mod load;
 pub mod plan;

@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, arguments: SourceArguments) -> anyhow
     if context.json {
         terminal::json(&checked)?;
     } else {
-        terminal::data(&report::check_text(&checked))?;
+        terminal::text(&report::check_text(&checked))?;
     }
     Ok(code(&checked))
 }

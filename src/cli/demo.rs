@@ -135,9 +135,9 @@ pub(super) async fn run(context: &Context, arguments: DemoArguments) -> anyhow::
     if context.json {
         terminal::json(&Shown { lake: folder, first, nightly, examples, people })?;
     } else {
-        terminal::data(&changes_text(&nightly, &examples))?;
-        terminal::data(&people.text())?;
-        terminal::data(&reading_text(&folder))?;
+        terminal::text(&changes_text(&nightly, &examples))?;
+        terminal::text(&people.text())?;
+        terminal::text(&reading_text(&folder))?;
     }
     Ok(u8::try_from(code).unwrap_or(exit::FAILED))
 }
@@ -183,7 +183,7 @@ async fn sync(context: &Context, job: &Job, clock: &Arc<ManualClock>) -> anyhow:
 /// Writes text, where no JSON was asked for.
 fn tell(context: &Context, text: &str) -> anyhow::Result<()> {
     if !context.json {
-        terminal::data(text)?;
+        terminal::text(text)?;
     }
     Ok(())
 }

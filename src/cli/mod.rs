@@ -157,7 +157,7 @@ fn start_log(global: &Global, command: &Command) {
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(io::stderr)
+        .with_writer(terminal::Log { json: global.log_json })
         // Telling of a stderr that nobody reads any more would panic, and end the run.
         .log_internal_errors(false)
         .with_ansi(false);

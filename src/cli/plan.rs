@@ -89,7 +89,7 @@ pub(super) async fn show(
     if context.json {
         terminal::json(&previewed)?;
     } else {
-        terminal::data(&report::plan_text(&previewed, all, local_offset(previewed.planned_at)))?;
+        terminal::text(&report::plan_text(&previewed, all, local_offset(previewed.planned_at)))?;
     }
     let failed = previewed.sources.iter().any(|source| source.error.is_some());
     Ok(if failed { exit::SOURCE_FAILED } else { exit::DONE })

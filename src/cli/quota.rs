@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, arguments: QuotaArguments) -> anyhow::Resul
     if context.json {
         terminal::json(&report)?;
     } else {
-        terminal::data(&report::quota_text(&report, local_offset(report.now)))?;
+        terminal::text(&report::quota_text(&report, local_offset(report.now)))?;
     }
     Ok(if report.unknown.is_empty() { exit::DONE } else { exit::SOURCE_FAILED })
 }

@@ -117,7 +117,7 @@ pub(super) async fn run(context: &Context, arguments: RehearseArguments) -> anyh
     if context.json {
         terminal::json(&rehearsal)?;
     } else {
-        terminal::data(&report::rehearsal_text(&rehearsal, zone))?;
+        terminal::text(&report::rehearsal_text(&rehearsal, zone))?;
     }
     Ok(match rehearsal.outcome {
         Outcome::Done => exit::DONE,

@@ -142,7 +142,7 @@ pub(super) async fn run(context: &Context, arguments: SandboxArguments) -> anyho
         terminal::json(&opened)?;
     } else {
         let is_trial = arguments.whautomate_per_day <= TRIAL_PER_DAY;
-        terminal::data(&text(&opened, start, if is_trial { "trial" } else { "subscribed" }))?;
+        terminal::text(&text(&opened, start, if is_trial { "trial" } else { "subscribed" }))?;
     }
     context.say("listening; Ctrl-C ends it");
     signals.next().await;

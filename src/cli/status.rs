@@ -62,7 +62,7 @@ pub(super) fn run(context: &Context, arguments: StatusArguments) -> anyhow::Resu
     if context.json {
         terminal::json(&status)?;
     } else {
-        terminal::data(&report::status_text(&status, local_offset(status.now)))?;
+        terminal::text(&report::status_text(&status, local_offset(status.now)))?;
     }
     Ok(if status.is_stale { exit::NEEDS_LOOK } else { exit::DONE })
 }

@@ -93,7 +93,7 @@ pub(super) fn finish(context: &Context, job: &Job, summary: &Summary) -> anyhow:
         terminal::json(summary)?;
     } else {
         let at = summary.resume_at.unwrap_or(summary.ended_at);
-        terminal::data(&report::summary_text(summary, &job.lake, local_offset(at)))?;
+        terminal::text(&report::summary_text(summary, &job.lake, local_offset(at)))?;
     }
     Ok(u8::try_from(summary.exit_code()).unwrap_or(exit::FAILED))
 }

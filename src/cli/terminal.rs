@@ -1,17 +1,23 @@
 //! The terminal: data goes to stdout, everything else to stderr.
+//!
+//! Whatever is shown to people or logged is made harmless here, at the one door, in case that a text
+//! of others came by unnoticed. Paths for programs are data as they are.
 
 use std::io;
 use std::io::Write;
 
 use anyhow::Context;
 use serde::Serialize;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::exit::Usage;
 use crate::commit;
 use crate::config;
 use crate::error::Hint;
+use crate::harmless::harmless;
+use crate::harmless::harmless_json;
+use crate::harmless::harmless_lines;
 use crate::rehearse;
-use crate::report::harmless;
 use crate::run;
 
 /// Writes a text to stdout. A reader that has gone away is no error.
@@ -24,16 +30,57 @@ pub(super) fn data(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Writes a text for people to stdout.
+pub(super) fn text(text: &str) -> anyhow::Result<()> {
+    data(&harmless_lines(text))
+}
+
 /// Writes one JSON document to stdout.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    data(&text)
+    data(&harmless_json(&text))
 }
 
 /// Writes a line to stderr. That nobody can read it is no reason to stop a run.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", harmless_lines(line));
+}
+
+/// Where the log goes: stderr, one line an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Log {
+    /// Whether the lines are JSON.
+    pub(super) json: bool,
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
+
+impl Write for Log {
+    /// Writes an event, which comes whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        io::stderr().lock().write_all(log_line(event, self.json).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
+/// Returns an event as one line, whatever the texts in it: none can pass for another event.
+fn log_line(event: &[u8], json: bool) -> String {
+    let text = String::from_utf8_lossy(event);
+    let text = text.trim_end_matches('\n');
+    let mut line = if json { harmless_json(text) } else { harmless(text) };
+    line.push('\n');
+    line
 }
 
 /// Writes an error with its causes and what to do about it to stderr.
@@ -102,5 +149,15 @@ mod tests {
         let error = anyhow::anyhow!("answered \u{1b}[2Jgone\nerror: all is lost");
         let text = error_text(&error);
         assert_eq!(text, "error: answered \\u{1b}[2Jgone\n  error: all is lost");
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_the_log_whatever_is_in_it() {
+        let event = "WARN said \u{9b}31m\u{202e}\nERROR all is lost\n";
+        let line = log_line(event.as_bytes(), false);
+        assert_eq!(line, "WARN said \\u{9b}31m\\u{202e}\\u{a}ERROR all is lost\n");
+        let json = serde_json::json!({ "said": "\u{9b}31m\u{202e}\n" }).to_string() + "\n";
+        let line = log_line(json.as_bytes(), true);
+        assert_eq!(line, "{\"said\":\"\\u009b31m\\u202e\\n\"}\n");
     }
 }

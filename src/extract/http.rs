@@ -24,6 +24,7 @@ use url::Url;
 use super::Error;
 use super::Result;
 use crate::clock::SharedClock;
+use crate::harmless::is_harmful;
 use crate::ids::ProviderId;
 use crate::point::Steps;
 
@@ -322,11 +323,11 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
-/// Returns a provider's own words, fit for a terminal and a log: one line, no control characters, at
-/// most 300 characters, and no addresses or telephone numbers, since a provider may name the lead it
-/// stumbles over.
+/// Returns a provider's own words, fit to be shown and logged: one line, nothing that controls, turns or
+/// hides text, at most 300 characters, and no addresses or telephone numbers, since a provider may name
+/// the lead it stumbles over.
 pub(super) fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty());
+    let words = text.split(|c: char| c.is_whitespace() || is_harmful(c)).filter(|w| !w.is_empty());
     let line = words.map(discreet).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(300) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -382,6 +383,7 @@ mod tests {
     #[test]
     fn a_providers_words_are_one_harmless_line() {
         assert_eq!(one_line("a\x1b[31m\n b\t\u{7}c"), "a [31m b c");
+        assert_eq!(one_line("a\u{9b}b\u{202e}c\u{2066}d\u{200b}e\u{2028}f"), "a b c d e f");
         assert_eq!(one_line(&"x".repeat(999)).chars().count(), 301);
     }
 

@@ -15,6 +15,7 @@ mod text;
 mod tiers;
 mod verify;
 
+pub use crate::harmless::harmless;
 pub use check::check_text;
 pub use plan::plan_text;
 pub use quota::DayKind;
@@ -41,7 +42,6 @@ pub use status::Status;
 pub use status::status_text;
 pub use summary::summary_text;
 pub use table::Table;
-pub use text::harmless;
 pub use text::instant;
 pub use text::list;
 pub use text::number;

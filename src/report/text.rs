@@ -1,28 +1,10 @@
-//! Small texts: numbers, instants, lists, and what others wrote.
+//! Small texts: numbers, instants, lists.
 
 use std::fmt::Display;
 
 use chrono::DateTime;
 use chrono::FixedOffset;
 use chrono::Utc;
-
-/// Returns a text in which no character moves a cursor or turns the direction of writing: such
-/// characters are written out, e.g. `\u{1b}`.
-pub fn harmless(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() || turns_direction(character) {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
-fn turns_direction(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
 
 /// Returns a number with its thousands apart, e.g. `20,031`.
 pub fn number(number: u64) -> String {
@@ -59,7 +41,6 @@ pub fn list<T: Display>(items: impl IntoIterator<Item = T>, most: usize) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn numbers_have_their_thousands_apart() {
@@ -79,14 +60,5 @@ mod tests {
     fn long_lists_are_cut_and_say_so() {
         assert_eq!(list(["a", "b"], 2), "a, b");
         assert_eq!(list(["a", "b", "c"], 2), "a, b and 1 more");
-    }
-
-    proptest! {
-        #[test]
-        fn harmless_text_has_no_control_characters_and_stays_so(text in any::<String>()) {
-            let once = harmless(&text);
-            prop_assert!(!once.chars().any(char::is_control));
-            prop_assert_eq!(harmless(&once), once);
-        }
     }
 }
