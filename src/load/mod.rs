@@ -33,7 +33,7 @@ mod merge;
 mod part;
 mod publish;
 mod rebuild;
-mod render;
+pub(crate) mod render;
 mod rows;
 mod runs;
 mod staging;

@@ -19,6 +19,7 @@ use super::Output;
 use super::Result;
 use super::column;
 use crate::config::CsvCompression;
+use crate::harmless::is_harmful;
 use crate::schema::StoredFile;
 use crate::schema::lead::Micros;
 use crate::schema::lead::Money;
@@ -29,8 +30,13 @@ use crate::store::Store;
 
 /// A CSV file being written.
 pub(super) struct CsvWriter {
-    writer: csv::Writer<Sink>,
+    rows: CsvRows<Sink>,
     path: String,
+}
+
+/// Rows on their way to CSV, wherever that goes.
+pub(crate) struct CsvRows<W: Write> {
+    writer: csv::Writer<W>,
     guards: Vec<bool>,
     cell: String,
     guarded_cells: u64,
@@ -86,32 +92,49 @@ impl CsvWriter {
                 zstd::Encoder::new(file, 1).map_err(|source| fail(&path, source.into()))?,
             ),
         };
-        let terminator = csv::Terminator::CRLF;
-        let mut writer = csv::WriterBuilder::new().terminator(terminator).from_writer(sink);
-        let names = schema.fields().iter().map(|field| field.name());
-        writer.write_record(names).map_err(|source| fail(&path, source))?;
-        let guards = schema
-            .fields()
-            .iter()
-            .map(|field| !output.raw_csv && !column::JSON.contains(&field.name().as_str()));
-        let guards = guards.collect();
-        Ok(Self { writer, path, guards, cell: String::new(), guarded_cells: 0 })
+        let rows = CsvRows::new(sink, schema, !output.raw_csv);
+        Ok(Self { rows: rows.map_err(|source| fail(&path, source))?, path })
     }
 
     /// Appends rows.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let cells: Vec<Cells> = batch
-            .schema_ref()
+        let cells = cells_of(batch)?;
+        self.rows.write(&cells, batch.num_rows()).map_err(|source| fail(&self.path, source))
+    }
+
+    /// Ends the file, and says how many cells were guarded.
+    pub(super) fn finish(self) -> Result<(StoredFile, u64)> {
+        let Self { rows, path } = self;
+        let (sink, guarded_cells) = rows.finish().map_err(|source| fail(&path, source))?;
+        let file = sink.finish().map_err(|source| fail(&path, source.into()))?;
+        Ok((file.finish()?, guarded_cells))
+    }
+}
+
+/// Returns the columns of a batch, as their cells are written.
+pub(crate) fn cells_of(batch: &RecordBatch) -> Result<Vec<Cells<'_>>> {
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns());
+    columns.map(|(field, column)| Cells::of(field.name(), column.as_ref())).collect()
+}
+
+impl<W: Write> CsvRows<W> {
+    /// Writes the header. With `is_guarded`, no text of a record begins as a formula does.
+    pub(crate) fn new(to: W, schema: &SchemaRef, is_guarded: bool) -> csv::Result<Self> {
+        let terminator = csv::Terminator::CRLF;
+        let mut writer = csv::WriterBuilder::new().terminator(terminator).from_writer(to);
+        let names = schema.fields().iter().map(|field| field.name());
+        writer.write_record(names)?;
+        let guards = schema
             .fields()
             .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| Cells::of(field.name(), column.as_ref()))
-            .collect::<Result<_>>()?;
-        for row in 0..batch.num_rows() {
-            let written = self.write_row(&cells, row);
-            written.map_err(|source| fail(&self.path, source))?;
-        }
-        Ok(())
+            .map(|field| is_guarded && !column::JSON.contains(&field.name().as_str()));
+        let guards = guards.collect();
+        Ok(Self { writer, guards, cell: String::new(), guarded_cells: 0 })
+    }
+
+    /// Appends so many rows.
+    pub(crate) fn write(&mut self, cells: &[Cells<'_>], rows: usize) -> csv::Result<()> {
+        (0..rows).try_for_each(|row| self.write_row(cells, row))
     }
 
     fn write_row(&mut self, cells: &[Cells<'_>], row: usize) -> csv::Result<()> {
@@ -140,12 +163,10 @@ impl CsvWriter {
         self.writer.write_record(None::<&[u8]>)
     }
 
-    /// Ends the file, and says how many cells were guarded.
-    pub(super) fn finish(self) -> Result<(StoredFile, u64)> {
-        let Self { writer, path, guarded_cells, .. } = self;
-        let sink = writer.into_inner().map_err(|error| fail(&path, error.into_error().into()))?;
-        let file = sink.finish().map_err(|source| fail(&path, source.into()))?;
-        Ok((file.finish()?, guarded_cells))
+    /// Returns what was written to, and how many cells were guarded.
+    pub(crate) fn finish(self) -> csv::Result<(W, u64)> {
+        let written = self.writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+        Ok((written, self.guarded_cells))
     }
 }
 
@@ -154,7 +175,7 @@ fn fail(path: &str, source: csv::Error) -> Error {
 }
 
 /// A column, as its cells are written.
-enum Cells<'a> {
+pub(crate) enum Cells<'a> {
     Text(&'a StringArray),
     Boolean(&'a BooleanArray),
     Integer(&'a Int64Array),
@@ -199,11 +220,20 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// Tells whether a spreadsheet would run the text: it begins as formulas do, and is no telephone
-/// number or other row of digits, which must stay joinable.
-fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
-        && !text.chars().all(|c| c.is_ascii_digit() || "+ ()-.".contains(c))
+/// What a formula begins with, in a spreadsheet of any language; some take the wide signs for the
+/// narrow ones, and the minus of typographers for that of the keyboard.
+const SIGNS: [char; 9] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '−'];
+
+/// Tells whether a spreadsheet may run the text. One that is a telephone number, or another row of
+/// digits, it runs at most as a sum, and such texts must stay joinable.
+pub(crate) fn is_formula(text: &str) -> bool {
+    // A tab or line break in front moves what follows to another cell, or is dropped like blanks and
+    // marks that are not seen; what is left begins the cell.
+    let is_passed_over = |c: char| c.is_whitespace() || is_harmful(c);
+    let is_moved = text.starts_with(char::is_control);
+    let is_run = text.trim_start_matches(is_passed_over).starts_with(SIGNS);
+    let is_number = || text.chars().all(|c| c.is_ascii_digit() || "+ ()-.".contains(c));
+    (is_moved || is_run) && !is_number()
 }
 
 #[cfg(test)]
@@ -212,10 +242,34 @@ mod tests {
 
     #[test]
     fn formulas_are_told_from_telephone_numbers() {
-        for text in ["=1+1", "+SUM(A1)", "-x", "@cmd", "\t=1", "\r=1", "=1", "-1,5"] {
+        for text in [
+            "=1+1",
+            "+SUM(A1)",
+            "-x",
+            "@cmd",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "=1",
+            "-1,5",
+            "＝1+1",
+            "＋x",
+            "－x",
+            "＠x",
+            "−x",
+            " =1+1",
+            " \t@x",
+            "\u{a0}=1",
+            "\u{feff}=1",
+            "\u{200b}-x",
+            "\0=1",
+            "\tx",
+            "\rx",
+            "\nx",
+        ] {
             assert!(is_formula(text), "{text:?}");
         }
-        for text in ["", "+1 (212) 555-0100", "-12.5", "a=1", "'=1", "555"] {
+        for text in ["", " ", " x", "+1 (212) 555-0100", "-12.5", "a=1", "'=1", "555", "\"=1"] {
             assert!(!is_formula(text), "{text:?}");
         }
     }
