@@ -140,9 +140,10 @@ impl fmt::Display for ProviderId {
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// Returns the number after this one.
+    /// Returns the number after this one. The last there is has none: it is taken, and a commit under
+    /// it fails.
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -7,6 +7,7 @@
 //! visible in one file. `run` joins the stages. A module imports only from the layers below it.
 
 pub mod archive;
+pub mod calendar;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

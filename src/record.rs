@@ -5,14 +5,17 @@
 //! them knows a provider's wire form or a lead's columns.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 
+use crate::calendar;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::window::Window;
@@ -137,6 +140,7 @@ pub struct Walk {
     /// The span of creation times it answers for; `None` for a scan.
     pub window: Option<Window>,
     /// Rows asked for in one request.
+    #[serde(deserialize_with = "at_least_one")]
     pub page_size: u32,
     /// When it was opened.
     pub opened_at: DateTime<Utc>,
@@ -170,8 +174,10 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PageHeader {
     /// The page's number as asked for, from 1.
+    #[serde(deserialize_with = "at_least_one")]
     pub page: u32,
     /// The rows asked for; smaller than the walk's where a page had to be halved.
+    #[serde(deserialize_with = "at_least_one")]
     pub size: u32,
     /// How often this place was read before in the walk: 0, and more after rows have shifted.
     pub round: u32,
@@ -180,6 +186,7 @@ pub struct PageHeader {
     /// The HTTP status of the answer.
     pub status: u16,
     /// When the whole answer was there.
+    #[serde(deserialize_with = "calendar::time")]
     pub received_at: DateTime<Utc>,
 }
 
@@ -188,6 +195,11 @@ impl PageHeader {
     pub fn offset(&self) -> u64 {
         u64::from(self.page.saturating_sub(1)) * u64::from(self.size)
     }
+}
+
+/// Reads a number that the books of a walk count from 1 by, or divide by.
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    NonZeroU32::deserialize(deserializer).map(NonZeroU32::get)
 }
 
 /// An answer of a provider, as received.
@@ -222,4 +234,20 @@ pub fn id_hash(native_id: &str) -> u64 {
     let mut hasher = std::hash::SipHasher::new();
     hasher.write(native_id.as_bytes());
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_counts_from_one_and_has_rows() {
+        let header = |page: u32, size: u32| {
+            let json = serde_json::json!({"page": page, "size": size, "round": 0, "request": "/leads",
+                "status": 200, "received_at": "2026-03-01T02:00:00Z"});
+            serde_json::from_value::<PageHeader>(json)
+        };
+        assert_eq!(header(1, 100).unwrap().offset(), 0);
+        assert!(header(0, 100).is_err() && header(1, 0).is_err());
+    }
 }

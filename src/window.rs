@@ -11,15 +11,27 @@ use chrono::TimeDelta;
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Error as _;
 
 /// A half-open span of time `[start, end)`, never empty.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 pub struct Window {
     start: DateTime<Utc>,
     end: DateTime<Utc>,
+}
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Bounds {
+            start: DateTime<Utc>,
+            end: DateTime<Utc>,
+        }
+        let Bounds { start, end } = Bounds::deserialize(deserializer)?;
+        Self::new(start, end).ok_or_else(|| D::Error::custom("a window ends before it has begun"))
+    }
 }
 
 impl Window {
@@ -292,6 +304,16 @@ mod tests {
             reconciled: true,
             holes: 0,
         }
+    }
+
+    #[test]
+    fn a_window_that_is_read_is_never_empty() {
+        let read = |start: &str, end: &str| {
+            serde_json::from_value::<Window>(serde_json::json!({"start": start, "end": end}))
+        };
+        let (first, last) = ("2026-03-01T02:00:00Z", "2026-03-01T02:00:01Z");
+        assert_eq!(read(first, last).unwrap().length(), TimeDelta::seconds(1));
+        assert!(read(first, first).is_err() && read(last, first).is_err());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub use reader::SegmentEnd;
 pub use reader::SegmentName;
 pub use reader::opening_of;
 pub use reader::read_segment;
+#[cfg(any(test, fuzzing))]
+pub use reader::records_in;
 pub use reader::segments;
 pub use writer::Writer;
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -18,6 +19,7 @@ use super::line::HoleLine;
 use super::line::OpenedLine;
 use super::line::PageLine;
 use super::line::VERSION;
+use crate::calendar;
 use crate::ids::RunId;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
@@ -127,8 +129,8 @@ pub fn read_segment<E: From<Error>>(
 }
 
 /// The records of a segment, one after the other.
-struct Lines {
-    reader: BufReader<zstd::stream::read::Decoder<'static, BufReader<File>>>,
+struct Lines<R: Read> {
+    reader: BufReader<zstd::stream::read::Decoder<'static, BufReader<R>>>,
     path: String,
     line: Vec<u8>,
     lines: u64,
@@ -136,9 +138,14 @@ struct Lines {
     end: SegmentEnd,
 }
 
-impl Lines {
+impl Lines<File> {
     fn open(store: &Store, path: &str) -> Result<Self, Error> {
-        let file = store.open_file(path)?;
+        Self::of(store.open_file(path)?, path)
+    }
+}
+
+impl<R: Read> Lines<R> {
+    fn of(file: R, path: &str) -> Result<Self, Error> {
         let decoder = zstd::stream::read::Decoder::new(file);
         let decoder = decoder.map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let reader = BufReader::with_capacity(1 << 17, decoder);
@@ -182,6 +189,16 @@ impl Lines {
     }
 }
 
+/// Reads `bytes` as a segment and returns its records, up to what cannot be read.
+#[cfg(any(test, fuzzing))]
+pub fn records_in(bytes: &[u8]) -> Result<Vec<Record>, Error> {
+    let (mut lines, mut records) = (Lines::of(bytes, "segment")?, Vec::new());
+    while let Some(record) = lines.next()? {
+        records.push(record);
+    }
+    Ok(records)
+}
+
 fn parse_line(
     path: &str,
     bytes: &[u8],
@@ -191,7 +208,7 @@ fn parse_line(
     let fail = |source| Error::Line { path: path.to_owned(), line, source };
     match line::kind_of(bytes) {
         Some("walk_opened") => {
-            let opened: OpenedLine = serde_json::from_slice(bytes).map_err(fail)?;
+            let opened: OpenedLine = calendar::read(bytes).map_err(fail)?;
             if opened.version != VERSION {
                 return Err(Error::Version { path: path.to_owned(), version: opened.version });
             }
@@ -210,7 +227,7 @@ fn parse_line(
             Ok(Some(Record::Hole(parsed.hole)))
         }
         Some("walk_closed") => {
-            let parsed: ClosedLine = serde_json::from_slice(bytes).map_err(fail)?;
+            let parsed: ClosedLine = calendar::read(bytes).map_err(fail)?;
             Ok(Some(Record::Closed(parsed.closing, parsed.closed_at)))
         }
         // A kind that a later version added beside these says nothing about pages and walks.

@@ -98,7 +98,8 @@ fn make(store: &Store) -> Result<()> {
     Ok(())
 }
 
-fn decode(hex: &[u8]) -> Result<Vec<u8>> {
+/// Reads a key as it is stored.
+pub(super) fn decode(hex: &[u8]) -> Result<Vec<u8>> {
     let damaged = || Error::KeyDamaged { path: KEY };
     let hex = hex.trim_ascii();
     let digits = hex.iter().map(|digit| char::from(*digit).to_digit(16));

@@ -80,6 +80,8 @@ pub use runs::unreadable_runs;
 pub use segments::Segment;
 pub use segments::segments_to_drop;
 pub use stored::commit_schema;
+#[cfg(any(test, fuzzing))]
+pub use stored::read_as_any;
 
 /// What a lake holds as of one moment, and how it came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -220,8 +220,13 @@ fn write(store: &Store, record: RunRecord) -> Result<()> {
 
 fn read(store: &Store, path: &str) -> Result<Option<RunRecord>> {
     let Some(bytes) = store.read_if_exists(path)? else { return Ok(None) };
-    match decode_versioned(path, &bytes, &["1"])? {
-        Stored::V1(record) => Ok(Some(record.into())),
+    decode(path, &bytes).map(Some)
+}
+
+/// Reads the record of a run in any form known; `path` is for errors.
+pub(super) fn decode(path: &str, bytes: &[u8]) -> Result<RunRecord> {
+    match decode_versioned(path, bytes, &["1"])? {
+        Stored::V1(record) => Ok(record.into()),
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::calendar;
 use crate::checkpoint::Checkpoint;
 use crate::commit::Commit;
 use crate::commit::Error;
@@ -238,7 +239,18 @@ pub(super) fn decode_versioned<T: DeserializeOwned>(
     if !known.contains(&version.as_str()) {
         return Err(Error::NewerVersion { path: path.to_owned(), version });
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    calendar::read(bytes).map_err(damaged)
+}
+
+/// Reads `bytes` as each of the files of a lake that are read whole. Returns the commit, where they are
+/// one; it is the same when it is written and read again.
+#[cfg(any(test, fuzzing))]
+pub fn read_as_any(bytes: &[u8]) -> Result<Commit> {
+    let _ = crate::commit::runs::decode("run", bytes);
+    let _ = crate::commit::key::decode(bytes);
+    let commit = decode("commit", bytes)?;
+    assert!(decode("commit", &encode(&commit)?)? == commit, "a commit changes when it is stored");
+    Ok(commit)
 }
 
 /// Returns the JSON Schema of a commit file, as it stands in `schemas/commit.v1.json`.

@@ -37,6 +37,7 @@ use super::rule::Day;
 use super::rule::Rule;
 use crate::point::Steps;
 use crate::seal;
+use crate::calendar;
 use crate::store;
 use crate::store::Store;
 
@@ -230,7 +231,10 @@ impl Ledger {
 
     /// Returns when the requests of `demand` will have been sent, if nothing else is.
     pub fn forecast(&self, now: DateTime<Utc>, demand: Demand) -> Result<Forecast> {
-        let count = self.load(now)?;
+        Ok(self.forecast_by(&self.load(now)?, demand))
+    }
+
+    fn forecast_by(&self, count: &Count, demand: Demand) -> Forecast {
         let budget = count.budget(&self.rule);
         let mut frees: BTreeMap<DateTime<Utc>, u64> = BTreeMap::new();
         // What was used beyond the allowance, as when a rule was made smaller, frees nothing.
@@ -248,7 +252,7 @@ impl Ledger {
             blocked_until: budget.blocked_until,
             frees,
         };
-        Ok(forecast::forecast(&self.rule, position, demand))
+        forecast::forecast(&self.rule, position, demand)
     }
 
     /// Notes that others have sent so many requests in the last 24 hours, in place of what was noted
@@ -362,6 +366,27 @@ impl Ledger {
         Ok(until)
     }
 
+    /// Reads `bytes` as this ledger, asks and tells it at `now` all that a run does, and returns what
+    /// would be stored then. Touches no disk.
+    #[cfg(any(test, fuzzing))]
+    pub fn try_out(&self, bytes: &[u8], now: DateTime<Utc>, demand: Demand) -> Result<Vec<u8>> {
+        let mut count = self.decode(bytes)?;
+        count.advance_to(now);
+        let _ = (count.outlook(&self.rule), self.forecast_by(&count, demand));
+        for permits in [1, 3] {
+            match count.lease(&self.rule, permits, None) {
+                Ok(lease) => count.release(&self.rule, &lease),
+                Err(not_now) => drop(count.lease(&self.rule, permits, not_now.ticket)),
+            }
+        }
+        count.set_used(5);
+        let (until, by) = count.next_chance(&self.rule);
+        count.block(until, by);
+        count.correct(now - BUCKET);
+        let _ = count.budget(&self.rule);
+        serde_json::to_vec(&Stored::V1 { group: self.group.clone(), count }).map_err(Error::Encode)
+    }
+
     fn path_of(&self, extension: &str) -> String {
         format!("{}.{extension}", self.file)
     }
@@ -410,7 +435,7 @@ impl Ledger {
         if version != "1" {
             return Err(Error::NewerVersion { path: self.path(), version });
         }
-        let Stored::V1 { count, .. } = serde_json::from_slice(bytes).map_err(damaged)?;
+        let Stored::V1 { count, .. } = calendar::read(bytes).map_err(damaged)?;
         Ok(count)
     }
 }

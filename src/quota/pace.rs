@@ -235,7 +235,7 @@ impl Pace {
         let newest = held.chain(self.line.iter().map(|waiting| waiting.ticket)).max();
         let newest = newest.unwrap_or_default();
         let now = self.at.timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok());
-        now.unwrap_or_default().max(newest + 1)
+        now.unwrap_or_default().max(newest.saturating_add(1))
     }
 }
 

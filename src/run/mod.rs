@@ -52,6 +52,8 @@ pub use preview::PreviewedSource;
 pub use preview::Today;
 pub use preview::plan_schema;
 pub use preview::preview;
+#[cfg(any(test, fuzzing))]
+pub(crate) use probes::decode as probes_in;
 pub use replay::replay;
 pub use settings::rule;
 pub use stop::Stop;

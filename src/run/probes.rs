@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Result;
 use super::client::Client;
+use crate::calendar;
 use crate::clock::SharedClock;
 use crate::extract;
 use crate::ids::SourceName;
@@ -55,8 +56,8 @@ pub(super) fn read(store: &Store, source: &SourceName) -> Result<BTreeMap<ScopeK
         tracing::warn!(%source, "passed over damaged totals that were asked for earlier");
         return Ok(BTreeMap::new());
     }
-    match serde_json::from_slice(&bytes) {
-        Ok(Stored::V1 { scopes }) => Ok(scopes),
+    match decode(&bytes) {
+        Ok(scopes) => Ok(scopes),
         Err(error) => {
             tracing::warn!(%source, %error, "passed over totals that were asked for earlier");
             Ok(BTreeMap::new())
@@ -70,11 +71,16 @@ pub(super) fn unreadable(store: &Store) -> Result<Vec<String>> {
     for name in store.list("state/probes")? {
         let path = format!("state/probes/{name}");
         let Some(bytes) = store.read_if_exists(&path)? else { continue };
-        if seal::is_broken(&bytes) || serde_json::from_slice::<Stored>(&bytes).is_err() {
+        if seal::is_broken(&bytes) || decode(&bytes).is_err() {
             unreadable.push(path);
         }
     }
     Ok(unreadable)
+}
+
+/// Reads totals as they are kept.
+pub(crate) fn decode(bytes: &[u8]) -> serde_json::Result<BTreeMap<ScopeKey, Vec<Probed>>> {
+    calendar::read(bytes).map(|Stored::V1 { scopes }| scopes)
 }
 
 /// What a round of probes has found.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 const LAYERS: &[(&str, u8)] = &[
     ("error", 0),
     ("harmless", 0),
+    ("calendar", 0),
     ("ids", 0),
     ("clock", 0),
     ("point", 0),
