@@ -29,6 +29,7 @@ use crate::config::WhatConvertsPlan;
 use crate::config::WhatConvertsSettings;
 use crate::extract::Abilities;
 use crate::extract::Answer;
+use crate::extract::Call;
 use crate::extract::Caller;
 use crate::extract::Error;
 use crate::extract::Found;
@@ -96,7 +97,11 @@ impl WhatConverts {
     }
 
     async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
-        let answer = self.http.get(path, query).await?;
+        self.send(Call::get(path).query(query)).await
+    }
+
+    async fn send(&self, call: Call<'_>) -> Result<Answer> {
+        let answer = self.http.send(call).await?;
         page::refuse_bad_status(&answer).map_err(|error| self.blot(error))?;
         Ok(answer)
     }
@@ -229,12 +234,13 @@ impl Source for WhatConverts {
         native_id: &str,
         in_scope: bool,
     ) -> Result<Option<Found>> {
-        let path = format!("api/v1/leads/{native_id}");
         // A master key is shown custom fields only where a profile is named; but a lead that has
         // moved to another profile may then be "unknown".
         let profile = profile_of(walk).filter(|_| in_scope).map(|id| ("profile_id", id.to_owned()));
         let query: Vec<(&str, String)> = profile.into_iter().collect();
-        let answer = match self.get(&path, &query).await {
+        // An id is the provider's, and may be any text: as a part of the path it stays one.
+        let call = Call::get("api/v1/leads").segment(native_id).query(&query);
+        let answer = match self.send(call).await {
             Ok(answer) => answer,
             Err(error) if page::says_unknown_lead(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -289,7 +295,8 @@ impl Source for WhatConverts {
                 .attempt(|| async {
                     let size = ("accounts_per_page", ACCOUNTS_PER_PAGE.to_string());
                     let query = [size, ("page_number", number.to_string())];
-                    page::read_accounts(&self.get("api/v1/accounts", &query).await?)
+                    let answer = self.get("api/v1/accounts", &query).await?;
+                    page::read_accounts(&answer).map_err(|error| self.blot(error))
                 })
                 .await?;
             let last = accounts.is_last(number, ACCOUNTS_PER_PAGE);
@@ -338,7 +345,8 @@ impl WhatConverts {
                 .attempt(|| async {
                     let size = ("profiles_per_page", ACCOUNTS_PER_PAGE.to_string());
                     let query = [size, ("page_number", number.to_string())];
-                    page::read_profiles(&self.get(&path, &query).await?)
+                    let answer = self.get(&path, &query).await?;
+                    page::read_profiles(&answer).map_err(|error| self.blot(error))
                 })
                 .await?;
             let last = page.is_last(number, ACCOUNTS_PER_PAGE);
@@ -349,6 +357,22 @@ impl WhatConverts {
             number += 1;
         }
     }
+}
+
+/// See [`super::read_in_every_way`].
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_in_every_way(answer: &Answer) -> (Result<PageFacts>, Vec<Error>) {
+    let others = [
+        page::refuse_bad_status(answer),
+        page::read_single(&answer.body, "5").map(drop),
+        page::read_accounts(answer).map(drop),
+        page::read_profiles(answer).map(drop),
+    ];
+    let errors: Vec<Error> = others.into_iter().filter_map(Result::err).collect();
+    for error in &errors {
+        let _ = page::says_unknown_lead(error);
+    }
+    (page::read_leads(&answer.body), errors)
 }
 
 fn profile_of(walk: &Walk) -> Option<&str> {
@@ -388,6 +412,11 @@ mod tests {
     use super::*;
     use crate::config::Job;
     use crate::config::ProviderSettings;
+    use crate::extract::providers::testing::SECRET;
+    use crate::extract::providers::testing::Server;
+    use crate::extract::providers::testing::caller;
+    use crate::extract::providers::testing::clock;
+    use crate::extract::providers::testing::walk;
 
     /// The settings of a source with a key of that kind.
     fn settings(plan: &str, more: &str) -> WhatConvertsSettings {
@@ -423,6 +452,50 @@ mod tests {
         let left_out = "partition_by = \"account\"\nexclude_accounts = [45]";
         assert_eq!(of(left_out), ["account:46"]);
         assert_eq!(of("partition_by = \"none\""), ["all"]);
+    }
+
+    async fn saying(answers: &[(u16, &str)]) -> (Server, WhatConverts) {
+        let server = Server::saying(answers).await;
+        let settings = Settings {
+            http: server.http(),
+            token: "token".into(),
+            secret: SECRET.into(),
+            is_master: true,
+            partition_by: PartitionBy::Profile,
+            date_parameters: ["start_date".to_owned(), "end_date".to_owned()],
+        };
+        let source = WhatConverts::new(settings, clock()).unwrap();
+        (server, source)
+    }
+
+    #[tokio::test]
+    async fn an_id_stays_one_part_of_the_path_whatever_it_is() {
+        let unknown = r#"{"error_message":"Invalid lead ID."}"#;
+        let (server, source) = saying(&[(404, unknown), (404, unknown)]).await;
+        let walk = walk("leads", "profile:1", "");
+        for id in ["7", "7/../../accounts?x=1#y"] {
+            assert!(source.fetch_record(&walk, id, true).await.unwrap().is_none());
+        }
+        // Where a part of a path means a folder, nothing is asked.
+        assert!(matches!(source.fetch_record(&walk, "..", true).await, Err(Error::Setup { .. })));
+        let leads = "GET /base/api/v1/leads";
+        assert_eq!(
+            server.lines(),
+            [
+                format!("{leads}/7?profile_id=1"),
+                format!("{leads}/7%2F..%2F..%2Faccounts%3Fx=1%23y?profile_id=1")
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_list_of_accounts_that_repeats_the_secret_is_blotted() {
+        let echo = format!(r#"{{"error_message":"no {SECRET}"}}"#);
+        let (_server, source) = saying(&[(200, &echo)]).await;
+        let (_folder, caller) = caller(PROVIDER, Some("master"));
+        let error = source.list_partitions(&caller).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
+        assert!(error.to_string().contains("no ***"), "{error}");
     }
 
     #[test]
