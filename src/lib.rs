@@ -15,6 +15,8 @@ pub mod commit;
 pub mod config;
 pub mod error;
 pub mod extract;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod harmless;
 pub mod ids;
 pub mod load;

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("report", 4),
     ("rehearse", 5),
     ("cli", 6),
+    ("fuzzing", 6),
 ];
 
 struct Source {

@@ -21,6 +21,8 @@ use reqwest::header::HeaderValue;
 use super::Error;
 use super::HeardTime;
 use super::HttpSettings;
+#[cfg(any(test, fuzzing))]
+use super::PageFacts;
 use super::Result;
 use super::Source;
 use crate::checkpoint::Partition;
@@ -121,6 +123,30 @@ pub fn known_partitions<'a>(
 /// Returns where the credentials of a source come from, for one whose credentials are refused.
 pub fn credentials_hint(source: &SourceSettings) -> String {
     account(source).credentials(&source.name)
+}
+
+/// Reads `body` in every way in which an answer of a provider is read: as a page, and as all else
+/// under statuses of all kinds. Returns the page, and the errors of the others.
+#[cfg(any(test, fuzzing))]
+pub fn read_in_every_way(provider: ProviderId, body: &[u8]) -> (Result<PageFacts>, Vec<Error>) {
+    let answer = |status| super::Answer {
+        status,
+        request: "/the/path?page=1".to_owned(),
+        retry_after: None,
+        media_type: "application/json".to_owned(),
+        body: bytes::Bytes::copy_from_slice(body),
+        received_at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let read = match provider {
+        ProviderId::WhatConverts => whatconverts::read_in_every_way,
+        ProviderId::Whautomate => whautomate::read_in_every_way,
+        ProviderId::Convertalk => convertalk::read_in_every_way,
+    };
+    let (page, mut errors) = read(&answer(200));
+    for status in [301, 400, 401, 403, 404, 410, 422, 429, 500] {
+        errors.extend(read(&answer(status)).1);
+    }
+    (page, errors)
 }
 
 /// Returns `text` as the value of a header that is not printed. Fails where it cannot stand in one.

@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::archive`.
+#![no_main]
+
+leadpipe_fuzz::target!(archive);

@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::files`.
+#![no_main]
+
+leadpipe_fuzz::target!(files);

@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::job`.
+#![no_main]
+
+leadpipe_fuzz::target!(job);

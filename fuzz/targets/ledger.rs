@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::ledger`.
+#![no_main]
+
+leadpipe_fuzz::target!(ledger);

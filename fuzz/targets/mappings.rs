@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::mappings`.
+#![no_main]
+
+leadpipe_fuzz::target!(mappings);

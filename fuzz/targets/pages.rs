@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::pages`.
+#![no_main]
+
+leadpipe_fuzz::target!(pages);

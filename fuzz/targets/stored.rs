@@ -1,0 +1,4 @@
+//! See `leadpipe::fuzzing::stored`.
+#![no_main]
+
+leadpipe_fuzz::target!(stored);
