@@ -8,14 +8,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LEADPIPE := $(TARGET)/debug/leadpipe
 VENV := $(TARGET)/interop-venv
 TOOLS := $(TARGET)/tools
+FUZZ_SECONDS ?= 60
 NEXTEST := $(shell command -v cargo-nextest)
+FUZZ := $(or $(shell command -v cargo-fuzz),$(TOOLS)/bin/cargo-fuzz)
 DENY := $(or $(shell command -v cargo-deny),$(TOOLS)/bin/cargo-deny)
 
 export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills contract trial together nights freshness soak backfills check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills contract trial together nights freshness soak backfills fuzz check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +65,13 @@ soak: ## live through 10,000 days of small quotas, with crashes and clocks put o
 backfills: ## ten years of 2,400,000 leads, and killed 100 times: requests (release build; SCALE=10)
 	@LEADPIPE_BACKFILL_SCALE=$(or $(SCALE),10) LEADPIPE_BACKFILL_KILLS=100 \
 		cargo test --release --test it -- backfills:: --nocapture --test-threads 1
+
+# Nothing of this needs a nightly compiler: without a sanitizer the stable one builds targets, too.
+fuzz: $(FUZZ) ## try made-up input, a minute a target (C++ compiler, python3; FUZZ_SECONDS=60)
+	@echo "Building the targets; the first time this takes many minutes." >&2
+	@$(FUZZ) build --sanitizer none --target-dir fuzz/target
+	@rm -rf fuzz/seeds && LEADPIPE_FUZZ_SEEDS=$(CURDIR)/fuzz/seeds cargo test --lib -- --quiet seeds_are_laid_out > /dev/null
+	@fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 check: lint $(DENY) ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items

@@ -10,7 +10,9 @@ use chrono::DateTime;
 use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Error as _;
 
 /// A text that is not a valid name; `reason` says which rule it breaks.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl fmt::Display for Seq {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(transparent)]
-pub struct RunId(String);
+pub struct RunId(#[serde(deserialize_with = "one_name")] String);
 
 impl RunId {
     /// Returns a new id for a run that starts at `now`.
@@ -189,7 +191,7 @@ impl fmt::Display for RunId {
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(transparent)]
-pub struct WalkId(String);
+pub struct WalkId(#[serde(deserialize_with = "one_name")] String);
 
 impl WalkId {
     /// Returns a new id for a walk opened under commit `seq`.
@@ -221,6 +223,17 @@ impl fmt::Display for WalkId {
     }
 }
 
+/// The longest that a name made by us is, with room to spare.
+const LONGEST: usize = 128;
+
+/// Reads a name that was made by us and becomes part of a path: letters, digits, `-` and `_`.
+pub fn one_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_name = (1..=LONGEST).contains(&text.len()) && text.chars().all(allowed);
+    is_name.then_some(text).ok_or_else(|| D::Error::custom("a name has no form that we give one"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +244,19 @@ mod tests {
         for text in ["", "2acme", "-acme", "Acme", "a/b", "a b", "ä"] {
             assert!(text.parse::<SourceName>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_read_cannot_lead_out_of_its_folder() {
+        fn read<T: serde::de::DeserializeOwned>(text: &str) -> bool {
+            serde_json::from_value::<T>(text.into()).is_ok()
+        }
+        let run = RunId::new(DateTime::UNIX_EPOCH);
+        assert!(read::<RunId>(run.as_str()) && read::<WalkId>(WalkId::new(Seq(41)).as_str()));
+        for text in ["", ".", "..", "a/b", "../../key", "/etc/passwd", "a\0", "a\n", "ä", "a.b"] {
+            assert!(!read::<RunId>(text) && !read::<WalkId>(text), "{text:?}");
+        }
+        assert!(!read::<RunId>(&"a".repeat(129)));
     }
 
     #[test]

@@ -266,10 +266,15 @@ fn can_join(left: &Covered, right: &Covered, longest: TimeDelta, now: DateTime<U
 fn join(left: &mut Covered, right: &Covered) {
     left.window = Window { start: left.window.start, end: right.window.end };
     left.as_of = left.as_of.min(right.as_of);
-    let about = left.rows_about().zip(right.rows_about()).map(|(left, right)| left + right);
-    left.rows = left.rows.zip(right.rows).map(|(left, right)| left + right);
+    let about = left.rows_about().zip(right.rows_about()).map(sum);
+    left.rows = left.rows.zip(right.rows).map(sum);
     left.share = about.filter(|_| left.rows.is_none());
-    left.holes += right.holes;
+    left.holes = sum((left.holes, right.holes));
+}
+
+/// Adds two counts. Those of a file that somebody else wrote may be any.
+fn sum((left, right): (u64, u64)) -> u64 {
+    left.saturating_add(right)
 }
 
 #[cfg(test)]

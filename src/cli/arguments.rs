@@ -20,6 +20,7 @@ use super::sandbox;
 use super::schema;
 use super::status;
 use super::verify;
+use crate::calendar;
 use crate::ids::SourceName;
 #[cfg(debug_assertions)]
 use crate::point::Plan;
@@ -230,12 +231,13 @@ pub(super) fn duration(text: &str) -> Result<TimeDelta, String> {
 
 /// Reads a date (its midnight in UTC) or an instant of RFC 3339.
 pub(super) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(NaiveTime::MIN).and_utc());
-    }
-    DateTime::parse_from_rfc3339(text)
-        .map(|instant| instant.to_utc())
-        .map_err(|_| "write a date such as `2026-01-31`, or `2026-01-31T18:00:00Z`".to_owned())
+    let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
+    let instant = text
+        .parse()
+        .map(midnight)
+        .or_else(|_| DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc()));
+    let instant = instant.ok().filter(|instant| calendar::holds(*instant));
+    instant.ok_or_else(|| "write a date such as `2026-01-31`, or `2026-01-31T18:00:00Z`".to_owned())
 }
 
 #[cfg(test)]
@@ -253,7 +255,9 @@ mod tests {
         let midnight = instant("2026-01-31").unwrap();
         assert_eq!(midnight, instant("2026-01-31T01:00:00+01:00").unwrap());
         assert!(instant("31.01.2026").unwrap_err().contains("2026-01-31"));
-        assert!(instant("2026-02-30").is_err());
+        for none in ["2026-02-30", "+262142-12-31", "-262143-01-01T00:00:00Z", "tomorrow"] {
+            assert!(instant(none).is_err(), "{none}");
+        }
     }
 
     #[test]

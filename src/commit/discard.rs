@@ -121,10 +121,14 @@ mod tests {
         let (_folder, store) = lake();
         store.write("state/key", b"key").unwrap();
         store.write("state/scratch/x/y", b"rows").unwrap();
-        for text in ["\"\"", "\"..\"", "\"../../state\""] {
-            let run: RunId = serde_json::from_str(text).unwrap();
-            discard(&store, &run).unwrap();
+        // Those that would lead elsewhere cannot even be read.
+        for text in ["", "..", "../../state"] {
+            assert!(serde_json::from_value::<RunId>(text.into()).is_err(), "{text}");
         }
+        store.write("state/scratch/x_y/z", b"rows").unwrap();
+        let run: RunId = serde_json::from_value("x_y".into()).unwrap();
+        discard(&store, &run).unwrap();
+        assert!(store.exists("state/scratch/x_y/z"));
         assert!(store.exists("state/key") && store.exists("state/scratch/x/y"));
     }
 

@@ -280,9 +280,10 @@ fn price_of_rest(request: &Request<'_>, prices: &Prices, open: &OpenWalk) -> Pri
     let scope = request.progress.scopes.get(&open.walk.scope.key());
     match (scope.and_then(|scope| scope.scan.as_ref()), open.walk.down_to) {
         // The last page held is asked for once more.
-        (Some(scan), None) => {
-            Price { requests: Requests::About(left(scan.pages) + 1), basis: Basis::Held }
-        }
+        (Some(scan), None) => Price {
+            requests: Requests::About(left(scan.pages).saturating_add(1)),
+            basis: Basis::Held,
+        },
         _ => Price { requests: Requests::AtLeast(0), basis: Basis::Nothing },
     }
 }

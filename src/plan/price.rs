@@ -42,7 +42,7 @@ impl Requests {
     /// Adds two numbers; the sum is known no better than the one that is known less.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        let sum = self.count() + other.count();
+        let sum = self.count().saturating_add(other.count());
         match (self, other) {
             (Self::Known(_), Self::Known(_)) => Self::Known(sum),
             (Self::AtLeast(_), _) | (_, Self::AtLeast(_)) => Self::AtLeast(sum),
@@ -132,7 +132,7 @@ impl Prices {
         let (rows, days) = current
             .flat_map(Coverage::spans)
             .map(|span| (span.rows_about().unwrap_or_default(), days(&span.window)))
-            .fold((0, 0.0), |(rows, days), (more, longer)| (rows + more, days + longer));
+            .fold(NOTHING, plus);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let a_day = (days > 1.0).then(|| rows as f64 / days);
         Self { page_size: request.settings.page_size, counted, a_day }
@@ -185,8 +185,7 @@ impl Prices {
             let part = span.window.intersect(window)?;
             Some((span.rows_in(&part)?, days(&part)))
         });
-        let (rows, covered) =
-            inside.fold((0, 0.0), |(rows, days), (more, longer)| (rows + more, days + longer));
+        let (rows, covered) = inside.fold(NOTHING, plus);
         // A second more or less, as where a horizon moved on, is not worth another basis.
         let missing = days(window) - covered;
         if missing < 0.01 {
@@ -196,8 +195,18 @@ impl Prices {
         let (a_day, basis) = beside.or(self.a_day.map(|a_day| (a_day, Basis::OtherScopes)))?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rows")]
         let rest = (a_day * missing).round() as u64;
-        Some((rows + rest, basis))
+        Some((rows.saturating_add(rest), basis))
     }
+}
+
+/// Rows, and the days that they lie in.
+type Rows = (u64, f64);
+
+const NOTHING: Rows = (0, 0.0);
+
+fn plus((rows, days): Rows, (more, longer): Rows) -> Rows {
+    // What a provider or a file says of rows may be any number.
+    (rows.saturating_add(more), days + longer)
 }
 
 fn as_covered(probe: &Probed) -> Covered {

@@ -144,6 +144,9 @@ fn is_unknown(walk: &PlannedWalk) -> bool {
     walk.resume.is_none() && !matches!(walk.basis, Basis::Counted | Basis::Held)
 }
 
+/// Nobody has more rows than so many of the largest pages; a total beyond is none, whatever states it.
+const MOST_ROWS: u64 = extract::MOST_PAGES as u64 * 2_500;
+
 /// Asks how many rows a window of a scope has; `None` where the provider does not say.
 pub(super) async fn total(
     client: &Client,
@@ -163,7 +166,8 @@ pub(super) async fn total(
     };
     let send = || async {
         let answer = client.source.fetch_page(&walk, 1, PAGE_SIZE).await?;
-        Ok(client.source.read_page(&answer.body)?.total)
+        let total = client.source.read_page(&answer.body)?.total;
+        Ok(total.filter(|rows| *rows <= MOST_ROWS))
     };
     client.caller.attempt(send).await
 }

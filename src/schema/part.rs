@@ -5,19 +5,33 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Error as _;
 
 use crate::ids::Seq;
+use crate::ids::one_name;
 
 /// A file and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoredFile {
     /// Where it lies, relative to the lake.
+    #[serde(deserialize_with = "within")]
     pub path: String,
     /// Its length in bytes.
     pub bytes: u64,
     /// The BLAKE3 hash of its bytes, 64 hex digits.
     pub blake3: String,
+}
+
+/// Reads a path that cannot lead out of the lake: what a commit names, later runs read and remove.
+fn within<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    let leads_out = |part: &str| matches!(part, "" | "." | "..") || part.contains(['\\', '\0']);
+    match path.split('/').any(leads_out) {
+        true => Err(D::Error::custom("a path does not lie in the lake")),
+        false => Ok(path),
+    }
 }
 
 /// An immutable Parquet file of leads of one source and partition, sorted by `lead_id`.
@@ -27,6 +41,7 @@ pub struct PartFile {
     #[serde(flatten)]
     pub file: StoredFile,
     /// The value of `part_created`: a year, a month `2026-11`, `unknown`, or `all`.
+    #[serde(deserialize_with = "one_name")]
     pub partition: String,
     /// Rows in it.
     pub rows: u64,
@@ -70,4 +85,23 @@ pub struct RejectFile {
     pub file: StoredFile,
     /// Records in it.
     pub rows: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_commit_names_lies_in_the_lake() {
+        let read = |path: &str| {
+            let json = serde_json::json!({"path": path, "bytes": 1, "blake3": "00"});
+            serde_json::from_value::<StoredFile>(json).is_ok()
+        };
+        assert!(read("parts/part_source=acme/part_created=2026/000000001-0198a0-0.parquet"));
+        for path in
+            ["", "/etc/passwd", "../job.toml", "parts/../../key", "parts//a", "./a", "a\\b", "a\0"]
+        {
+            assert!(!read(path), "{path:?}");
+        }
+    }
 }
