@@ -27,6 +27,7 @@ mod scans;
 mod shifts;
 mod signals;
 mod soak;
+mod strangers;
 mod support;
 mod together;
 mod trial;
