@@ -70,7 +70,7 @@ backfills: ## ten years of 2,400,000 leads, and killed 100 times: requests (rele
 fuzz: $(FUZZ) ## try made-up input, a minute a target (C++ compiler, python3; FUZZ_SECONDS=60)
 	@echo "Building the targets; the first time this takes many minutes." >&2
 	@$(FUZZ) build --sanitizer none --target-dir fuzz/target
-	@rm -rf fuzz/seeds && LEADPIPE_FUZZ_SEEDS=$(CURDIR)/fuzz/seeds cargo test --lib -- --quiet seeds_are_laid_out > /dev/null
+	@rm -rf fuzz/seeds && LEADPIPE_FUZZ_SEEDS=$(CURDIR)/fuzz/seeds cargo test --lib -- seeds_are_laid_out > /dev/null
 	@fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 check: lint $(DENY) ## formatting, lints, docs, dependencies, and whether schemas/ is up to date

@@ -296,7 +296,7 @@ fn users_body(page: u32) -> String {
 /// See [`super::read_in_every_way`].
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_in_every_way(answer: &Answer) -> (Result<PageFacts>, Vec<Error>) {
-    (page::read_rows(&answer.body), page::refuse_bad_status(answer).err().into_iter().collect())
+    (page::refuse_bad_status(answer).and_then(|()| page::read_rows(&answer.body)), Vec::new())
 }
 
 #[cfg(test)]

@@ -362,8 +362,11 @@ impl WhatConverts {
 /// See [`super::read_in_every_way`].
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_in_every_way(answer: &Answer) -> (Result<PageFacts>, Vec<Error>) {
+    if let Err(error) = page::refuse_bad_status(answer) {
+        let _ = page::says_unknown_lead(&error);
+        return (Err(error), Vec::new());
+    }
     let others = [
-        page::refuse_bad_status(answer),
         page::read_single(&answer.body, "5").map(drop),
         page::read_accounts(answer).map(drop),
         page::read_profiles(answer).map(drop),

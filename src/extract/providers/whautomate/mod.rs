@@ -191,11 +191,11 @@ impl Source for Whautomate {
 /// See [`super::read_in_every_way`].
 #[cfg(any(test, fuzzing))]
 pub(super) fn read_in_every_way(answer: &Answer) -> (Result<PageFacts>, Vec<Error>) {
-    let others = [
-        page::refuse_bad_status(answer),
-        page::read_single(&answer.body, "5").map(drop),
-        page::read_account(&answer.body),
-    ];
+    if let Err(error) = page::refuse_bad_status(answer) {
+        let _ = page::says_unknown_record(&error, "contacts");
+        return (Err(error), Vec::new());
+    }
+    let others = [page::read_single(&answer.body, "5").map(drop), page::read_account(&answer.body)];
     let errors: Vec<Error> = others.into_iter().filter_map(Result::err).collect();
     for error in &errors {
         let _ = page::says_unknown_record(error, "contacts");
