@@ -42,6 +42,17 @@ impl Error {
     }
 }
 
+impl Clone for Error {
+    /// What the operating system said is made again from its code, or else from its kind and text.
+    fn clone(&self) -> Self {
+        let source = match self.source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        Self { action: self.action, path: self.path.clone(), source }
+    }
+}
+
 /// The result of a call on a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -141,7 +152,7 @@ impl Store {
     /// Begins a new file; it appears when [`NewFile::finish`] is called, and never otherwise.
     pub fn new_file(&self, path: &str) -> Result<NewFile> {
         let (at, steps) = (self.path(path), self.steps("new", path));
-        let staged = self.stage(&at, &steps)?;
+        let staged = self.stage_unnamed(&at, &steps)?;
         let writer = BufWriter::with_capacity(1 << 18, Stepped { inner: staged, steps });
         let hasher = blake3::Hasher::new();
         Ok(NewFile { writer, hasher, bytes: 0, path: path.to_owned(), at })
@@ -150,14 +161,30 @@ impl Store {
     /// Writes a file whole, in place of the one that may be there.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let (at, steps) = (self.path(path), self.steps("write", path));
-        let staged = self.stage_bytes(&at, bytes, &steps)?;
+        let staged = stage_bytes(&at, self.stage_unnamed(&at, &steps)?, bytes, &steps)?;
+        move_to(&at, staged, &steps)
+    }
+
+    /// Writes a file whole, as [`Store::write`] does, for a caller that holds a lock on the file. What
+    /// is left of one that died is replaced by the next, so that no lake needs to be swept for it.
+    pub fn write_locked(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let (at, steps) = (self.path(path), self.steps("write", path));
+        self.make_folder_of(&at, &steps)?;
+        let name = at.file_name().unwrap_or_default().to_string_lossy();
+        let folder = at.parent().unwrap_or(&self.root);
+        let staged = format!("{TEMPORARY}{name}");
+        let left = ignore_missing(fs::remove_file(folder.join(&staged)));
+        left.map_err(|source| fail("replace", &at, source))?;
+        let mut named = tempfile::Builder::new();
+        let staged = self.stage(&at, folder, named.prefix(&staged).rand_bytes(0), &steps)?;
+        let staged = stage_bytes(&at, staged, bytes, &steps)?;
         move_to(&at, staged, &steps)
     }
 
     /// Writes a file that must not exist yet; returns `false`, and changes nothing, where it does.
     pub fn write_if_absent(&self, path: &str, bytes: &[u8]) -> Result<bool> {
         let (at, steps) = (self.path(path), self.steps("write-if-absent", path));
-        let staged = self.stage_bytes(&at, bytes, &steps)?;
+        let staged = stage_bytes(&at, self.stage_unnamed(&at, &steps)?, bytes, &steps)?;
         steps.change("staged").map_err(|source| fail("write", &at, source))?;
         match staged.persist_noclobber(&at) {
             Ok(_) => sync_folder(&at, &steps).map(|()| true),
@@ -251,27 +278,16 @@ impl Store {
         let steps = self.steps("remove-unfinished", folder);
         let mut folders = vec![self.path(folder)];
         while let Some(at) = folders.pop() {
-            let entries = match fs::read_dir(&at) {
-                Ok(entries) => entries,
-                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(fail("list", &at, source)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|source| fail("list", &at, source))?;
-                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                let at = entry.path();
-                let unfinished = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-                if !unfinished {
-                    folders.extend(is_folder.then_some(at));
-                    continue;
-                }
-                let remove = if is_folder { fs::remove_dir_all } else { fs::remove_file };
-                let removed = steps.change("begun").and_then(|()| ignore_missing(remove(&at)));
-                removed.map_err(|source| fail("remove", &at, source))?;
-                steps.reach("done");
-            }
+            folders.extend(remove_unfinished_in(&at, &steps)?);
         }
         Ok(())
+    }
+
+    /// Removes what was never finished in a folder itself; `""` is the whole store's. The caller must
+    /// know that nobody is writing there.
+    pub fn remove_unfinished_beside(&self, folder: &str) -> Result<()> {
+        let steps = self.steps("remove-unfinished", folder);
+        remove_unfinished_in(&self.path(folder), &steps).map(drop)
     }
 
     /// Moves a file or folder to a name that is free, in one step, and makes that durable.
@@ -347,24 +363,38 @@ impl Store {
         }
     }
 
-    fn stage(&self, at: &Path, steps: &Steps) -> Result<NamedTempFile> {
+    fn stage_unnamed(&self, at: &Path, steps: &Steps) -> Result<NamedTempFile> {
         self.make_folder_of(at, steps)?;
         let folder = at.parent().unwrap_or(&self.root);
         let mut builder = tempfile::Builder::new();
-        access::limit(builder.prefix(TEMPORARY), self.readers_of(at));
-        let staged = steps.change("begun").and_then(|()| builder.tempfile_in(folder));
-        staged.map_err(|source| fail("write", at, source))
+        self.stage(at, folder, builder.prefix(TEMPORARY), steps)
     }
 
-    fn stage_bytes(&self, at: &Path, bytes: &[u8], steps: &Steps) -> Result<NamedTempFile> {
-        let mut staged = self.stage(at, steps)?;
-        let written = steps
-            .write("bytes", bytes, |bytes| staged.write_all(bytes))
-            .and_then(|()| steps.change("written"))
-            .and_then(|()| staged.as_file().sync_all());
-        written.map_err(|source| fail("write", at, source))?;
-        Ok(staged)
+    fn stage(
+        &self,
+        at: &Path,
+        folder: &Path,
+        named: &mut tempfile::Builder<'_, '_>,
+        steps: &Steps,
+    ) -> Result<NamedTempFile> {
+        access::limit(named, self.readers_of(at));
+        let staged = steps.change("begun").and_then(|()| named.tempfile_in(folder));
+        staged.map_err(|source| fail("write", at, source))
     }
+}
+
+fn stage_bytes(
+    at: &Path,
+    mut staged: NamedTempFile,
+    bytes: &[u8],
+    steps: &Steps,
+) -> Result<NamedTempFile> {
+    let written = steps
+        .write("bytes", bytes, |bytes| staged.write_all(bytes))
+        .and_then(|()| steps.change("written"))
+        .and_then(|()| staged.as_file().sync_all());
+    written.map_err(|source| fail("write", at, source))?;
+    Ok(staged)
 }
 
 /// The top of a path without what its name ends with: `commits`, `state/runs`; `lake` of the folder
@@ -453,6 +483,30 @@ pub fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
     let mut hasher = blake3::Hasher::new();
     let bytes = io::copy(&mut reader, &mut hasher)?;
     Ok((bytes, hasher.finalize().to_hex().to_string()))
+}
+
+/// Removes what was never finished in a folder, and returns the folders in it.
+fn remove_unfinished_in(at: &Path, steps: &Steps) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(at) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(fail("list", at, source)),
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| fail("list", at, source))?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let at = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            folders.extend(is_folder.then_some(at));
+            continue;
+        }
+        let remove = || if is_folder { fs::remove_dir_all(&at) } else { fs::remove_file(&at) };
+        let removed = steps.change("begun").and_then(|()| ignore_missing(remove()));
+        removed.map_err(|source| fail("remove", &at, source))?;
+        steps.reach("done");
+    }
+    Ok(folders)
 }
 
 /// Moves a file that is written and synced to its place.
@@ -601,6 +655,30 @@ mod tests {
         let (bytes, blake3) = digest(store.open_file("parts/a").unwrap()).unwrap();
         assert_eq!((stored.bytes, stored.blake3), (bytes, blake3));
         assert_eq!(store.list_all("parts").unwrap(), ["parts/a"]);
+    }
+
+    #[test]
+    fn what_a_writer_that_died_left_is_replaced_by_the_next_with_the_lock() {
+        let (_folder, store) = store();
+        fs::write(store.path(".tmp-a.json"), b"half").unwrap();
+        store.write_locked("a.json", b"one").unwrap();
+        store.write_locked("a.json", b"two").unwrap();
+        assert_eq!(store.read("a.json").unwrap(), b"two"[..]);
+        assert_eq!(fs::read_dir(store.root()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_was_never_finished_beside_is_removed_and_nothing_below() {
+        let (_folder, store) = store();
+        for path in [".tmp-a", "state/.tmp-b", "state/c"] {
+            store.create_folder("state").unwrap();
+            fs::write(store.path(path), b"half").unwrap();
+        }
+        store.remove_unfinished_beside("").unwrap();
+        assert!(!store.exists(".tmp-a") && store.exists("state/.tmp-b"));
+        store.remove_unfinished("").unwrap();
+        assert_eq!(store.list_all("state").unwrap(), ["state/c"]);
+        assert!(!store.exists("state/.tmp-b"));
     }
 
     #[test]

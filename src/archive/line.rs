@@ -34,6 +34,12 @@ pub struct Closing {
     pub holes: u64,
     /// Whether the pages are known to be different pages of one listing.
     pub proven: bool,
+    /// Whether the end of the listing was reached. Older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<bool>,
+    /// Whether no row is known to have been hidden by others that moved. Older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<bool>,
 }
 
 /// Rows of the listing that never came right, after retries and halving.

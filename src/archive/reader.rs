@@ -309,6 +309,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_walk_of_which_nothing_came_to_be_held_leaves_no_segment() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).unwrap();
+        let writer = Writer::start(store.clone(), RunId::new(DateTime::UNIX_EPOCH));
+        let walk = walk();
+        writer.open(&walk, 0).await.unwrap();
+        assert_eq!(segments(&store, &walk.scope.source).unwrap(), []);
+        writer.page(&walk.id, page(1, "{}")).await.unwrap();
+        assert_eq!(segments(&store, &walk.scope.source).unwrap().len(), 1);
+    }
+
+    #[tokio::test]
     async fn whatever_a_crash_cuts_off_the_pages_before_it_stay() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).unwrap();

@@ -25,6 +25,7 @@ use crate::ids::RunId;
 use crate::ids::WalkId;
 use crate::record::RawPage;
 use crate::record::Walk;
+use crate::store;
 use crate::store::Appender;
 use crate::store::Store;
 
@@ -72,9 +73,10 @@ impl Writer {
         Self { requests }
     }
 
-    /// Opens a new segment of `walk` with its opening record.
+    /// Begins a new segment of `walk`, which appears with the first thing that is written to it, behind
+    /// its opening record: a run that dies before then leaves no segment.
     ///
-    /// `number` is how many segments the walk has already. Fails where the disk does.
+    /// `number` is how many segments the walk has already.
     pub async fn open(&self, walk: &Walk, number: u32) -> Result<(), Error> {
         let segment = super::reader::segment_path(walk, number);
         let entry = Entry::Open { walk: Box::new(walk.clone()), segment };
@@ -114,8 +116,12 @@ impl Writer {
 #[derive(Debug)]
 struct Segment {
     path: String,
-    file: Appender,
+    walk: Box<Walk>,
+    /// Nothing until something is written.
+    file: Option<Appender>,
     pages: u32,
+    /// Behind a torn frame nothing can be read: such a segment takes no more.
+    failed: Option<store::Error>,
 }
 
 #[derive(Debug)]
@@ -137,13 +143,13 @@ impl Segments {
             touched.insert(request.walk.clone());
             written.push((request.walk, closes, request.done, result));
         }
-        let failed: HashMap<WalkId, Error> = touched
+        let failed: HashMap<WalkId, store::Error> = touched
             .into_iter()
             .filter_map(|walk| Some((walk.clone(), self.sync(&walk)?)))
             .collect();
         for (walk, closes, done, result) in written {
             let result = match failed.get(&walk) {
-                Some(_) if result.is_ok() => Err(Error::Closed),
+                Some(error) if result.is_ok() => Err(error.clone().into()),
                 _ => result,
             };
             if closes {
@@ -152,23 +158,22 @@ impl Segments {
             // Nobody waits any more when the run has stopped; the page is held all the same.
             let _ = done.send(result);
         }
-        for (walk, error) in failed {
-            tracing::error!(%walk, %error, "failed to make a segment durable");
-            self.open.remove(&walk);
-        }
     }
 
-    fn sync(&mut self, walk: &WalkId) -> Option<Error> {
-        self.open.get_mut(walk)?.file.sync().err().map(Error::from)
+    fn sync(&mut self, walk: &WalkId) -> Option<store::Error> {
+        let segment = self.open.get_mut(walk)?;
+        let error = segment.file.as_mut()?.sync().err()?;
+        segment.failed = Some(error.clone());
+        Some(error)
     }
 
     fn write(&mut self, walk: &WalkId, entry: Entry) -> Result<String, Error> {
         match entry {
             Entry::Open { walk: whole, segment } => {
-                let file = self.store.append(&segment)?;
-                self.open.insert(walk.clone(), Segment { path: segment, file, pages: 0 });
-                let (version, run) = (VERSION.to_owned(), self.run.clone());
-                self.append(walk, &OpenedLine { version, run, walk: *whole })
+                let path = segment.clone();
+                let opened = Segment { path, walk: whole, file: None, pages: 0, failed: None };
+                self.open.insert(walk.clone(), opened);
+                Ok(segment)
             }
             Entry::Page(page) => {
                 let line = PageLine::new(self.run.clone(), &page);
@@ -185,15 +190,36 @@ impl Segments {
     }
 
     fn append(&mut self, walk: &WalkId, line: &impl Serialize) -> Result<String, Error> {
-        let segment = self.open.get_mut(walk).ok_or(Error::Closed)?;
-        encode(line, &mut self.frame)
-            .map_err(|source| Error::Read { path: segment.path.clone(), source })?;
-        if let Err(error) = segment.file.write(&self.frame) {
-            // Behind a torn frame nothing can be read: this segment takes no more.
-            self.open.remove(walk);
-            return Err(error.into());
+        let Self { store, run, open, frame } = self;
+        let segment = open.get_mut(walk).ok_or(Error::Closed)?;
+        if let Some(error) = &segment.failed {
+            return Err(error.clone().into());
         }
-        Ok(segment.path.clone())
+        let written = segment.append(store, run, line, frame);
+        if let Err(Error::Store(error)) = &written {
+            segment.failed = Some(error.clone());
+        }
+        written.map(|()| segment.path.clone())
+    }
+}
+
+impl Segment {
+    fn append(
+        &mut self,
+        store: &Store,
+        run: &RunId,
+        line: &impl Serialize,
+        frame: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let unreadable = |source| Error::Read { path: self.path.clone(), source };
+        if self.file.is_none() {
+            let (version, walk) = (VERSION.to_owned(), (*self.walk).clone());
+            encode(&OpenedLine { version, run: run.clone(), walk }, frame).map_err(unreadable)?;
+            self.file.insert(store.append(&self.path)?).write(frame)?;
+        }
+        encode(line, frame).map_err(unreadable)?;
+        let file = self.file.as_mut().ok_or(Error::Closed)?;
+        Ok(file.write(frame)?)
     }
 }
 

@@ -43,11 +43,13 @@ pub fn discard(store: &Store, run: &RunId) -> Result<Vec<String>> {
 ///
 /// The caller holds the lake and writes nothing yet, so all of them are from processes that died.
 pub fn sweep(store: &Store) -> Result<()> {
-    // Not `state/ledger`, which runs of other lakes may share and write to at this moment.
+    // Not `state/ledger`, which runs of other lakes may share and write to at this moment, nor
+    // `state/probes`, to which a plan writes that holds nothing.
     for folder in WRITTEN.iter().chain(&["commits", "snapshots", "state/runs"]) {
         store.remove_unfinished(folder)?;
     }
-    Ok(())
+    store.remove_unfinished_beside("state")?;
+    Ok(store.remove_unfinished_beside("")?)
 }
 
 /// Names are `<seq>-<run>`, then an ending or `-` and more.
@@ -140,7 +142,13 @@ mod tests {
         let folder = "parts/part_source=acme/part_created=2026";
         std::fs::write(store.path(&Store::unfinished(folder, "x7Gq")), b"half").unwrap();
         store.create_folder(&Store::unfinished("snapshots", "000000001")).unwrap();
+        let beside = [".tmp-checkpoint", "state/.tmp-ended"];
+        for path in beside {
+            store.write("state/ended.json", b"{}").unwrap();
+            std::fs::write(store.path(path), b"half").unwrap();
+        }
         sweep(&store).unwrap();
+        assert!(beside.iter().all(|path| !store.exists(path)));
         let is_left = |folder: &str| std::fs::read_dir(store.path(folder)).unwrap().count();
         assert_eq!((is_left(folder), is_left("snapshots")), (1, 0));
         assert!(commit.part_paths().all(|path| store.exists(path)));

@@ -52,6 +52,7 @@ impl fmt::Display for Holder {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    is_left: bool,
 }
 
 impl Lock {
@@ -84,8 +85,15 @@ impl Lock {
             let pause = if wait.is_some() { PAUSE } else { GRACE / 4 };
             clock.sleep_until(clock.now() + pause.min(left)).await;
         }
+        // A holder that ends clears its name.
+        let is_left = file.metadata().map_err(fail)?.len() > 0;
         write_holder(&file, holder).map_err(fail)?;
-        Ok(Self { file })
+        Ok(Self { file, is_left })
+    }
+
+    /// Tells whether the holder before has died: it may have left files that it did not finish.
+    pub fn is_left(&self) -> bool {
+        self.is_left
     }
 }
 
@@ -199,7 +207,8 @@ mod tests {
         assert_eq!(holder(&store).unwrap(), None);
         drop(Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap());
         assert_eq!(holder(&store).unwrap(), None);
-        let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        let lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        assert!(!lock.is_left());
         assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
     }
 
@@ -211,8 +220,9 @@ mod tests {
         for stale in [&stale[..], b"{\"pid\":", b""] {
             store.write(LOCK, stale).unwrap();
             assert_eq!(holder(&store).unwrap(), None);
-            let _lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+            let lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
             assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+            assert_eq!(lock.is_left(), !stale.is_empty());
         }
     }
 

@@ -45,6 +45,19 @@ pub struct Held {
     pub pages: Vec<(PageHeader, PageFacts)>,
     /// Rows that never came right: how many, by the place of the first, from 0.
     pub holes: Vec<(u64, u32)>,
+    /// How it ended, where it was read to its end: then nothing is asked for any more.
+    pub closed: Option<Closed>,
+}
+
+/// What the pages of a walk that was read to its end do not tell by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// As of [`Outcome::proven`].
+    pub proven: bool,
+    /// As of [`Outcome::whole`].
+    pub whole: bool,
+    /// As of [`Outcome::settled`].
+    pub settled: bool,
 }
 
 /// Limits of reading a walk.
@@ -147,6 +160,10 @@ impl Reader<'_> {
         // An earlier run may have died before it could tell.
         if let (Some(rows), Some(at)) = (book.came_in_pieces_of(), book.received_at()) {
             self.sizes.note_broken(rows, book.size, at);
+        }
+        if let Some(closed) = held.closed {
+            (book.proven, book.whole, book.settled) = (closed.proven, closed.whole, closed.settled);
+            return Ok(());
         }
         let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
         if !goes_on {

@@ -29,6 +29,7 @@ pub use caller::Counts;
 pub use caller::Halt;
 pub use caller::RetryPolicy;
 pub use checks::MOST_PAGES;
+pub use engine::Closed;
 pub use engine::Held;
 pub use engine::Options;
 pub use engine::Outcome;

@@ -12,6 +12,7 @@ use crate::archive::Record;
 use crate::archive::SegmentEnd;
 use crate::archive::SegmentName;
 use crate::extract;
+use crate::extract::Closed;
 use crate::extract::Held;
 use crate::extract::Source;
 use crate::record::Walk;
@@ -50,7 +51,11 @@ pub(super) async fn read(
                         walked.held.holes.push((hole.offset, hole.rows));
                         return Ok::<(), Error>(());
                     }
-                    _ => return Ok(()),
+                    Record::Closed(closing, _) => {
+                        walked.held.closed = closed(&closing);
+                        return Ok(());
+                    }
+                    Record::Opened(_) => return Ok(()),
                 };
                 if shared.stop.cause().is_some() {
                     return Err(extract::Error::Stopped.into());
@@ -90,6 +95,13 @@ fn tell_lost(shared: &Shared, walk: &Arc<Walk>, walked: &HeldWalk, loaded: u64) 
     let resumed = Message::Resumed { walk: Arc::clone(walk), loaded: held };
     shared.messages.blocking_send(resumed).map_err(|_| Error::LoaderStopped)?;
     Ok(held)
+}
+
+/// Returns how a walk ended that was closed by a run that died before it could commit that; nothing
+/// where an older version closed it, which did not tell.
+fn closed(closing: &archive::Closing) -> Option<Closed> {
+    let (whole, settled) = closing.whole.zip(closing.settled)?;
+    Some(Closed { proven: closing.proven, whole, settled })
 }
 
 fn segments_of(shared: &Shared, walk: &Walk) -> Result<Vec<SegmentName>> {

@@ -52,7 +52,7 @@ impl Lake {
         let now = clock.now();
         let holder = holder(job, command, now);
         let lock = Lock::acquire(&store, &holder, lock_wait, clock).await?;
-        clean_up(&store, &holder.run, now, observer)?;
+        clean_up(&store, &holder.run, lock.is_left(), now, observer)?;
         commit::begin_run(&store, &holder)?;
         let head = commit::latest(&store)?;
         commit::refuse_losses(&store, head.as_ref())?;
@@ -128,10 +128,17 @@ pub(super) fn holder(job: &Job, command: &str, now: DateTime<Utc>) -> Holder {
     }
 }
 
-/// Removes what runs left behind that ended without a word.
-fn clean_up(store: &Store, run: &RunId, now: DateTime<Utc>, observer: &dyn Observer) -> Result<()> {
+/// Removes what runs left behind that ended without a word. One that died may have no record yet: that
+/// the lock names it still tells of it.
+fn clean_up(
+    store: &Store,
+    run: &RunId,
+    is_left: bool,
+    now: DateTime<Utc>,
+    observer: &dyn Observer,
+) -> Result<()> {
     let dead = commit::dead_runs(store, run)?;
-    let found = !dead.is_empty();
+    let found = is_left || !dead.is_empty();
     for record in dead {
         commit::discard(store, &record.run)?;
         observer.observe(&Event::CleanedUp { run: record.run.to_string() });

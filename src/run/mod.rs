@@ -225,11 +225,17 @@ impl Hint for Error {
     }
 }
 
+/// What an operating system calls a disk that fails by itself; Rust has no name for it yet.
+const EIO: i32 = 5;
+
 /// Returns what to do where the disk is at the root of an error, whichever stage met it.
 fn disk_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    let kind = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?.kind();
-    let text = match kind {
+    let error = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?;
+    let text = match error.kind() {
+        _ if error.raw_os_error() == Some(EIO) => {
+            "the disk fails; once it is sound again, run the same: what is held stays held"
+        }
         std::io::ErrorKind::StorageFull => {
             "make room on the disk of the lake and run the same again: what is held stays held"
         }

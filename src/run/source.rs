@@ -369,8 +369,12 @@ impl SourceTask {
             return self.read_anew(Walk { down_to: walk.down_to, ..draft }).await;
         }
         self.observe_opened(&walk, Reason::Resume, pages);
+        let is_closed = found.held.closed.is_some();
         self.shared.archive.open(&walk, found.segments).await?;
         let (outcome, _) = self.read_walk(&walk, found.held, pages as u64).await;
+        if is_closed {
+            return self.tell_closed(&walk, outcome?, true).await;
+        }
         self.close(&walk, outcome?, true).await
     }
 
@@ -439,8 +443,14 @@ impl SourceTask {
             rejects: outcome.rejects,
             holes: outcome.holes,
             proven: outcome.proven,
+            whole: Some(outcome.whole),
+            settled: Some(outcome.settled),
         };
         self.shared.archive.close(&walk.id, closing, self.shared.clock.now()).await?;
+        self.tell_closed(walk, outcome, resumed).await
+    }
+
+    async fn tell_closed(&self, walk: &Arc<Walk>, outcome: Outcome, resumed: bool) -> Result<()> {
         let (walk, outcome) = (Arc::clone(walk), Box::new(outcome));
         self.tell(Message::Closed { walk, outcome, resumed }).await
     }

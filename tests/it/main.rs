@@ -19,6 +19,7 @@ mod moving;
 mod nightly;
 mod pages;
 mod partitions;
+mod points;
 mod prices;
 mod quota;
 mod rehearse;

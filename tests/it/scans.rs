@@ -44,3 +44,21 @@ async fn a_list_that_ends_early_once_loses_nothing() {
         world.assert_all_whole().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_read_to_their_end_by_a_run_that_died_are_not_asked_for_again() {
+    let clinic = World::clinic(small_clinic(), "page_size = 50").await;
+    let bots = World::bots(small_bots(), "").await;
+    for world in [clinic, bots] {
+        world.sync().await;
+        let rows = world.rows();
+        // As if the run had died after all was held and before its commit was written.
+        world.store().remove(&format!("commits/{}.json", world.head().seq)).unwrap();
+        world.sandbox.clear_requests();
+        let summary = world.sync().await;
+        assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+        assert_eq!(world.sandbox.requests().len(), 0);
+        assert_eq!(world.rows(), rows);
+        world.assert_all_whole().await;
+    }
+}

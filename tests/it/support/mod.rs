@@ -256,10 +256,7 @@ impl World {
     }
 
     pub(crate) fn batches(&self, path: &str, columns: &[&str]) -> Vec<RecordBatch> {
-        let file = self.store().open_file(path).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-        let mask = ProjectionMask::columns(reader.parquet_schema(), columns.iter().copied());
-        reader.with_projection(mask).build().unwrap().map(Result::unwrap).collect()
+        batches(&self.store(), path, columns)
     }
 
     /// What a commit's change file says: operation, reason, lead, content hash.
@@ -444,7 +441,15 @@ pub(crate) fn key(lead_id: u64) -> String {
     format!("whatconverts:leads:{lead_id}")
 }
 
-fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
+/// Some columns of a Parquet file.
+pub(crate) fn batches(store: &Store, path: &str, columns: &[&str]) -> Vec<RecordBatch> {
+    let file = store.open_file(path).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mask = ProjectionMask::columns(reader.parquet_schema(), columns.iter().copied());
+    reader.with_projection(mask).build().unwrap().map(Result::unwrap).collect()
+}
+
+pub(crate) fn text(batch: &RecordBatch, column: &str, row: usize) -> String {
     maybe_text(batch, column, row).unwrap()
 }
 
