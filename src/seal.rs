@@ -64,10 +64,12 @@ mod tests {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let is_name_of_seal = (field..field + FIELD.len()).contains(&(bit / 8));
-            assert!(is_broken(&flipped) || !strict(&flipped) || is_name_of_seal || {
-                // The line break may become another blank.
-                flipped.trim_ascii_end() == sealed.trim_ascii_end()
-            });
+            assert!(
+                is_broken(&flipped) || !strict(&flipped) || is_name_of_seal || {
+                    // The line break may become another blank.
+                    flipped.trim_ascii_end() == sealed.trim_ascii_end()
+                }
+            );
         }
     }
 }

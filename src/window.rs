@@ -287,7 +287,8 @@ mod tests {
         let window = |from, to| Window::new(at(from), at(to)).unwrap();
         let mut coverage = Coverage::default();
         let (rows, share, holes) = (Some(100), None, 0);
-        let read = Covered { window: window(0, 10), as_of: at(10), rows, share, reconciled: true, holes };
+        let read =
+            Covered { window: window(0, 10), as_of: at(10), rows, share, reconciled: true, holes };
         coverage.insert(read);
         coverage.forget(&window(4, 6));
         assert_eq!(coverage.gaps(&window(0, 10)), [window(4, 6)]);

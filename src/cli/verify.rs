@@ -62,7 +62,7 @@ pub(super) async fn run(context: &Context, arguments: VerifyArguments) -> anyhow
         lock_wait: arguments.lock_wait,
         stop: Stop::default(),
     };
-    signals::watch(asked.stop.clone())?;
+    signals::watch(asked.stop.clone(), context.clock.clone())?;
     let verified = run::verify(job, asked, context.clock.clone()).await?;
     if context.json {
         terminal::json(&verified)?;

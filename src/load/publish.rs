@@ -169,11 +169,11 @@ mod tests {
     use super::super::testing::schema;
     use super::*;
     use crate::config::CsvCompression;
-    use crate::error::Hint;
     use crate::config::Format;
     use crate::config::OnDelete;
     use crate::config::ParquetCompression;
     use crate::config::Partitioning;
+    use crate::error::Hint;
 
     fn lead(id: u32, name: &str, received_us: i64) -> TestLead {
         TestLead::new(id, 2024, name, received_us)

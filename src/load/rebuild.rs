@@ -98,11 +98,13 @@ impl Rebuild {
             let deleted = rows::instants(&batch, column::DELETED_AT)?;
             let mut wanted = Vec::with_capacity(batch.num_rows());
             for row in 0..batch.num_rows() {
-                let (lead_id, is_ours) = (lead_ids.value(row), sources.value(row) == source.as_str());
+                let (lead_id, is_ours) =
+                    (lead_ids.value(row), sources.value(row) == source.as_str());
                 let is_wanted = is_ours && self.may_hold(lead_id);
                 if is_wanted {
                     // A lead that is gone may stay with its `_deleted_at`.
-                    let stays = ops.value(row) == super::Op::Upsert.as_str() || deleted.is_valid(row);
+                    let stays =
+                        ops.value(row) == super::Op::Upsert.as_str() || deleted.is_valid(row);
                     self.told.insert(id_hash(lead_id), stays);
                 }
                 wanted.push(is_wanted);
@@ -132,7 +134,8 @@ impl Rebuild {
         let leads = filter_record_batch(leads, &BooleanArray::from(wanted))?;
         let seq = i64::try_from(self.seq.0).unwrap_or(i64::MAX);
         let mut columns = leads.columns().to_vec();
-        columns[lead::column::SEQ] = Arc::new(Int64Array::from(vec![seq; leads.num_rows()])) as ArrayRef;
+        columns[lead::column::SEQ] =
+            Arc::new(Int64Array::from(vec![seq; leads.num_rows()])) as ArrayRef;
         let leads = RecordBatch::try_new(leads.schema(), columns)?;
         self.staging.add(leads, &recency)
     }

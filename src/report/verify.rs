@@ -69,7 +69,9 @@ fn last_line(verified: &Verified) -> String {
         (true, ..) => "sound".to_owned(),
         (false, matter, 0) => format!("not sound: {matter} damaged"),
         (false, 0, differ) => format!("totals differ: {differ}"),
-        (false, matter, differ) => format!("not sound: {matter} damaged, and {differ} totals differ"),
+        (false, matter, differ) => {
+            format!("not sound: {matter} damaged, and {differ} totals differ")
+        }
     };
     let seq = verified.commit.map_or("no commit".to_owned(), |seq| format!("commit {seq}"));
     format!(
@@ -124,7 +126,10 @@ mod tests {
             ],
             repairs: vec![Repaired { path: "latest".to_owned(), how: "made again".to_owned() }],
             committed: Some(Seq(42)),
-            totals: vec![totals(Verdict::Agreed, Some(1_243)), totals(Verdict::Differs, Some(1_250))],
+            totals: vec![
+                totals(Verdict::Agreed, Some(1_243)),
+                totals(Verdict::Differs, Some(1_250)),
+            ],
         };
         insta::assert_snapshot!(verified_text(&verified), @r"");
     }

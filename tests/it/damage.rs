@@ -441,9 +441,9 @@ fn class(path: &str) -> &str {
 /// a day ago, pages that nothing needs. What comes of a flipped bit or a cut that is not noticed is looked at all the same.
 fn may_go_unnoticed(path: &str, what: &str) -> bool {
     match what {
-        "deleted" => {
-            ["state/runs", "state/ended.json", "state/ledger", "archive/"].iter().any(|kind| path.starts_with(kind))
-        }
+        "deleted" => ["state/runs", "state/ended.json", "state/ledger", "archive/"]
+            .iter()
+            .any(|kind| path.starts_with(kind)),
         // The last line break, or the name of the seal, which only makes a file one without a seal.
         _ => path.ends_with(".json"),
     }
@@ -598,7 +598,10 @@ async fn totals_are_compared_for_a_request_a_span_and_a_difference_is_told() {
     let spans = verified.totals.len();
     assert_eq!(verdicts(&verified), BTreeMap::from([("Agreed".to_owned(), spans)]));
     assert_eq!(world.sandbox.requests().len(), spans);
-    assert_eq!(verified.totals.iter().map(|totals| totals.held).sum::<u64>(), verified.checked.rows);
+    assert_eq!(
+        verified.totals.iter().map(|totals| totals.held).sum::<u64>(),
+        verified.checked.rows
+    );
 
     let (_, lead) = *world.sandbox.lead_ids().last().unwrap();
     world.sandbox.edit(lead, Edit::Vanish).unwrap();

@@ -210,7 +210,9 @@ impl Repairer {
                 }
             }
             let how = match ledger.begin_anew(scan.now)? {
-                Some(until) => format!("a new count lets nothing be sent before {}", until.format("%F %R UTC")),
+                Some(until) => {
+                    format!("a new count lets nothing be sent before {}", until.format("%F %R UTC"))
+                }
                 None => "begun anew: no day is counted".to_owned(),
             };
             self.did(&finding.path, how);
@@ -230,12 +232,16 @@ impl Repairer {
                 Kind::CommitDamaged | Kind::CommitMissing => {
                     let seq = seq_in(&finding.path);
                     draft.cut_at(seq);
-                    format!("noted as lost: loaders that have a commit before {seq} take the whole snapshot")
+                    format!(
+                        "noted as lost: loaders that have a commit before {seq} take the whole snapshot"
+                    )
                 }
                 Kind::ChangesDamaged | Kind::ChangesMissing => {
                     let seq = seq_in(&finding.path);
                     draft.cut_at(seq);
-                    format!("noted as lost: loaders that have a commit before {seq} take the whole snapshot")
+                    format!(
+                        "noted as lost: loaders that have a commit before {seq} take the whole snapshot"
+                    )
                 }
                 Kind::ChangesContradiction => {
                     draft.cut_at(scan.newest.next());
@@ -347,7 +353,8 @@ impl Repairer {
             }
         }
         for (number, part) in parts.iter_mut().enumerate() {
-            let Some(csv) = part.csv.clone().filter(|csv| bad.contains_key(csv.path.as_str())) else {
+            let Some(csv) = part.csv.clone().filter(|csv| bad.contains_key(csv.path.as_str()))
+            else {
                 continue;
             };
             let made = target.render(part, &format!("{next}-{run}-csv{number}"))?;
@@ -395,8 +402,8 @@ impl Repairer {
             return Ok(Some(lost.clone()));
         }
         let same_rows = (made.rows, made.deleted_rows) == (lost.rows, lost.deleted_rows);
-        let same_keys = made.first_lead_id == lost.first_lead_id
-            && made.last_lead_id == lost.last_lead_id;
+        let same_keys =
+            made.first_lead_id == lost.first_lead_id && made.last_lead_id == lost.last_lead_id;
         if lost.csv.is_none() {
             made.csv = None;
         }

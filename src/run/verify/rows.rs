@@ -82,8 +82,10 @@ impl Scan<'_> {
         keys.sort_unstable();
         keys.dedup();
         if keys.len() < rows {
-            let what = format!("{} of {rows} rows are of a lead that is there twice", rows - keys.len());
-            let way_out = "restore the lake from a backup, or sync into a new one; please report it";
+            let what =
+                format!("{} of {rows} rows are of a lead that is there twice", rows - keys.len());
+            let way_out =
+                "restore the lake from a backup, or sync into a new one; please report it";
             self.note(Kind::KeyTwice, &format!("parts/part_source={source}"), what, way_out);
         }
     }

@@ -32,8 +32,10 @@ use crate::store::Store;
 const REBUILT: &str =
     "--repair puts a whole copy back or makes it again from the changes and the archive";
 const RERENDERED: &str = "--repair renders it again from its part";
-const RECUT: &str = "--repair notes the loss: loaders that have an older commit take the whole snapshot";
-const NOTED: &str = "nothing reads it but people; --repair notes the loss, or restore it from a backup";
+const RECUT: &str =
+    "--repair notes the loss: loaders that have an older commit take the whole snapshot";
+const NOTED: &str =
+    "nothing reads it but people; --repair notes the loss, or restore it from a backup";
 const STEP_BACK: &str = "restore it from a backup, or --repair goes back to the newest commit that can \
                          be read; what that one lacks is read from the archive, or again";
 const DERIVED: &str = "--repair makes it again from the commit, as the next run does";
@@ -103,9 +105,9 @@ impl<'a> Scan<'a> {
     /// Returns the commits whose snapshots have not ended, oldest first.
     pub(super) fn living(&self) -> impl DoubleEndedIterator<Item = &Commit> {
         let head = self.head().map(|head| head.seq);
-        self.commits.values().filter(move |commit| {
-            commit.seq > self.ended || Some(commit.seq) == head
-        })
+        self.commits
+            .values()
+            .filter(move |commit| commit.seq > self.ended || Some(commit.seq) == head)
     }
 
     /// Returns the number from which on the changes can be followed: what was cut before is no news.
@@ -187,9 +189,8 @@ impl<'a> Scan<'a> {
             }
             Err(error) => {
                 // What cannot be told lives only where its parts are there.
-                let is_whole = |commit: &&Commit| {
-                    commit.part_paths().all(|path| self.store.exists(path))
-                };
+                let is_whole =
+                    |commit: &&Commit| commit.part_paths().all(|path| self.store.exists(path));
                 let gone = self.commits.values().rev().find(|commit| !is_whole(commit));
                 let head = self.head().map(|head| head.seq);
                 let gone = gone.map(|commit| commit.seq).filter(|seq| Some(*seq) != head);
@@ -370,7 +371,10 @@ fn contradiction(commit: &Commit, before: Option<&Commit>) -> Option<String> {
     for (name, source) in &commit.sources {
         let rows: u64 = source.parts.iter().map(|part| part.rows).sum();
         if rows != source.rows {
-            return Some(format!("its parts of source `{name}` hold {rows} rows, not {}", source.rows));
+            return Some(format!(
+                "its parts of source `{name}` hold {rows} rows, not {}",
+                source.rows
+            ));
         }
         let mut ranges: Vec<_> = source
             .parts

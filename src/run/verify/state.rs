@@ -33,7 +33,8 @@ impl Scan<'_> {
             self.note(Kind::RunDamaged, &path, chain(&error), way_out);
         }
         for path in probes::unreadable(self.store)? {
-            let way_out = "they are hints for prices: --repair removes it, `plan --probe` asks again";
+            let way_out =
+                "they are hints for prices: --repair removes it, `plan --probe` asks again";
             self.note(Kind::ProbesDamaged, &path, "it is not in the form that is written", way_out);
         }
         Ok(())

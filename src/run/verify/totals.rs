@@ -156,7 +156,11 @@ async fn compare_source(
 }
 
 impl Span {
-    fn compared(&self, source: &SourceName, answer: std::result::Result<Option<u64>, String>) -> Totals {
+    fn compared(
+        &self,
+        source: &SourceName,
+        answer: std::result::Result<Option<u64>, String>,
+    ) -> Totals {
         let (stated, why) = match answer {
             Ok(stated) => (stated, None),
             Err(why) => (None, Some(why)),
@@ -213,12 +217,7 @@ fn spans_of(source: &SourceSettings, progress: &SourceProgress) -> Vec<Span> {
 }
 
 /// Counts the rows held in each span.
-fn count(
-    store: &Store,
-    head: &Commit,
-    source: &SourceSettings,
-    spans: &mut [Span],
-) -> Result<()> {
+fn count(store: &Store, head: &Commit, source: &SourceSettings, spans: &mut [Span]) -> Result<()> {
     let Some(held) = head.sources.get(&source.name) else { return Ok(()) };
     for key in load::lead_keys(store, &held.parts, None) {
         let key = key?;
