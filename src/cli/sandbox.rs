@@ -29,7 +29,7 @@ pub(super) struct SandboxArguments {
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     /// Years of history before --now
-    #[arg(long, value_name = "Y", default_value_t = 5)]
+    #[arg(long, value_name = "Y", default_value_t = 5, value_parser = clap::value_parser!(u32).range(..=200))]
     years: u32,
     /// Profiles of the agency
     #[arg(long, value_name = "N", default_value_t = 9)]
@@ -38,7 +38,7 @@ pub(super) struct SandboxArguments {
     #[arg(long, value_name = "N", default_value_t = 4)]
     accounts: u32,
     /// Accounts of Whautomate
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=10_000))]
     whautomate_accounts: u32,
     /// Contacts of each account that came up to --now
     #[arg(long, value_name = "N", default_value_t = 1_000)]
@@ -47,7 +47,7 @@ pub(super) struct SandboxArguments {
     #[arg(long, value_name = "N", default_value_t = 300)]
     clients: u64,
     /// Bots of the customer of Convertalk
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=10_000))]
     bots: u32,
     /// Chats of each bot that came up to --now
     #[arg(long, value_name = "N", default_value_t = 400)]

@@ -57,7 +57,7 @@ fn segments() -> Vec<Seed> {
 }
 
 /// Answers that no fixture has: refusals, lists in envelopes, values of all kinds.
-const ANSWERS: [(&str, &str); 7] = [
+const ANSWERS: [(&str, &str); 9] = [
     (
         "refusal-texts.json",
         r#"{"message":["Unauthorized","no key"],"error":"none","statusCode":401}"#,
@@ -91,6 +91,8 @@ const ANSWERS: [(&str, &str); 7] = [
         "additional_fields":"{\"a\":\"b\"}","spam":"no","lead_score":4.5,"country":"United States"},
         {"lead_id":8,"contact_name":"=HYPERLINK(\"x\")","message":"\t-1\r\n@a,\"b\""}]}"#,
     ),
+    ("envelope-with-id.json", r#"{"success":true,"code":200,"message":"ok","_id":"63d9ffa77a8d"}"#),
+    ("list-in-row.json", r#"{"data":{"id":"7","contacts":[{"id":"8"}]},"page":1}"#),
     ("page-for-people.html", "<html><body>502 Bad Gateway</body></html>"),
 ];
 

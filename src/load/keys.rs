@@ -97,6 +97,8 @@ pub fn span(partition: &str) -> Option<Window> {
         Some((year, month)) => (year.parse().ok()?, Some(month.parse().ok()?)),
         None => (partition.parse().ok()?, None),
     };
+    // A name of other digits is no year of ours; beyond the calendar there is no month after it.
+    let year = Some(year).filter(|year| (0..=9_999).contains(year))?;
     let first = NaiveDate::from_ymd_opt(year, month.unwrap_or(1), 1)?;
     let after = match month {
         Some(_) => (first + TimeDelta::days(31)).with_day(1)?,
@@ -118,6 +120,10 @@ mod tests {
     fn only_partitions_that_touch_the_window_are_read() {
         let window = window("2025-12-31T23:59:59Z", "2026-02-01T00:00:00Z");
         for partition in ["2025", "2025-12", "2026", "2026-01", "all"] {
+            assert!(can_intersect(partition, &window), "{partition}");
+        }
+        // What is no partition of ours may hold anything.
+        for partition in ["262142", "262142-12", "2147483647", "-1", "2026-13"] {
             assert!(can_intersect(partition, &window), "{partition}");
         }
         for partition in ["2024", "2025-11", "2026-02", "2027", "unknown"] {

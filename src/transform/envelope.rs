@@ -49,7 +49,8 @@ pub(super) fn rows<'a>(body: &'a [u8], form: &Form) -> Result<Vec<&'a str>, Erro
     if let Some(rows) = page.rows {
         return Ok(rows);
     }
-    if page.is_record {
+    // An envelope may have an id of its own, of the request or the account: that makes no lead of it.
+    if page.is_record && !page.has_mark {
         return Ok(vec![whole(body)?]);
     }
     match page.object {
@@ -116,6 +117,8 @@ struct Seen<'a> {
     /// The name under which an object stands where records are looked for.
     object: Option<&'static str>,
     is_record: bool,
+    /// Whether it has what only an envelope has.
+    has_mark: bool,
     is_envelope: bool,
 }
 
@@ -139,7 +142,7 @@ impl<'de> Visitor<'de> for PageVisitor<'_> {
         while let Some(name) = map.next_key::<&RawValue>()? {
             let name = json::string_text(name.get());
             seen.is_record |= name == self.form.id;
-            seen.is_envelope |= self.form.marks.contains(&&*name);
+            seen.has_mark |= self.form.marks.contains(&&*name);
             let Some(rank) = self.form.names.iter().position(|known| *known == name) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -153,6 +156,7 @@ impl<'de> Visitor<'de> for PageVisitor<'_> {
                 Held::Rows(_) | Held::Nothing => {}
             }
         }
+        seen.is_envelope |= seen.has_mark;
         Ok(seen)
     }
 }
@@ -269,6 +273,7 @@ mod tests {
             r#"{"leads":null}"#,
             r#"{"leads":""}"#,
             r#"{"page_number":1,"total_pages":0}"#,
+            r#"{"page_number":1,"lead_id":"of the request"}"#,
         ] {
             assert_eq!(split(body).unwrap(), [""; 0], "{body}");
         }

@@ -244,7 +244,12 @@ impl<'de, N: Names> Visitor<'de> for Look<N> {
         }
         // Of several lists nobody could say which are the rows; those in a row are its own.
         let only = others.pop().filter(|_| others.is_empty() && !is_row);
-        Ok(named.or(only.unwrap_or(Rows::Other)))
+        match named.or(only.unwrap_or(Rows::Other)) {
+            // What has an id is a row and no listing, but for an envelope that has one of its own.
+            Rows::Nothing if is_row => Ok(Rows::Other),
+            Rows::Listed(_) if is_row && self.depth > 0 => Ok(Rows::Other),
+            rows => Ok(rows),
+        }
     }
 
     fn visit_unit<E>(self) -> Result<Rows, E> {
@@ -319,6 +324,8 @@ mod tests {
             r#"{"message":["a","b"]}"#,
             r#"{"data":{"tags":["a"],"docs":[{"id":1}]}}"#,
             r#"{"data":{"tags":["a"],"id":1}}"#,
+            r#"{"data":{"persons":[{"id":2}],"id":1}}"#,
+            r#"{"id":"of the request","data":null}"#,
             r#"{"data":{"data":{"data":[{"id":1}]}}}"#,
         ] {
             assert_eq!(rows(none), Rows::Other, "{none}");
