@@ -99,7 +99,10 @@ fn change(bytes: &mut Vec<u8>, chance: &mut Chance) {
     let other = values[chance.below(values.len())].clone();
     match chance.below(12) {
         0..=4 => put(bytes, place, VALUES[chance.below(VALUES.len())].as_bytes()),
-        5..=6 => put(bytes, place, &bytes[other].to_vec()),
+        5..=6 => {
+            let other = bytes[other].to_vec();
+            put(bytes, place, &other);
+        }
         7 => put(bytes, place, b""),
         8 => {
             let (from, to) = (place.start.min(other.start), place.end.max(other.end));
