@@ -17,7 +17,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills contract trial together nights freshness soak backfills fuzz check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills damages contract trial together nights freshness soak backfills fuzz check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ endif
 
 kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
 	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
+
+damages: ## damage 300 random files of a lake: found, and mended by `verify --repair`
+	@LEADPIPE_DAMAGES=300 cargo test --test it -- damage::a_random --nocapture
 
 contract: ## run every provider under every switch of the sandbox, and count the runs
 	@cargo test --test it -- contract:: --nocapture > $(TARGET)/contract.log 2>&1 \

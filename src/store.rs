@@ -243,6 +243,26 @@ impl Store {
         Ok(files)
     }
 
+    /// Returns the paths of what was never finished below a folder, sorted.
+    pub fn list_unfinished(&self, folder: &str) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = fs::read_dir(self.path(&folder)) else { continue };
+            for entry in entries.flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let path = format!("{folder}/{name}");
+                if name.starts_with(TEMPORARY) {
+                    found.push(path);
+                } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    folders.push(path);
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
     /// Removes a file; that there is none is no error.
     pub fn remove(&self, path: &str) -> Result<()> {
         let (at, steps) = (self.path(path), self.steps("remove", path));

@@ -24,6 +24,8 @@ pub use reader::records_in;
 pub use reader::segments;
 pub use writer::Writer;
 
+use crate::error::Hint;
+
 /// An error from writing or reading the archive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -60,4 +62,20 @@ pub enum Error {
     /// The thread that writes has ended.
     #[error("the archive takes no more pages")]
     Closed,
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } | Self::Line { .. } => Some(
+                "`leadpipe verify JOB` shows what of the archive is damaged; restore the segment from a \
+                 backup, or let --repair note its loss"
+                    .to_owned(),
+            ),
+            Self::Version { .. } => {
+                Some("use the leadpipe that wrote it, or a later one".to_owned())
+            }
+            Self::Store(_) | Self::Closed => None,
+        }
+    }
 }

@@ -36,23 +36,23 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) const HELP: &str = "\
-Without --repair it changes nothing and takes no lock: it goes by the commits there are when it begins.
-A repair puts back what it can make again to the byte; what it can only make again with the same rows
-gets a commit of its own; of what is lost it withdraws what was read, so that the next sync reads it
-again. It sets damaged files aside in the lake's `damaged/`.
+Without --repair it changes nothing and takes no lock: it goes by the commits there are at its start.
+A repair puts back what it can make again to the byte; what it can only make again with the same
+rows gets a commit of its own. Of what is lost it withdraws what was read, so that the next sync
+reads it again. It sets damaged files aside in the lake's `damaged/`.
 
 Examples:
   leadpipe verify jobs/nightly.toml
   leadpipe verify jobs/nightly.toml --repair && leadpipe sync jobs/nightly.toml
   leadpipe verify jobs/nightly.toml --remote --max-requests 5
 
-JSON: job, lake, commit, is_sound, checked (commits, files, segments, bytes, rows), findings (an array:
-kind, path, what, way_out, matters; after a repair what is left), repairs (path, how), committed (the
-commit of a repair), totals (source, scope, window, held, stated, verdict: agreed, differs,
-not_checked, not_stated).
+JSON: job, lake, commit, is_sound, checked (commits, files, segments, bytes, rows), findings (an
+array: kind, path, what, way_out, matters; after a repair what is left), repairs (path, how),
+committed (the commit of a repair), totals (source, scope, window, held, stated, verdict: agreed,
+differs, not_checked, not_stated, and why).
 
-Exit codes: 0 sound, 1 failed, 2 bad usage or job file, 11 another run holds the lake, 13 not sound, or
-a total differs.";
+Exit codes: 0 sound, 1 failed, 2 bad usage or job file, 11 another run holds the lake, 13 not sound,
+or a total differs.";
 
 pub(super) async fn run(context: &Context, arguments: VerifyArguments) -> anyhow::Result<u8> {
     let job = Job::load(&arguments.job)?;

@@ -69,6 +69,7 @@ pub use publish::Publish;
 pub use publish::Published;
 pub use publish::publish;
 pub use rebuild::Rebuild;
+pub use rebuild::Rebuilt;
 pub use rebuild::Target;
 pub use staging::Staging;
 

@@ -56,6 +56,15 @@ pub struct Target<'a> {
     pub output: &'a Output,
 }
 
+/// A part that was made again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The part.
+    pub part: PartFile,
+    /// Rows of it that the changes do not tell of: they are as the newest record that is still archived.
+    pub untold: u64,
+}
+
 /// Collects the rows that lost parts of a source held.
 ///
 /// Memory: the staging's budget, and 16 bytes a key that changes tell of.
@@ -82,13 +91,15 @@ impl Rebuild {
     }
 
     /// Takes what a change file tells of `source`; the files must come in their order, and before any
-    /// leads. Fails where the file is not as it was written.
+    /// leads. `is_followed` says that all later ones are there too: what it tells is then the last word,
+    /// else only a version of the lead. Fails where the file is not as it was written.
     pub fn take_changes(
         &mut self,
         store: &Store,
         changes: &ChangeFile,
         source: &SourceName,
         seq: Seq,
+        is_followed: bool,
     ) -> Result<()> {
         refuse_damaged(store, &changes.file)?;
         for batch in inspect::whole_rows(store, &changes.file)? {
@@ -100,20 +111,17 @@ impl Rebuild {
             for row in 0..batch.num_rows() {
                 let (lead_id, is_ours) =
                     (lead_ids.value(row), sources.value(row) == source.as_str());
-                let is_wanted = is_ours && self.may_hold(lead_id);
-                if is_wanted {
-                    // A lead that is gone may stay with its `_deleted_at`.
-                    let stays =
-                        ops.value(row) == super::Op::Upsert.as_str() || deleted.is_valid(row);
+                // A lead that is gone may stay with its `_deleted_at`.
+                let stays = ops.value(row) == super::Op::Upsert.as_str() || deleted.is_valid(row);
+                let is_wanted = is_ours && self.may_hold(lead_id) && (stays || is_followed);
+                if is_wanted && is_followed {
                     self.told.insert(id_hash(lead_id), stays);
                 }
                 wanted.push(is_wanted);
             }
             let batch = filter_record_batch(&batch, &BooleanArray::from(wanted))?;
-            // What changes tell beats every record of the archive, and the later ones the earlier.
-            let received_us = i64::MAX / 2 + i64::try_from(seq.0).unwrap_or_default();
-            let recency = Recency { received_us, walk_us: 0, place: 0 };
-            self.staging.add(batch.clone(), &vec![recency; batch.num_rows()])?;
+            let recency = recency_of(&batch, is_followed.then_some(seq))?;
+            self.staging.add(batch, &recency)?;
         }
         Ok(())
     }
@@ -150,7 +158,7 @@ impl Rebuild {
         self,
         target: &Target<'_>,
         is_held: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Option<PartFile>>> {
+    ) -> Result<Vec<Option<Rebuilt>>> {
         let mut factory = target.factory();
         let incoming = self.staging.distribute()?;
         let mut made = Vec::with_capacity(self.lost.len());
@@ -159,7 +167,7 @@ impl Rebuild {
                 made.push(None);
                 continue;
             };
-            let mut part = None;
+            let (mut part, mut untold) = (None, 0);
             for batch in run.batches(None)? {
                 let batch = batch?;
                 let lead_ids = rows::text(&batch, column::LEAD_ID)?;
@@ -168,6 +176,9 @@ impl Rebuild {
                     is_within(lost, lead_id) && !is_told_gone && !is_held(lead_id)
                 };
                 let rows = filter_record_batch(&batch, &mask(&lead_ids, is_wanted))?;
+                let lead_ids = rows::text(&rows, column::LEAD_ID)?;
+                let is_untold = |lead_id: &str| !self.told.contains_key(&id_hash(lead_id));
+                untold += lead_ids.iter().flatten().filter(|lead_id| is_untold(lead_id)).count();
                 if rows.num_rows() > 0 {
                     let part = match &mut part {
                         Some(part) => part,
@@ -176,7 +187,8 @@ impl Rebuild {
                     part.write(&rows)?;
                 }
             }
-            made.push(part.map(|part| factory.finish(part)).transpose()?);
+            let part = part.map(|part| factory.finish(part)).transpose()?;
+            made.push(part.map(|part| Rebuilt { part, untold: untold as u64 }));
         }
         Ok(made)
     }
@@ -210,6 +222,18 @@ impl Target<'_> {
         }
         Ok(csv.finish()?.0)
     }
+}
+
+/// Returns how recent rows of a change file are: of one that is the last word more than any record of the
+/// archive, the later ones more than the earlier; of another one as when the version was received.
+fn recency_of(batch: &RecordBatch, last_word: Option<Seq>) -> Result<Vec<Recency>> {
+    let received = rows::instants(batch, column::EXTRACTED_AT)?;
+    let received_us = |row: usize| match last_word {
+        Some(seq) => i64::MAX / 2 + i64::try_from(seq.0).unwrap_or_default(),
+        None => received.value(row),
+    };
+    let recency = |row| Recency { received_us: received_us(row), walk_us: 0, place: 0 };
+    Ok((0..batch.num_rows()).map(recency).collect())
 }
 
 fn is_within(part: &PartFile, lead_id: &str) -> bool {

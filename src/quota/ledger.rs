@@ -1074,7 +1074,7 @@ mod tests {
     fn a_count_that_was_lost_begins_anew_and_lets_nothing_go_before_all_has_lapsed() {
         let now = at("2026-11-02T10:00:30Z");
         let (_folder, lost) = ledger(rule(100));
-        let _ = lost.lease(now, 40).unwrap().unwrap();
+        assert_eq!(lost.lease(now, 40).unwrap().unwrap().permits, 40);
         std::fs::remove_file(lost.path()).unwrap();
         assert!(!lost.exists());
         let until = lost.begin_anew(now).unwrap().unwrap();
@@ -1087,7 +1087,7 @@ mod tests {
     fn a_flipped_digit_is_damage() {
         let now = at("2026-11-02T10:00:30Z");
         let (_folder, ledger) = ledger(rule(100));
-        let _ = ledger.lease(now, 40).unwrap().unwrap();
+        assert_eq!(ledger.lease(now, 40).unwrap().unwrap().permits, 40);
         let text = std::fs::read_to_string(ledger.path()).unwrap();
         assert!(text.contains(":40"));
         std::fs::write(ledger.path(), text.replace(":40", ":00")).unwrap();

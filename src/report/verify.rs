@@ -70,7 +70,7 @@ fn last_line(verified: &Verified) -> String {
         (false, matter, 0) => format!("not sound: {matter} damaged"),
         (false, 0, differ) => format!("totals differ: {differ}"),
         (false, matter, differ) => {
-            format!("not sound: {matter} damaged, and {differ} totals differ")
+            format!("not sound: {matter} damaged, and totals differ: {differ}")
         }
     };
     let seq = verified.commit.map_or("no commit".to_owned(), |seq| format!("commit {seq}"));
@@ -131,6 +131,16 @@ mod tests {
                 totals(Verdict::Differs, Some(1_250)),
             ],
         };
-        insta::assert_snapshot!(verified_text(&verified), @r"");
+        insta::assert_snapshot!(verified_text(&verified), @r"
+        repaired latest: made again
+        repaired: commit 000000042 names what is there now
+        part_damaged parts/a.parquet: its hash is another
+          --repair it
+        note: set_aside damaged/\u{7}b: a repair has set it aside
+          remove it
+        total of acme/leads/profile:1, 2025-01-01 00:00:00 to 2026-01-01 00:00:00: 1,243 rows held, agreed
+        total of acme/leads/profile:1, 2025-01-01 00:00:00 to 2026-01-01 00:00:00: 1,243 rows held, the provider states 1,250: differs
+        not sound: 1 damaged, and totals differ: 1; commit 000000042, 42 commits, 120 files, 80 segments, 1,048,576 bytes, 1,243 rows looked at
+        ");
     }
 }

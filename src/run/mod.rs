@@ -206,6 +206,7 @@ impl Hint for Error {
             Self::Extract(error) => error.hint(),
             Self::Commit(error) => error.hint(),
             Self::Load(error) => error.hint(),
+            Self::Archive(error) => error.hint(),
             Self::Quota(error) => error.hint(),
             Self::OtherJob { .. } => Some(
                 "give both jobs the same settings for this source, `[load]` and `[privacy]`, or let \

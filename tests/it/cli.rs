@@ -154,11 +154,45 @@ fn a_rehearsal_whose_days_are_too_few_ends_with_8_and_is_data() {
     assert_eq!(empty.code, Some(2), "{}", empty.stderr);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsound_lake_ends_verify_with_13_until_it_is_repaired() {
+    let desk = Desk::new(Settings::default()).await;
+    assert_eq!(desk.run(&["sync", "job.toml", "--quiet"]).await.code, Some(0));
+    let sound = desk.run(&["verify", "job.toml"]).await;
+    assert_eq!(sound.code, Some(0), "{}", sound.stdout);
+    assert!(sound.stdout.starts_with("sound; commit 000000001, 1 commits, "), "{}", sound.stdout);
+
+    let lake = leadpipe::store::Store::open(desk.folder.path().join("lake"));
+    let part = commit::latest(&lake).unwrap().unwrap().part_paths().last().unwrap().to_owned();
+    let mut bytes = lake.read(&part).unwrap().to_vec();
+    bytes[100] ^= 1;
+    fs::write(lake.path(&part), bytes).unwrap();
+    let found = desk.run(&["verify", "job.toml", "--json"]).await;
+    assert_eq!(found.code, Some(13), "{}", found.stdout);
+    let told = document(&found);
+    assert_eq!(
+        (&told["is_sound"], &told["findings"][0]["kind"]),
+        (&false.into(), &"part_damaged".into())
+    );
+    assert_eq!(told["findings"][0]["path"], part);
+    let stopped = desk.run(&["sync", "job.toml", "--quiet"]).await;
+    assert_eq!(stopped.code, Some(1));
+    assert!(stopped.stderr.contains(&part) && stopped.stderr.contains("verify JOB"));
+
+    let repaired = desk.run(&["verify", "job.toml", "--repair"]).await;
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stdout);
+    assert!(repaired.stdout.contains(&format!("repaired {part}: ")), "{}", repaired.stdout);
+    assert_eq!(desk.run(&["sync", "job.toml", "--quiet"]).await.code, Some(0));
+    let compared = desk.run(&["verify", "job.toml", "--remote", "--json"]).await;
+    assert_eq!(compared.code, Some(0), "{}", compared.stdout);
+    assert_eq!(document(&compared)["totals"][0]["verdict"], "agreed");
+}
+
 #[test]
 fn help_reads_well() {
     let commands = [
         "sync", "backfill", "plan", "rehearse", "check", "quota", "status", "files", "replay",
-        "schema", "sandbox", "demo",
+        "verify", "schema", "sandbox", "demo",
     ];
     insta::assert_snapshot!("help", alone(&["--help"]).stdout);
     for command in commands {

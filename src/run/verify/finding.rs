@@ -22,6 +22,8 @@ pub enum Kind {
     NewestCommitMissing,
     /// A commit contradicts itself, or the one before it.
     CommitContradiction,
+    /// The newest commit was made at a time that is yet to come.
+    CommitAhead,
     /// A part is gone.
     PartMissing,
     /// A part is not as it was written.
@@ -87,7 +89,8 @@ impl Kind {
     pub fn matters(self) -> bool {
         !matches!(
             self,
-            Self::SegmentTorn
+            Self::CommitAhead
+                | Self::SegmentTorn
                 | Self::Leftover
                 | Self::SetAside
                 | Self::KnownLoss

@@ -40,6 +40,7 @@ use crate::ids::WalkId;
 use crate::load;
 use crate::load::ChangeWriter;
 use crate::load::Rebuild;
+use crate::load::Rebuilt;
 use crate::load::Target;
 use crate::record::Walk;
 use crate::record::id_hash;
@@ -384,12 +385,12 @@ impl Repairer {
         &mut self,
         name: &SourceName,
         lost: &PartFile,
-        made: Option<PartFile>,
+        made: Option<Rebuilt>,
         next: Seq,
         draft: &mut Draft,
     ) -> Result<Option<PartFile>> {
         let path = lost.file.path.as_str();
-        let Some(mut made) = made else {
+        let Some(Rebuilt { part: mut made, untold }) = made else {
             self.withdraw(name, lost, 0, next, draft);
             return Ok(None);
         };
@@ -408,8 +409,16 @@ impl Repairer {
             made.csv = None;
         }
         if same_rows && same_keys {
-            let how = "made again from the changes and the archive: its number of rows and its first \
-                       and last lead are those of the commit";
+            let agree = "its number of rows and its first and last lead are those of the commit";
+            let mut how = format!("made again from the changes and the archive: {agree}");
+            if untold > 0 {
+                // The newest record may be lost as well, and an older one stand in its place.
+                draft.withdrawn.push((name.clone(), lost.partition.clone()));
+                how.push_str(&format!(
+                    "; {untold} of them only the archive tells of, so the next sync reads `{}` again",
+                    lost.partition
+                ));
+            }
             self.did(path, how);
         } else {
             self.withdraw(name, lost, made.rows, next, draft);
@@ -448,19 +457,22 @@ impl Repairer {
         source: &SourceCommit,
         lost: &[PartFile],
         target: &Target<'_>,
-    ) -> Result<Vec<Option<PartFile>>> {
+    ) -> Result<Vec<Option<Rebuilt>>> {
         let scratch = self.store.path(&format!("state/scratch/{}", self.holder.run));
         let partition = source.partition;
         let mut rebuild =
             Rebuild::new(scratch, partition, STAGING_BYTES, lost.to_vec(), target.seq)?;
-        for commit in scan.commits.values().filter(|commit| commit.seq <= base.seq) {
-            if scan.bad.contains_key(&commit.changes.file.path) {
-                continue;
-            }
-            // One that is no longer kept tells nothing.
-            if self.store.exists(&commit.changes.file.path) {
-                rebuild.take_changes(&self.store, &commit.changes, name, commit.seq)?;
-            }
+        let is_there = |commit: &Commit| {
+            let path = &commit.changes.file.path;
+            !scan.bad.contains_key(path) && self.store.exists(path)
+        };
+        let is_followed = |seq: &u64| scan.commits.get(&Seq(*seq)).is_some_and(&is_there);
+        // Behind the last change file that is missing, the changes say what became of a lead.
+        let gap = (1..=base.seq.0).rev().find(|seq| !is_followed(seq)).unwrap_or(0);
+        let kept = scan.commits.values().filter(|commit| commit.seq <= base.seq);
+        for commit in kept.filter(|commit| is_there(commit)) {
+            let (changes, seq) = (&commit.changes, commit.seq);
+            rebuild.take_changes(&self.store, changes, name, seq, seq.0 > gap)?;
         }
         let settings = self.job.sources.iter().find(|settings| settings.name == *name);
         let key = self.key(Some(base)).ok();

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 
 use chrono::DateTime;
+use chrono::TimeDelta;
 use chrono::Utc;
 
 use super::finding::Checked;
@@ -39,6 +40,9 @@ const NOTED: &str =
 const STEP_BACK: &str = "restore it from a backup, or --repair goes back to the newest commit that can \
                          be read; what that one lacks is read from the archive, or again";
 const DERIVED: &str = "--repair makes it again from the commit, as the next run does";
+
+/// How far a clock may be off before it is told.
+const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// All that was found in a lake.
 pub(super) struct Scan<'a> {
@@ -145,11 +149,23 @@ impl<'a> Scan<'a> {
                 Ok(commit) => drop(self.commits.insert(*seq, commit)),
                 // It was let go of meanwhile.
                 Err(commit::Error::NoCommit { .. }) => {}
+                // Whoever may not read a file must not judge it.
+                Err(error @ commit::Error::Store(_)) if self.own_run.is_some() => {
+                    return Err(error.into());
+                }
                 Err(error) => self.note_commit(*seq, Some(*seq) == numbers.last().copied(), &error),
             }
             self.checked.commits += 1;
         }
         self.newest = numbers.last().copied().unwrap_or_default();
+        if numbers.is_empty() {
+            self.note(
+                Kind::NotChecked,
+                "commits",
+                "there is no commit yet",
+                "`leadpipe sync` makes one",
+            );
+        }
         let shown = commit::newer_shown(self.store, self.head())?;
         if let Some((seq, evidence)) = shown.filter(|(seq, _)| *seq > self.newest) {
             self.newest = seq;
@@ -210,6 +226,12 @@ impl<'a> Scan<'a> {
             }
             before = Some(commit);
         }
+        if let Some(head) = self.head().filter(|head| head.created_at - self.now > AHEAD) {
+            let what = format!("it was made at {}, which is yet to come", head.created_at);
+            let way_out =
+                "a clock was put back, or ran ahead: the next run reads again what was read then";
+            self.note(Kind::CommitAhead, &commit::path_of(head.seq), what, way_out);
+        }
         for (seq, what) in wrong {
             let way_out = "restore it from a backup; this is no damage of a disk, please report it";
             self.note(Kind::CommitContradiction, &commit::path_of(seq), what, way_out);
@@ -250,6 +272,9 @@ impl<'a> Scan<'a> {
             }
             Ok(Some(load::MISSING)) if !self.is_still_named(&file.path)? => return Ok(None),
             Ok(Some(what)) => what,
+            Err(error) if self.own_run.is_some() && is_forbidden(&error) => {
+                return Err(error.into());
+            }
             Err(_) => "it cannot be read",
         };
         self.bad.insert(file.path.clone(), what);
@@ -315,6 +340,10 @@ impl<'a> Scan<'a> {
         }
         let newest = commit::list(self.store)?.last().copied();
         let Some(head) = self.head().filter(|head| newest == Some(head.seq)) else { return Ok(()) };
+        // Another run may be about to make it.
+        if self.own_run.is_none() && commit::holder(self.store)?.is_some() {
+            return Ok(());
+        }
         let derived = commit::derived_that_differ(self.store, head)?;
         for (path, what) in differ {
             self.note(Kind::SnapshotDiffers, &path, what, DERIVED);
@@ -353,6 +382,17 @@ impl<'a> Scan<'a> {
         for commit in self.commits.values() {
             named.extend(commit.part_paths().chain(commit.log_paths()).map(str::to_owned));
         }
+        for folder in ["parts", "csv", "changes", "rejects", "commits", "snapshots"] {
+            for path in self.store.list_unfinished(folder)? {
+                let what = "it was never finished";
+                self.note(
+                    Kind::Leftover,
+                    &path,
+                    what,
+                    "the next run removes what a run that died has left",
+                );
+            }
+        }
         for folder in ["parts", "csv", "changes", "rejects"] {
             for path in self.store.list_all(folder)? {
                 if !named.contains(&path) {
@@ -364,6 +404,12 @@ impl<'a> Scan<'a> {
         }
         Ok(())
     }
+}
+
+/// Tells whether nobody but this user is kept from reading a file.
+fn is_forbidden(error: &load::Error) -> bool {
+    let load::Error::Store(error) = error else { return false };
+    error.source.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 /// Returns in what a commit contradicts itself or the one before it.
