@@ -321,6 +321,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whatever_bit_is_flipped_no_page_comes_back_other_than_as_it_was_received() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).unwrap();
+        let segment = written(&store).await;
+        let whole = store.read(&segment.path).unwrap();
+        let told = |records: &[Record]| -> Vec<String> {
+            records.iter().map(|record| format!("{record:?}")).collect()
+        };
+        let sound = told(&read(&store, &segment.path));
+        for bit in (0..whole.len() * 8).step_by(3) {
+            let mut flipped = whole.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(store.path(&segment.path), flipped).unwrap();
+            let mut records = Vec::new();
+            let end = read_segment::<Error>(&store, &segment.path, |record| {
+                records.push(record);
+                Ok(())
+            });
+            assert_eq!(told(&records), sound[..records.len()], "bit {bit}");
+            // The header of a frame has a bit that nobody reads, and a window that may be larger.
+            let is_whole = end.unwrap() == SegmentEnd::Whole;
+            assert_eq!(is_whole, records.len() == sound.len(), "bit {bit}");
+        }
+    }
+
+    #[tokio::test]
     async fn whatever_a_crash_cuts_off_the_pages_before_it_stay() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).unwrap();

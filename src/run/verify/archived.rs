@@ -21,7 +21,7 @@ const KEPT: &str = "its rows are whole in the parts; --repair notes the loss: a 
 impl Scan<'_> {
     /// Reads all segments.
     pub(super) fn look_at_archive(&mut self) -> Result<()> {
-        let mut needed = self.needed_pages();
+        let mut needed = std::mem::take(&mut self.needed);
         let mut held: BTreeMap<WalkId, u64> = BTreeMap::new();
         for name in self.store.list("archive")? {
             let Ok(source) = name.parse::<SourceName>() else { continue };

@@ -28,6 +28,7 @@ use crate::commit::Holder;
 use crate::commit::Key;
 use crate::commit::Lock;
 use crate::commit::Loss;
+use crate::commit::Losses;
 use crate::commit::SourceCommit;
 use crate::commit::SourceState;
 use crate::config::CsvCompression;
@@ -110,7 +111,8 @@ impl Repairer {
         let (code, summary) = match &mended {
             Ok(committed) => (0, serde_json::json!({ "repairs": self.done, "commit": committed })),
             Err(error) => {
-                commit::discard(&self.store, &self.holder.run)?;
+                // Where that cannot be done, the next run does it; the first error says more.
+                let _ = commit::discard(&self.store, &self.holder.run);
                 (1, serde_json::json!({ "error": chain(error) }))
             }
         };
@@ -126,6 +128,7 @@ impl Repairer {
             // Says which version it takes; nothing of such a lake is ours to judge.
             return Err(self.refusal_of(&newer.path));
         }
+        self.refuse_newer_state()?;
         self.mend_state(&scan)?;
         let mut draft = Draft::default();
         self.note_losses(&scan, &mut draft)?;
@@ -147,6 +150,16 @@ impl Repairer {
         }
         self.show_again(&head)?;
         Ok(committed)
+    }
+
+    /// What a later leadpipe keeps beside its commits is not begun anew.
+    fn refuse_newer_state(&self) -> Result<()> {
+        let read = [commit::ended(&self.store).err(), Losses::read(&self.store).err()];
+        let is_newer = |error: &commit::Error| matches!(error, commit::Error::NewerVersion { .. });
+        match read.into_iter().flatten().find(is_newer) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     fn refusal_of(&self, path: &str) -> Error {
@@ -652,7 +665,7 @@ impl Repairer {
     fn show_again(&mut self, head: &Commit) -> Result<()> {
         let (store, job, clock) = (self.store.clone(), Arc::clone(&self.job), self.clock.clone());
         let run = self.holder.run.clone();
-        let scan = Scan::make(&store, &job, &clock, Some(&run))?;
+        let scan = Scan::of_commits(&store, &job, &clock, Some(&run))?;
         let mut shown = BTreeSet::new();
         for commit in scan.living().rev() {
             let files = commit::shown_files(commit);

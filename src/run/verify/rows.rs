@@ -36,7 +36,7 @@ impl Scan<'_> {
             None => None,
             Some(base) => self.contents_by_changes(base.as_ref(), &head),
         };
-        let mut differ = 0;
+        let (mut differ, mut needed) = (0, NeededPages::new());
         for (name, source) in &head.sources {
             let mut keys: Vec<u64> = Vec::new();
             for part in &source.parts {
@@ -48,6 +48,7 @@ impl Scan<'_> {
                 let looked = load::inspect(self.store, part, source.partition, |row| {
                     let key = key_of(name.as_str(), row.lead_id);
                     keys.push(key);
+                    row.archive.into_iter().for_each(|place| need(&mut needed, place));
                     if let Some(expected) = expected.as_mut().filter(|_| !row.is_deleted) {
                         let same = expected.remove(&key) == Some(id_hash(row.content_hash));
                         differ += u64::from(!same);
@@ -68,6 +69,7 @@ impl Scan<'_> {
             }
             self.note_doubles(name, keys);
         }
+        self.needed = needed;
         let left = expected.map_or(0, |expected| expected.len() as u64 + differ);
         if left > 0 {
             let what = format!("applied in order, changes give other rows: {left} differ");
@@ -140,26 +142,14 @@ impl Scan<'_> {
         }
         Some(contents)
     }
+}
 
-    /// Returns the last page of each segment that rows of the newest commit come from.
-    pub(super) fn needed_pages(&self) -> NeededPages {
-        let mut needed = NeededPages::new();
-        for source in self.head().iter().flat_map(|head| head.sources.values()) {
-            for part in source.parts.iter().filter(|part| !self.bad.contains_key(&part.file.path)) {
-                let taken = load::inspect(self.store, part, source.partition, |row| {
-                    let place = row.archive.and_then(|place| place.split_once('#'));
-                    let Some((segment, page)) = place else { return };
-                    let page = page.split(':').next().and_then(|page| page.parse().ok());
-                    match needed.get_mut(segment) {
-                        Some(last) => *last = (*last).max(page.unwrap_or(0)),
-                        None => drop(needed.insert(segment.to_owned(), page.unwrap_or(0))),
-                    }
-                });
-                if let Err(error) = taken {
-                    tracing::debug!(path = part.file.path, %error, "a part cannot be read");
-                }
-            }
-        }
-        needed
+/// Notes that a row comes from a place of the archive.
+fn need(needed: &mut NeededPages, place: &str) {
+    let Some((segment, page)) = place.split_once('#') else { return };
+    let page = page.split(':').next().and_then(|page| page.parse().ok()).unwrap_or(0);
+    match needed.get_mut(segment) {
+        Some(last) => *last = page.max(*last),
+        None => drop(needed.insert(segment.to_owned(), page)),
     }
 }

@@ -15,6 +15,7 @@ use chrono::Utc;
 use super::finding::Checked;
 use super::finding::Finding;
 use super::finding::Kind;
+use super::rows::NeededPages;
 use crate::clock::SharedClock;
 use crate::commit;
 use crate::commit::Commit;
@@ -63,11 +64,33 @@ pub(super) struct Scan<'a> {
     pub(super) ended: Seq,
     /// Files that commits name and that are not as they were written.
     pub(super) bad: BTreeMap<String, &'static str>,
+    /// The last page of each segment that rows of the newest commit come from.
+    pub(super) needed: NeededPages,
 }
 
 impl<'a> Scan<'a> {
     /// Looks at all there is.
     pub(super) fn make(
+        store: &'a Store,
+        job: &'a Job,
+        clock: &SharedClock,
+        own_run: Option<&'a RunId>,
+    ) -> Result<Self> {
+        let mut scan = Self::of_commits(store, job, clock, own_run)?;
+        scan.look_at_chain();
+        scan.look_at_parts()?;
+        scan.look_at_logs()?;
+        scan.look_at_rows()?;
+        scan.look_at_archive()?;
+        scan.look_at_shown()?;
+        scan.look_at_state()?;
+        scan.look_at_leftovers()?;
+        scan.settle()?;
+        Ok(scan)
+    }
+
+    /// Looks at the commits and at nothing that they name.
+    pub(super) fn of_commits(
         store: &'a Store,
         job: &'a Job,
         clock: &SharedClock,
@@ -86,19 +109,64 @@ impl<'a> Scan<'a> {
             newest: Seq(0),
             ended: Seq(0),
             bad: BTreeMap::new(),
+            needed: NeededPages::new(),
         };
         scan.look_at_losses();
         scan.look_at_commits()?;
         scan.look_at_ended();
-        scan.look_at_chain();
-        scan.look_at_parts()?;
-        scan.look_at_logs()?;
-        scan.look_at_rows()?;
-        scan.look_at_archive()?;
-        scan.look_at_shown()?;
-        scan.look_at_state()?;
-        scan.look_at_leftovers()?;
         Ok(scan)
+    }
+
+    /// Takes back what is only missing since another run lets go of it, or has meanwhile.
+    fn settle(&mut self) -> Result<()> {
+        if self.own_run.is_some() {
+            return Ok(());
+        }
+        let is_held = commit::holder(self.store)?.is_some();
+        let newest = commit::latest(self.store).ok().flatten();
+        let mut findings = std::mem::take(&mut self.findings);
+        let mut kept = Vec::with_capacity(findings.len());
+        for finding in findings.drain(..) {
+            if self.is_let_go_of(&finding, is_held, newest.as_ref())? {
+                tracing::debug!(path = finding.path, "let go of meanwhile");
+            } else {
+                kept.push(finding);
+            }
+        }
+        self.findings = kept;
+        Ok(())
+    }
+
+    fn is_let_go_of(
+        &self,
+        finding: &Finding,
+        is_held: bool,
+        newest: Option<&Commit>,
+    ) -> Result<bool> {
+        let path = finding.path.as_str();
+        match finding.kind {
+            Kind::PartMissing | Kind::CsvMissing | Kind::ChangesMissing | Kind::RejectsMissing => {
+                let names = |commit: &Commit| {
+                    commit.part_paths().chain(commit.log_paths()).any(|named| named == path)
+                };
+                let is_needed = !is_held || newest.is_some_and(names);
+                Ok(!is_needed || !self.is_still_named(path)?)
+            }
+            Kind::SnapshotDiffers => {
+                let ended = commit::ended(self.store).unwrap_or(self.ended);
+                let shows =
+                    |commit: &Commit| path.starts_with(&format!("snapshots/{}/", commit.snapshot));
+                let is_newest = newest.is_some_and(shows);
+                let lives = self.commits.values().any(|commit| commit.seq > ended && shows(commit));
+                Ok(!is_newest && (is_held || !lives))
+            }
+            // Rows of a later commit may come from other segments.
+            Kind::SegmentMissing => {
+                let seq = |commit: Option<&Commit>| commit.map(|commit| commit.seq);
+                Ok(seq(newest) > seq(self.head()))
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Returns the newest commit that can be read.
