@@ -17,7 +17,8 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills damages contract trial together nights freshness soak backfills fuzz check lint audit schemas fmt review interop bench ci clean build
+.PHONY: help demo test kills crashes damages contract trial together nights freshness soak backfills \
+	fuzz check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +33,14 @@ else
 	@cargo test
 endif
 
-kills: ## kill a sync at 50 seeded random moments: nothing lost, doubled or asked for twice
-	@LEADPIPE_KILLS=50 cargo test --test it -- kill crash --nocapture
+kills: ## kill syncs at 50 seeded random moments (KILLS=1000): nothing lost, doubled or asked for twice
+	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) LEADPIPE_KILLS=$(or $(KILLS),50) cargo test --test it -- kill crash --nocapture
+
+# A lake for each death, of which none is to outlast it: they lie in memory where they can.
+crashes: ## die at every point of disk and network, in pairs, and with a disk that fails: nothing lost or left
+	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) \
+		LEADPIPE_CRASHES=0 LEADPIPE_PAIRS=$(or $(PAIRS),100) LEADPIPE_FAULTS=0 \
+		cargo test --test it -- points:: --nocapture --test-threads 1
 
 damages: ## damage 300 random files of a lake: found, and mended by `verify --repair`
 	@LEADPIPE_DAMAGES=300 cargo test --test it -- damage::a_random --nocapture

@@ -60,7 +60,7 @@ pub(super) struct Global {
         hide = true,
         global = true, help_heading = COMMON,
         env = "LEADPIPE_CLOCK_OFFSET",
-        value_parser = duration,
+        value_parser = offset,
         default_value = "0s"
     )]
     pub(super) clock_offset: TimeDelta,
@@ -229,6 +229,14 @@ pub(super) fn duration(text: &str) -> Result<TimeDelta, String> {
     }
 }
 
+/// Reads a duration that may be negative.
+fn offset(text: &str) -> Result<TimeDelta, String> {
+    match text.strip_prefix('-') {
+        Some(back) => duration(back).map(|back| -back),
+        None => duration(text),
+    }
+}
+
 /// Reads a date (its midnight in UTC) or an instant of RFC 3339.
 pub(super) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
     let midnight = |date: NaiveDate| date.and_time(NaiveTime::MIN).and_utc();
@@ -262,6 +270,7 @@ mod tests {
 
     #[test]
     fn durations_carry_their_unit() {
+        assert_eq!(offset("-90m"), Ok(-TimeDelta::minutes(90)));
         assert_eq!(duration("1h 30m"), Ok(TimeDelta::minutes(90)));
         assert!(duration("90").unwrap_err().contains("45m"));
     }

@@ -1,6 +1,7 @@
 //! What can go wrong with a lake's own files, and what to do about it.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::commit::Holder;
 use crate::error::Hint;
@@ -104,10 +105,10 @@ pub enum Error {
         holder: Option<Box<Holder>>,
     },
     /// The lock could not be tried.
-    #[error("failed to lock `{path}`")]
+    #[error("failed to lock `{path}`", path = path.display())]
     Lock {
-        /// The lock, relative to the lake.
-        path: &'static str,
+        /// The lock, the whole path.
+        path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },

@@ -72,7 +72,7 @@ impl Lock {
         let deadline = clock.now().checked_add_signed(wait_at_most);
         let deadline = deadline.unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut told = false;
-        while !try_lock(&file)? {
+        while !try_lock(store, &file)? {
             let left = deadline - clock.now();
             if left <= TimeDelta::zero() {
                 return Err(Error::Held { holder: read_holder(store).map(Box::new) });
@@ -86,8 +86,8 @@ impl Lock {
             clock.sleep_until(clock.now() + pause.min(left)).await;
         }
         // A holder that ends clears its name.
-        let is_left = file.metadata().map_err(fail)?.len() > 0;
-        write_holder(&file, holder).map_err(fail)?;
+        let is_left = file.metadata().map_err(|source| fail(store, source))?.len() > 0;
+        write_holder(&file, holder).map_err(|source| fail(store, source))?;
         Ok(Self { file, is_left })
     }
 
@@ -100,6 +100,7 @@ impl Lock {
 impl Drop for Lock {
     /// Releases the lake. That the name stays where it cannot be cleared does no harm.
     fn drop(&mut self) {
+        steps().reach("released");
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
@@ -107,11 +108,12 @@ impl Drop for Lock {
 
 /// Returns who holds the lake at this moment, where somebody does and the lock tells.
 pub fn holder(store: &Store) -> Result<Option<Holder>> {
-    let Ok(file) = File::open(store.path(LOCK)) else { return Ok(None) };
+    let opened = steps().read("looked-at").and_then(|()| File::open(store.path(LOCK)));
+    let Ok(file) = opened else { return Ok(None) };
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(read_holder(store)),
-        Err(TryLockError::Error(source)) => Err(fail(source)),
+        Err(TryLockError::Error(source)) => Err(fail(store, source)),
     }
 }
 
@@ -128,14 +130,14 @@ const PAUSE: TimeDelta = TimeDelta::seconds(1);
 fn open(store: &Store) -> Result<File> {
     store.create_folder("state")?;
     let begun = steps().change("begun");
-    begun.and_then(|()| store.open_to_lock(LOCK)).map_err(fail)
+    begun.and_then(|()| store.open_to_lock(LOCK)).map_err(|source| fail(store, source))
 }
 
-fn try_lock(file: &File) -> Result<bool> {
+fn try_lock(store: &Store, file: &File) -> Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(source)) => Err(fail(source)),
+        Err(TryLockError::Error(source)) => Err(fail(store, source)),
     }
 }
 
@@ -159,8 +161,8 @@ fn read_holder(store: &Store) -> Option<Holder> {
     serde_json::from_slice(&store.read(LOCK).ok()?).ok()
 }
 
-fn fail(source: io::Error) -> Error {
-    Error::Lock { path: LOCK, source }
+fn fail(store: &Store, source: io::Error) -> Error {
+    Error::Lock { path: store.path(LOCK), source }
 }
 
 #[cfg(test)]

@@ -204,6 +204,10 @@ impl Hint for Error {
         match self {
             Self::Config(error) => error.hint(),
             Self::Extract(error) => error.hint(),
+            // What the disk says of itself is closer than what may be wrong with its locks.
+            Self::Commit(error @ commit::Error::Lock { .. }) => {
+                disk_hint(error).or_else(|| error.hint())
+            }
             Self::Commit(error) => error.hint(),
             Self::Load(error) => error.hint(),
             Self::Archive(error) => error.hint(),

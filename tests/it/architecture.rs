@@ -183,6 +183,92 @@ fn time_has_one_home() {
     }
 }
 
+/// What touches a disk.
+const TOUCHES: [&str; 20] = [
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::read_dir(",
+    "fs::write(",
+    "fs::rename(",
+    "fs::remove_",
+    "fs::hard_link(",
+    "fs::copy(",
+    "fs::create_dir",
+    "fs::symlink(",
+    "fs::set_permissions(",
+    "File::open(",
+    "File::create(",
+    "File::options(",
+    "OpenOptions::new(",
+    "tempfile_in(",
+    "tempdir_in(",
+    ".persist",
+    ".sync_",
+    ".set_len(",
+];
+
+/// Where a lake, a ledger or a scratch folder is touched: there every function that does passes points.
+const LAKES: [&str; 6] = [
+    "store.rs",
+    "commit/key.rs",
+    "commit/lock.rs",
+    "load/runs.rs",
+    "load/staging.rs",
+    "quota/ledger.rs",
+];
+
+/// What is read or written outside of lakes: job files, secrets, the folder of the demo, of a rehearsal
+/// and of schemas, the name of the machine.
+const ELSEWHERE: [&str; 7] = [
+    "point.rs",
+    "config/mod.rs",
+    "config/secret.rs",
+    "cli/demo.rs",
+    "cli/schema.rs",
+    "rehearse/stage.rs",
+    "run/lake.rs",
+];
+
+/// The functions of a file outside of its tests, as text, each with its first line.
+fn functions(source: &Source) -> Vec<String> {
+    let code = source.text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let mut functions = vec![String::new()];
+    for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        let begins = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(super) ");
+        if begins.starts_with("fn ") || begins.starts_with("async fn ") {
+            functions.push(String::new());
+        }
+        let function = functions.last_mut().unwrap();
+        function.push_str(line);
+        function.push('\n');
+    }
+    functions
+}
+
+#[test]
+fn what_touches_a_disk_has_its_home_and_passes_points_there() {
+    let mut wrong = Vec::new();
+    let mut touching = 0;
+    for source in built().iter().filter(|source| source.module != "sandbox") {
+        let path = source.path.to_str().unwrap();
+        for function in functions(source) {
+            let touches = {
+                // Writers of ours that are called so go through the store.
+                let function = function.replace("ParquetFile::create(", "");
+                TOUCHES.iter().any(|call| function.contains(call))
+            };
+            let is_fine = ELSEWHERE.contains(&path)
+                || (LAKES.contains(&path) && function.to_lowercase().contains("steps"));
+            touching += usize::from(touches);
+            if touches && !is_fine {
+                wrong.push(format!("{path}: {}", function.lines().next().unwrap()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(touching > 25, "{touching}");
+}
+
 #[test]
 fn the_rule_itself_tells_above_from_below() {
     assert!(may_import("extract", "quota") && may_import("checkpoint", "record"));

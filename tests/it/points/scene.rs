@@ -6,18 +6,21 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::Mutex;
 
+use async_trait::async_trait;
 use chrono::DateTime;
 use chrono::Days;
 use chrono::TimeDelta;
 use chrono::Utc;
+use leadpipe::clock::Clock;
 use leadpipe::clock::SharedClock;
 use leadpipe::clock::SystemClock;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Edit;
 use leadpipe::sandbox::Listing;
-use leadpipe::sandbox::LoggedRequest;
 use leadpipe::sandbox::Order;
+use leadpipe::sandbox::Provider;
 use leadpipe::sandbox::RecordEdit;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
@@ -31,6 +34,24 @@ use crate::support::MASTER;
 use crate::support::process::start;
 use crate::support::records::CLINIC;
 use crate::support::records::bots;
+
+/// The machine's clock, which can be halted: then all sandboxes see the same instant.
+#[derive(Debug, Default)]
+struct Halting {
+    real: SystemClock,
+    halted: Mutex<Option<DateTime<Utc>>>,
+}
+
+#[async_trait]
+impl Clock for Halting {
+    fn now(&self) -> DateTime<Utc> {
+        self.halted.lock().unwrap().unwrap_or_else(|| self.real.now())
+    }
+
+    async fn sleep_until(&self, deadline: DateTime<Utc>) {
+        self.real.sleep_until(deadline).await;
+    }
+}
 
 /// What a test does with a lake, and when.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +89,14 @@ pub(super) const STAGES: [Stage; 5] = [
 /// Sandboxes that show the same world, one for each child that runs at a time.
 pub(super) struct Scene {
     sandboxes: Vec<Sandbox>,
+    clock: Arc<Halting>,
     pub(super) folder: tempfile::TempDir,
     /// When the world was begun.
     began: DateTime<Utc>,
 }
+
+/// Requests by source.
+pub(super) type Asked = BTreeMap<String, usize>;
 
 /// How a run of the program ended.
 #[derive(Debug)]
@@ -80,29 +105,30 @@ pub(super) struct Ended {
     pub(super) code: Option<i32>,
     pub(super) told: String,
     /// How many requests it sent.
-    pub(super) asked: usize,
+    pub(super) asked: Asked,
 }
 
 impl Scene {
     pub(super) async fn start(children: usize) -> Self {
-        let clock: SharedClock = Arc::new(SystemClock::default());
+        let clock = Arc::new(Halting::default());
         let began = DateTime::from_timestamp(clock.now().timestamp() - 3_600, 0).unwrap();
         let mut sandboxes = Vec::new();
         for _ in 0..children {
-            let started = Sandbox::start(world(began), 0, Arc::clone(&clock)).await;
-            sandboxes.push(started.unwrap());
+            let shared: SharedClock = clock.clone();
+            sandboxes.push(Sandbox::start(world(began), 0, shared).await.unwrap());
         }
-        Self { sandboxes, folder: tempfile::tempdir().unwrap(), began }
+        Self { sandboxes, clock, folder: tempfile::tempdir().unwrap(), began }
     }
 
     /// Lets happen what happens before a stage.
     pub(super) fn begin(&self, stage: &Stage, days_since: u32) {
+        *self.clock.halted.lock().unwrap() = Some(self.clock.real.now());
         for sandbox in &self.sandboxes {
             sandbox.advance(TimeDelta::days(days_since.into()));
             (stage.happens)(sandbox);
         }
-        let ids = |sandbox: &Sandbox| sandbox.lead_ids();
-        assert!(self.sandboxes.windows(2).all(|pair| ids(&pair[0]) == ids(&pair[1])));
+        *self.clock.halted.lock().unwrap() = None;
+        assert!(self.sandboxes.windows(2).all(|pair| pair[0].leads() == pair[1].leads()));
     }
 
     /// Runs a stage on the lake in `folder` with child number `child`, under a plan for its points.
@@ -149,13 +175,16 @@ impl Scene {
             start(stage.command, &job, arguments, ahead, &variables, Stdio::from(file));
         let status = running.0.wait().unwrap();
         let told = fs::read_to_string(told).unwrap();
-        let asked = self.requests(child).len();
+        let mut asked = Asked::new();
+        for request in sandbox.requests() {
+            let source = match request.provider.unwrap() {
+                Provider::WhatConverts => "acme",
+                Provider::Whautomate => "clinic",
+                Provider::Convertalk => "bots",
+            };
+            *asked.entry(source.to_owned()).or_default() += 1;
+        }
         Ended { code: status.code(), told, asked }
-    }
-
-    /// Returns the requests of the run that child number `child` was last.
-    pub(super) fn requests(&self, child: usize) -> Vec<LoggedRequest> {
-        self.sandboxes[child].requests()
     }
 
     fn days_before(&self, days: u64) -> String {

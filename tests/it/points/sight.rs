@@ -42,14 +42,21 @@ pub(super) fn start(lake: &Path) -> Start {
     Start { seq: seq(lake), rows: rows(lake) }
 }
 
-/// Tells whether a lake has a commit after number `before` that leaves nothing to be read.
-pub(super) fn is_done(lake: &Path, before: Seq) -> bool {
-    let head = commit::latest(&Store::open(lake)).unwrap();
-    head.is_some_and(|head| {
-        let mut sources = head.sources.values();
-        let is_complete = sources.all(|source| source.state == SourceState::Complete);
-        head.seq > before && is_complete && head.checkpoint.backfills.is_empty()
-    })
+/// Returns the sources of which commits after number `before` have left nothing to be read: the next run
+/// begins anew with them.
+pub(super) fn done(lake: &Path, before: Seq) -> BTreeSet<String> {
+    let store = Store::open(lake);
+    let mut done = BTreeSet::new();
+    let new = commit::list(&store).unwrap().into_iter().filter(|seq| *seq > before);
+    for commit in new.map(|seq| commit::read(&store, seq).unwrap()) {
+        // A backfill is the same one until all of it is done.
+        if commit.checkpoint.backfills.is_empty() {
+            let sources = commit.sources.iter();
+            let complete = sources.filter(|(_, source)| source.state == SourceState::Complete);
+            done.extend(complete.map(|(name, _)| name.to_string()));
+        }
+    }
+    done
 }
 
 /// Returns all that is wrong with a lake in which nobody is at work, and which should have `expected`
