@@ -31,7 +31,7 @@ use serde_json::json;
 
 use super::sight;
 use crate::support::MASTER;
-use crate::support::process::start;
+use crate::support::process;
 use crate::support::records::CLINIC;
 use crate::support::records::bots;
 
@@ -153,7 +153,10 @@ impl Scene {
     ) -> Ended {
         let sandbox = &self.sandboxes[child];
         let job = folder.join("job.toml");
-        fs::write(&job, job_text(sandbox, stage)).unwrap();
+        // Two windows.
+        let start = self.days_before(500);
+        let text = job_text(sandbox, stage).replace("2021-01-01", &start);
+        fs::write(&job, text).unwrap();
         let (token, secret) = sandbox.master_key();
         let (clinic, bots) = (sandbox.whautomate_keys().remove(0), sandbox.convertalk_token());
         let mut variables = vec![
@@ -165,14 +168,14 @@ impl Scene {
         ];
         variables.extend(plan.map(|plan| ("LEADPIPE_POINTS", plan)));
         let (from, to) = (self.days_before(200), self.days_before(100));
-        let range = ["--from", &from, "--to", &to, "--again"];
+        let range = ["--from", &from, "--to", &to, "--again", "--source", "acme"];
         let arguments: &[&str] = if stage.command == "backfill" { &range } else { &[] };
         let told = folder.join("told");
         let file = fs::File::create(&told).unwrap();
         sandbox.clear_requests();
         let ahead = TimeDelta::days(stage.day.into()) + off;
         let mut running =
-            start(stage.command, &job, arguments, ahead, &variables, Stdio::from(file));
+            process::start(stage.command, &job, arguments, ahead, &variables, Stdio::from(file));
         let status = running.0.wait().unwrap();
         let told = fs::read_to_string(told).unwrap();
         let mut asked = Asked::new();
