@@ -347,6 +347,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_page_that_a_failing_disk_keeps_from_being_held_is_told_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).unwrap();
+        std::fs::write(store.path("archive"), "in the way").unwrap();
+        let writer = Writer::start(store.clone(), RunId::new(DateTime::UNIX_EPOCH));
+        let walk = walk();
+        writer.open(&walk, 0).await.unwrap();
+        for number in 1..3 {
+            let error = writer.page(&walk.id, page(number, "{}")).await.unwrap_err();
+            assert!(matches!(&error, Error::Store(_)), "{number}: {error}");
+            assert!(error.to_string().contains("archive"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn whatever_a_crash_cuts_off_the_pages_before_it_stay() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).unwrap();

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use chrono::TimeDelta;
+use leadpipe::store::Store;
 use scene::Asked;
 use scene::Ended;
 use scene::STAGES;
@@ -316,7 +317,7 @@ fn assert_none_wrong(wrong: &[String]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wherever_a_run_dies_the_next_one_makes_of_it_what_it_would_have_been() {
-    let (crashes, twice) = (number_from("LEADPIPE_CRASHES", 4), number_from("LEADPIPE_PAIRS", 1));
+    let (crashes, twice) = (number_from("LEADPIPE_CRASHES", 2), number_from("LEADPIPE_PAIRS", 1));
     let scene = Scene::start(CHILDREN).await;
     let mut draw = Draw(number_from("LEADPIPE_SEED", 5));
     let (mut once_all, mut twice_all) = (Figures::default(), Figures::default());
@@ -365,7 +366,7 @@ fn wrong_end(trouble: &Trouble, ended: &Ended) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wherever_the_disk_fails_the_run_says_so_and_the_next_one_makes_good_for_it() {
-    let faults = number_from("LEADPIPE_FAULTS", 2);
+    let faults = number_from("LEADPIPE_FAULTS", 1);
     let scene = Scene::start(CHILDREN).await;
     let mut draw = Draw(number_from("LEADPIPE_SEED", 6));
     let mut all = BTreeMap::<String, Figures>::new();
@@ -396,6 +397,66 @@ async fn wherever_the_disk_fails_the_run_says_so_and_the_next_one_makes_good_for
         println!("never met: {never_met}; runs that went on all the same: {went_on:?}");
     }
     assert_none_wrong(&wrong);
+}
+
+/// Runs the first stage with some settings of its job changed; the plans are for its points, run by run.
+fn run_first(
+    scene: &Scene,
+    folder: &Path,
+    changes: &'static [(&'static str, &'static str)],
+    plans: &[Option<&str>],
+) -> Vec<Ended> {
+    let stage = Stage { changes, ..STAGES[0] };
+    let run = |plan: &Option<&str>| scene.run(&stage, 0, folder, *plan);
+    tokio::task::block_in_place(|| plans.iter().map(run).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn runs_that_die_one_after_the_other_leave_no_segment_that_holds_nothing() {
+    let scene = Scene::start(1).await;
+    let folder = scene.folder_with("again-and-again", None);
+    let (first, next) = (Some("die page/held#6"), Some("die network/whatconverts/before#1"));
+    let segments = || Store::open(folder.join("lake")).list_all("archive").unwrap().len();
+    let ended = run_first(&scene, &folder, &[], &[first]);
+    assert_eq!(ended[0].code, None);
+    let begun = segments();
+    assert!(begun > 1);
+    for ended in run_first(&scene, &folder, &[], &[next; 3]) {
+        assert_eq!(ended.code, None);
+    }
+    // Other sources go on until the process dies.
+    assert!(segments() <= begun + 3, "{begun} and then {}", segments());
+    assert_eq!(run_first(&scene, &folder, &[], &[None])[0].code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_run_that_dies_while_it_makes_the_key_of_a_lake_is_followed_by_one_with_a_whole_key() {
+    const OWN_KEY: &[(&str, &str)] = &[("key = { env = \"POINTS_KEY\" }", "")];
+    let scene = Scene::start(1).await;
+    let recorded = scene.folder_with("key", None);
+    let record = scene.folder.path().join("key.points");
+    let plan = format!("record {}", record.display());
+    assert_eq!(run_first(&scene, &recorded, OWN_KEY, &[Some(&plan)])[0].code, Some(0));
+    let leads: Vec<String> = sight::rows(&recorded.join("lake")).into_keys().collect();
+    let points = scene::passed(&record).into_keys();
+    let mut plans: Vec<String> = points
+        .filter(|point| point.starts_with("state/key/"))
+        .map(|point| format!("die {point}#1"))
+        .collect();
+    assert!(plans.len() > 5, "{plans:?}");
+    if number_from("LEADPIPE_CRASHES", 1) > 0 {
+        plans.retain(|plan| plan.contains("staged"));
+    }
+    for plan in plans {
+        let folder = scene.folder_with(&plan, None);
+        let ended = run_first(&scene, &folder, OWN_KEY, &[Some(&plan), None]);
+        let codes: Vec<Option<i32>> = ended.iter().map(|ended| ended.code).collect();
+        assert_eq!(codes, [None, Some(0)], "{plan}: {ended:?}");
+        let lake = folder.join("lake");
+        let rows = sight::rows(&lake);
+        assert_eq!(sight::wrong(&lake, &Start::default(), &rows), [""; 0], "{plan}");
+        assert!(rows.keys().eq(&leads), "{plan}");
+    }
 }
 
 /// Requests that each provider may be sent in 24 hours by the job below.
