@@ -12,6 +12,8 @@ use serde_json::Map;
 use serde_json::Value;
 
 use super::convertalk::ConvertalkBehaviour;
+use super::faults::Fault;
+use super::faults::FaultRate;
 use super::platform::Provider;
 use super::records::Stream;
 use super::whautomate::WhautomateBehaviour;
@@ -396,61 +398,6 @@ pub enum Poison {
     ServerError,
     /// 200 with JSON that is none.
     BrokenJson,
-}
-
-/// An accident.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    /// A status (500, 502, 503, 504, 401, ...) with the body that the provider's servers have for
-    /// it: for WhatConverts one that is not JSON.
-    Status {
-        /// HTTP status.
-        status: u16,
-    },
-    /// 429 with `Retry-After`.
-    SlowDown {
-        /// Seconds to wait.
-        retry_after: u64,
-    },
-    /// The connection is reset before the answer.
-    Reset,
-    /// The connection is closed before the answer.
-    Close,
-    /// The body ends half way, against its stated length.
-    CutBody,
-    /// The JSON ends half way, in a body that is whole.
-    CutJson,
-    /// 200 with a page of HTML.
-    Html,
-    /// 200 with an error inside.
-    ErrorInside,
-    /// The end of a list, although there is more: with 200 a page without rows, with another status
-    /// (404) the error that says so.
-    EndOfList {
-        /// HTTP status.
-        status: u16,
-    },
-    /// 302 to this address.
-    Redirect {
-        /// Value of `Location`.
-        to: String,
-    },
-    /// The answer comes this much later.
-    Stall {
-        /// Milliseconds.
-        ms: u64,
-    },
-}
-
-/// An accident and how often it happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultRate {
-    /// What happens.
-    pub fault: Fault,
-    /// In how many of a thousand requests.
-    pub per_mille: u32,
 }
 
 /// An edit that waits for requests.

@@ -35,6 +35,7 @@ use chrono::TimeDelta;
 use chrono::Utc;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use futures::StreamExt;
 use futures::stream;
 use serde::Deserialize;
 use serde::Serialize;
@@ -44,12 +45,13 @@ use super::Error;
 use super::Settings;
 use super::behaviour::Behaviour;
 use super::behaviour::Edit;
-use super::behaviour::Fault;
 use super::behaviour::RecordEdit;
 use super::convertalk;
 use super::convertalk::Convertalk;
 use super::dice::Dice;
 use super::dice::Purpose;
+use super::faults;
+use super::faults::Fault;
 use super::platform::Accident;
 use super::platform::Platform;
 use super::platform::Provider;
@@ -67,6 +69,7 @@ use super::world::Row;
 use super::world::World;
 use crate::clock::SharedClock;
 use wire::Listen;
+use wire::Raw;
 use wire::Wire;
 
 mod administration;
@@ -161,6 +164,11 @@ impl Answer {
         Self::html(404, "404 Not Found")
     }
 
+    /// Tells whether it is no sound answer already.
+    fn is_refusal(&self) -> bool {
+        self.status != 200
+    }
+
     /// Returns the body as JSON.
     #[cfg(test)]
     pub(super) fn read(&self) -> serde_json::Value {
@@ -171,6 +179,11 @@ impl Answer {
     pub(super) fn with(mut self, name: header::HeaderName, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
+    }
+
+    /// Changes the body.
+    pub(super) fn edited(self, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
+        Self { body: change(self.body), ..self }
     }
 }
 
@@ -614,6 +627,8 @@ async fn answered(shared: &Shared, arrived: &Arrived, wire: &Wire) -> Response {
     let query = head.uri.query().unwrap_or_default();
     let query: Vec<(String, String)> =
         url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let asked_page = faults::page_asked(&query).map(str::to_owned);
+    let query = fault.as_ref().map_or(query.clone(), |fault| fault.heard(query));
     let asked = Asked {
         path: head.uri.path(),
         query: &query,
@@ -626,6 +641,10 @@ async fn answered(shared: &Shared, arrived: &Arrived, wire: &Wire) -> Response {
     let answer = platform.answer(shared, &behaviour, &asked);
     let answer = worded(platform, &behaviour, answer, fault.as_ref());
     let gzip = behaviour.gzip && accepts_gzip(&head.headers);
+    let answer = match &fault {
+        Some(fault) if !answer.is_refusal() => fault.applied(answer, asked_page.as_deref()),
+        _ => answer,
+    };
     let (status, response) = meet(shared, answer, fault.as_ref(), gzip, wire);
     shared.note_answer(number, status, fault);
     response
@@ -658,6 +677,9 @@ fn worded(
         Some(Fault::SlowDown { retry_after }) => {
             platform.accident(behaviour, Accident::TooFast).with(header::RETRY_AFTER, retry_after)
         }
+        Some(Fault::RetryAfter { value }) => {
+            platform.accident(behaviour, Accident::TooFast).with(header::RETRY_AFTER, value)
+        }
         Some(Fault::ErrorInside) => platform.accident(behaviour, Accident::ErrorInside),
         Some(Fault::EndOfList { status }) if *status != 200 => {
             platform.accident(behaviour, Accident::End(*status))
@@ -666,7 +688,7 @@ fn worded(
     }
 }
 
-/// Returns what becomes of an answer in an accident, and the status to log.
+/// Returns what becomes of an answer on its way, and the status to log.
 fn meet(
     shared: &Shared,
     answer: Answer,
@@ -674,30 +696,25 @@ fn meet(
     gzip: bool,
     wire: &Wire,
 ) -> (u16, Response) {
-    let answer = match fault {
-        None
-        | Some(
-            Fault::Stall { .. }
-            | Fault::Status { .. }
-            | Fault::SlowDown { .. }
-            | Fault::ErrorInside
-            | Fault::EndOfList { .. },
-        ) => answer,
-        Some(Fault::Html) => Answer::html(200, "Maintenance"),
-        Some(Fault::Redirect { to }) => {
-            Answer::html(302, "302 Found").with(header::LOCATION, to.clone())
-        }
-        Some(Fault::CutJson) => {
-            let half = answer.body.len() / 2;
-            Answer { body: answer.body[..half].to_vec(), ..answer }
-        }
-        Some(Fault::CutBody) => return (answer.status, cut_short(shared, answer)),
+    let status = answer.status;
+    let response = match fault {
         Some(Fault::Reset | Fault::Close) => {
             wire.cut(fault == Some(&Fault::Reset));
             return (0, respond(shared, answer, false));
         }
+        Some(Fault::CutBody) => cut_short(shared, answer, End::Broken),
+        Some(Fault::Freeze) => cut_short(shared, answer, End::Never),
+        Some(Fault::Drip { ms }) => drip(shared, answer, *ms),
+        Some(Fault::GzipBomb { .. }) => respond(shared, answer, false),
+        Some(fault) => {
+            if let Some(raw) = Raw::of(fault, &answer.body) {
+                wire.say(raw);
+            }
+            respond(shared, answer, gzip)
+        }
+        None => respond(shared, answer, gzip),
     };
-    (answer.status, respond(shared, answer, gzip))
+    (status, response)
 }
 
 fn respond(shared: &Shared, answer: Answer, gzip: bool) -> Response {
@@ -713,22 +730,52 @@ fn respond(shared: &Shared, answer: Answer, gzip: bool) -> Response {
     head(shared, answer, body)
 }
 
+/// How half a body ends.
+enum End {
+    /// With the connection.
+    Broken,
+    /// Not at all.
+    Never,
+}
+
 /// Returns an answer whose body is half as long as it says.
-fn cut_short(shared: &Shared, mut answer: Answer) -> Response {
+fn cut_short(shared: &Shared, mut answer: Answer, end: End) -> Response {
     let whole = std::mem::take(&mut answer.body);
     let half = Bytes::copy_from_slice(&whole[..whole.len() / 2]);
-    let pieces = [Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionAborted))];
     let answer = answer.with(header::CONTENT_LENGTH, whole.len());
-    head(shared, answer, Body::from_stream(stream::iter(pieces)))
+    let first = stream::iter([Ok(half)]);
+    let body = match end {
+        End::Broken => {
+            let error = io::Error::from(io::ErrorKind::ConnectionAborted);
+            Body::from_stream(first.chain(stream::iter([Err(error)])))
+        }
+        End::Never => Body::from_stream(first.chain(stream::pending::<io::Result<Bytes>>())),
+    };
+    head(shared, answer, body)
+}
+
+/// Returns an answer whose body comes byte by byte.
+fn drip(shared: &Shared, mut answer: Answer, ms: u64) -> Response {
+    let whole = Bytes::from(std::mem::take(&mut answer.body));
+    let answer = answer.with(header::CONTENT_LENGTH, whole.len());
+    let bytes = stream::iter(0..whole.len()).then(move |at| {
+        let byte = whole.slice(at..=at);
+        async move {
+            pause(ms).await;
+            Ok::<_, io::Error>(byte)
+        }
+    });
+    head(shared, answer, Body::from_stream(bytes))
 }
 
 fn head(shared: &Shared, answer: Answer, body: Body) -> Response {
     // The clock of the world, not of the machine: a client may set its own by it.
     let date = shared.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    let mut response = Response::builder()
-        .status(answer.status)
-        .header(header::CONTENT_TYPE, answer.kind)
-        .header(header::DATE, date);
+    let mut response =
+        Response::builder().status(answer.status).header(header::CONTENT_TYPE, answer.kind);
+    if !answer.headers.iter().any(|(name, _)| *name == header::DATE) {
+        response = response.header(header::DATE, date);
+    }
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
