@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -20,6 +22,22 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Waits until `deadline`; returns at once where it has passed.
     async fn sleep_until(&self, deadline: DateTime<Utc>);
+}
+
+/// Measures real time, which the timeouts of a connection run in whatever the clock says.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Returns the time since the start.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
 }
 
 /// A clock that can be shared between tasks.

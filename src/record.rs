@@ -226,6 +226,15 @@ pub struct Recency {
     pub place: i64,
 }
 
+/// The longest id that is one, in bytes: those of providers have some dozens.
+const LONGEST_ID: usize = 512;
+
+/// Tells whether a text can be a record's id. Not one in which something could not be read (U+FFFD):
+/// two different ids may look the same then, and one of two leads would be lost.
+pub fn is_usable_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_ID && !text.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// Returns a number that stands for a record's id while a run counts and compares ids. It is never
 /// stored; two of a million ids share one with a chance of one in thirty million.
 pub fn id_hash(native_id: &str) -> u64 {

@@ -88,6 +88,8 @@ pub struct CommonFile {
     pub default_region: Option<String>,
     /// How long one request may take, e.g. `60s`.
     pub timeout: DurationText,
+    /// How long no byte may come, e.g. `30s`; making a connection may take half of it.
+    pub stall: DurationText,
     /// How often a request that failed in passing is sent again.
     #[schemars(range(max = 20))]
     pub retries: u32,

@@ -302,6 +302,7 @@ impl Resolver<'_> {
         let default_region =
             self.region(&format!("{place}.default_region"), common.default_region.as_deref());
         let timeout = self.positive(&format!("{place}.timeout"), &common.timeout);
+        let stall = self.positive(&format!("{place}.stall"), &common.stall);
         let quota = self.quota(&format!("{place}.quota"), common.quota);
         let (provider, profiles) = match source {
             file::SourceFile::WhatConverts(source) => self.whatconverts(place, source),
@@ -320,6 +321,7 @@ impl Resolver<'_> {
             default_region,
             profiles,
             timeout: timeout?,
+            stall: stall?,
             retries: common.retries,
             max_body_bytes: u64::from(common.max_body_megabytes) * 1_000_000,
             quota: quota?,

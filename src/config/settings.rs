@@ -69,6 +69,8 @@ pub struct SourceSettings {
     pub profiles: BTreeMap<u64, ProfileSettings>,
     /// How long one request may take.
     pub timeout: TimeDelta,
+    /// How long no byte may come; making a connection may take half of it.
+    pub stall: TimeDelta,
     /// How often a request that failed in passing is sent again.
     pub retries: u32,
     /// The longest answer that is read, in bytes.

@@ -60,7 +60,13 @@ pub(super) struct Book {
     pub(super) window: Option<Window>,
     pub(super) outside: u64,
     pub(super) undated: u64,
+    /// The first of the pages that show nothing although the total says that there is more.
+    ends_before: Option<u32>,
 }
+
+/// Pages that show nothing, and none behind them that shows anything, end a listing whatever its total
+/// says: it may name any number, and each page of it would cost a request.
+const EMPTY_PAGES_THAT_END: usize = 3;
 
 /// A page as it was added.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +125,7 @@ impl Book {
             window: walk.window,
             outside: 0,
             undated: 0,
+            ends_before: None,
         }
     }
 
@@ -151,6 +158,44 @@ impl Book {
         if held.is_none_or(|held| held.round <= round) {
             self.entries.insert(offset, Entry { page, size, round, total, added, ids, rejects });
         }
+        self.ends_before = self.find_end();
+    }
+
+    fn find_end(&self) -> Option<u32> {
+        let is_whole = |entry: &&Entry| entry.size == self.size;
+        let behind = self.entries.values().rev().filter(is_whole);
+        let empty: Vec<&Entry> = behind.take_while(|entry| entry.rows() == 0).collect();
+        let first = empty.last().filter(|_| empty.len() >= EMPTY_PAGES_THAT_END)?;
+        Some(first.page).filter(|page| *page > 1)
+    }
+
+    /// Tells whether the rest of the listing is taken for empty, whatever its total says.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ends_before.is_some()
+    }
+
+    /// Returns the places of pages that show fewer rows than the total, which stood still, says they
+    /// have; the last page, where it shows any, is not among them.
+    pub(super) fn short(&self) -> Vec<u64> {
+        let total = |at: Option<(DateTime<Utc>, u64)>| at.map(|(_, total)| total);
+        let Some(last) = total(self.last_total) else { return Vec::new() };
+        if total(self.first_total) != Some(last) || !self.disagrees() {
+            return Vec::new();
+        }
+        let is_short = |(offset, entry): &(&u64, &Entry)| {
+            let size = u64::from(entry.size);
+            let is_last = *offset + size >= last;
+            entry.size == self.size
+                && **offset < last
+                && entry.rows() < size
+                && (!is_last || entry.rows() == 0)
+        };
+        self.entries.iter().filter(is_short).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Tells whether pages show nothing although the total says that they have rows.
+    pub(super) fn has_empty_pages(&self) -> bool {
+        self.short().iter().any(|offset| self.entries[offset].rows() == 0)
     }
 
     pub(super) fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
@@ -224,6 +269,7 @@ impl Book {
     /// Returns the pages of the whole listing of which not all rows are held or known as holes.
     pub(super) fn missing(&self) -> Vec<u32> {
         let pages = self.total_pages.unwrap_or(1).max(1);
+        let pages = self.ends_before.map_or(pages, |end| pages.min(end));
         (1..=pages).filter(|page| !self.is_held(*page)).collect()
     }
 

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::HeardTime;
 use super::Result;
+use super::error::NoPermit;
 use crate::clock::SharedClock;
 use crate::ids::ProviderId;
 use crate::quota::Quota;
@@ -190,7 +191,7 @@ impl Caller {
                 return Err(self.given_up(error));
             };
             if wait > self.policy.patience {
-                return Err(self.block(Some(wait)));
+                return Err(self.block(Some(wait), error));
             }
             if matches!(error, Error::RateLimited { .. }) {
                 self.keep_quiet(wait);
@@ -319,17 +320,18 @@ impl Caller {
 
     fn settle_quota(&self, error: Error) -> Error {
         match error {
-            Error::UsedUp { retry_after, .. } => self.block(retry_after),
-            other => other,
+            Error::UsedUp { retry_after, .. } => self.block(retry_after, error),
+            _ => error,
         }
     }
 
-    /// Tells the ledger that the provider gives no more, for `wait` where it said how long.
-    fn block(&self, wait: Option<TimeDelta>) -> Error {
+    /// Tells the ledger that the provider gives no more, as `told`, for `wait` where it said how long.
+    fn block(&self, wait: Option<TimeDelta>, told: Error) -> Error {
         let until = wait.map(|wait| self.clock.now() + wait);
         match self.quota.used_up(until) {
             Ok(until) => {
-                Error::Spent { provider: self.provider, resume_at: Some(until), source: None }
+                let source = NoPermit::Told(Box::new(told));
+                Error::Spent { provider: self.provider, resume_at: Some(until), source }
             }
             Err(error) => Error::Ledger(error),
         }
@@ -351,7 +353,7 @@ impl Caller {
             crate::quota::Error::Exhausted(exhausted) => Error::Spent {
                 provider: self.provider,
                 resume_at: exhausted.resume_at,
-                source: Some(exhausted),
+                source: exhausted.into(),
             },
             other => Error::Ledger(other),
         }

@@ -22,7 +22,7 @@ pub(super) fn check_page(
     page: u32,
     facts: &PageFacts,
 ) -> Result<()> {
-    check_length(provider, facts)?;
+    check_length(provider, walk, facts)?;
     check_number(provider, page, facts)?;
     check_window(provider, walk, facts)
 }
@@ -30,8 +30,10 @@ pub(super) fn check_page(
 /// Nobody has so many pages: figures like that would have us list them for ever.
 pub const MOST_PAGES: u32 = 100_000;
 
-fn check_length(provider: ProviderId, facts: &PageFacts) -> Result<()> {
-    match facts.total_pages.filter(|pages| *pages > MOST_PAGES) {
+fn check_length(provider: ProviderId, walk: &Walk, facts: &PageFacts) -> Result<()> {
+    let by_total = facts.total.map(|total| total.div_ceil(u64::from(walk.page_size.max(1))));
+    let pages = facts.total_pages.map(u64::from).into_iter().chain(by_total).max();
+    match pages.filter(|pages| *pages > u64::from(MOST_PAGES)) {
         Some(pages) => {
             let text = format!("it says that there are {pages} pages, which cannot be");
             Err(Error::Refused { provider, request: "the page".to_owned(), status: 200, text })
@@ -116,6 +118,17 @@ mod tests {
         assert!(check(&rows(&[-900, 1, 2, 3])).is_ok());
         assert!(check(&rows(&[-900, -800, -700, 3])).is_err());
         assert!(check(&rows(&[])).is_ok());
+    }
+
+    #[test]
+    fn a_listing_of_more_pages_than_anybody_has_is_none() {
+        let stated = |total, total_pages| PageFacts { total, total_pages, ..PageFacts::default() };
+        assert!(check(&stated(Some(1_000_000), Some(MOST_PAGES))).is_ok());
+        for (total, pages) in
+            [(None, Some(MOST_PAGES + 1)), (Some(1_000_001), None), (Some(u64::MAX), None)]
+        {
+            assert!(check(&stated(total, pages)).is_err(), "{total:?} {pages:?}");
+        }
     }
 
     #[test]

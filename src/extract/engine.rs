@@ -187,6 +187,7 @@ impl Reader<'_> {
         self.read_missing(walk, book).await?;
         self.settle_shifts(walk, book).await?;
         self.settle_repeats(walk, book).await?;
+        self.settle_short(walk, book).await?;
         self.settle_doubles(walk, book).await
     }
 
@@ -230,7 +231,7 @@ impl Reader<'_> {
                 }
                 Some((_, Err(error))) => stop = Some(error),
             }
-            if book.repeats().is_some() {
+            if book.repeats().is_some() || book.has_ended() {
                 waiting = Vec::new().into_iter();
             }
         }
@@ -371,7 +372,8 @@ impl Reader<'_> {
                 Err(error) if error.may_be_size() => {
                     (failures, failures_in_a_row) = (failures + 1, failures_in_a_row + 1);
                     let smaller = pieces_of(page, size);
-                    if means_down(&error, failures_in_a_row, smaller.is_empty()) {
+                    let is_hopeless = failures > FAILURES_OF_A_PAGE;
+                    if is_hopeless || means_down(&error, failures_in_a_row, smaller.is_empty()) {
                         return Err(error);
                     }
                     if smaller.is_empty() {
@@ -540,6 +542,24 @@ impl Reader<'_> {
         Ok(true)
     }
 
+    /// Pages that show fewer rows than the total says they have are asked for once more, as long as that
+    /// brings anything. Where one stays empty, either the total or the page is wrong: nothing is covered
+    /// by that until it was seen twice.
+    async fn settle_short(&self, walk: &Walk, book: &mut Book) -> Result<()> {
+        let mut in_vain = 0;
+        for offset in book.short() {
+            if in_vain == TRIES_IN_VAIN {
+                break;
+            }
+            let has_changed = self.reread(walk, offset, book).await?;
+            book.probes += 1;
+            in_vain += u32::from(!has_changed);
+        }
+        self.read_missing(walk, book).await?;
+        book.proven &= !book.has_empty_pages();
+        Ok(())
+    }
+
     /// Rows on two pages under a total that stood still say that as many were on none: rows with
     /// the same time come in no fixed order. Their pages are read again until all have been shown,
     /// at most `reread_limit` times.
@@ -599,12 +619,19 @@ impl Reader<'_> {
     }
 }
 
+/// Short pages that show as little the second time: the total counts rows that no page shows.
+const TRIES_IN_VAIN: u32 = 2;
+
 /// Retries for a piece of a page that has had all its retries already.
 const PIECE_RETRIES: usize = 1;
 
 /// A page of 2,500 rows with one bad row takes at most six failures in a row to corner it; this
 /// leaves room for some bad rows side by side.
 const FAILURES_THAT_MEAN_DOWN: u32 = 12;
+
+/// Ten bad rows of a page of 2,500, wherever they stand, are cornered within it; with more of them the
+/// provider would have a page cost what a whole listing does.
+const FAILURES_OF_A_PAGE: u64 = 64;
 
 /// A connection that breaks for its answer's size holds for one that is an eighth as long.
 const LOSSES_THAT_MEAN_DOWN: u32 = 3;

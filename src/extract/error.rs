@@ -1,14 +1,28 @@
 //! What can go wrong with a provider, by what can be done next.
 
+use std::time::Duration;
+
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
 
 use crate::config;
 use crate::error::Hint;
+use crate::extract::http::Phase;
 use crate::extract::providers::refusal;
 use crate::ids::ProviderId;
 use crate::quota::Exhausted;
+
+/// Why there is no permit.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPermit {
+    /// Our own count says so.
+    #[error(transparent)]
+    Counted(#[from] Exhausted),
+    /// The provider says so, or what it says looks like it.
+    #[error(transparent)]
+    Told(Box<Error>),
+}
 
 /// An error from reading a provider. Texts of the provider in it are cut to one line of at most
 /// 300 characters; bodies are never part of it.
@@ -77,7 +91,7 @@ pub enum Error {
         /// When permits come free again, where that is known.
         resume_at: Option<DateTime<Utc>>,
         /// Why there are none.
-        source: Option<Exhausted>,
+        source: NoPermit,
     },
     /// The ledger that counts requests could not be read or written.
     #[error("failed to count the request")]
@@ -100,6 +114,36 @@ pub enum Error {
         /// What the client said, without the address.
         source: reqwest::Error,
     },
+    /// The server shows a certificate that nobody vouches for; nothing was said to it.
+    #[error("provider `{provider}` shows a certificate that cannot be trusted: {reason}")]
+    Certificate {
+        /// The provider.
+        provider: ProviderId,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No byte came for too long.
+    #[error("provider `{provider}` sent nothing for {limit:?} while {phase}")]
+    Stalled {
+        /// The provider.
+        provider: ProviderId,
+        /// What was under way.
+        phase: Phase,
+        /// The longest that no byte may come.
+        limit: Duration,
+    },
+    /// The answer came, but too slowly.
+    #[error(
+        "provider `{provider}` took more than {limit:?} for one answer, and was cut off while {phase}"
+    )]
+    TooSlow {
+        /// The provider.
+        provider: ProviderId,
+        /// What was under way.
+        phase: Phase,
+        /// The longest that a request may take.
+        limit: Duration,
+    },
     /// The answer is not in the form the provider documents.
     #[error("provider `{provider}` gave an answer that cannot be read: {detail}")]
     Broken {
@@ -107,6 +151,14 @@ pub enum Error {
         provider: ProviderId,
         /// What is wrong with it, without its content.
         detail: String,
+    },
+    /// A page has more rows than any listing asks for.
+    #[error("provider `{provider}` gave a page of more than {limit} rows")]
+    TooManyRows {
+        /// The provider.
+        provider: ProviderId,
+        /// The limit.
+        limit: usize,
     },
     /// The answer is larger than the setting allows.
     #[error("provider `{provider}` gave an answer of more than {limit_bytes} bytes")]
@@ -123,6 +175,20 @@ pub enum Error {
         provider: ProviderId,
         /// Where it points.
         origin: String,
+    },
+    /// The provider points from one address to the next, without an end.
+    #[error("provider `{provider}` redirects in a circle")]
+    Circling {
+        /// The provider.
+        provider: ProviderId,
+    },
+    /// The provider points to an address that leaves out what was asked for.
+    #[error("provider `{provider}` redirects to `{path}` and leaves out what was asked for")]
+    Misdirected {
+        /// The provider.
+        provider: ProviderId,
+        /// The path it points to.
+        path: String,
     },
     /// There is nothing to read: an agency without profiles, or a job that selects none.
     #[error("provider `{provider}` lists {listed} profiles, and the job selects none of them")]
@@ -183,15 +249,21 @@ impl Error {
             Self::RateLimited { .. }
             | Self::Unavailable { .. }
             | Self::Connect { .. }
+            | Self::Stalled { .. }
+            | Self::TooSlow { .. }
             | Self::Broken { .. } => true,
             Self::Unauthorized { .. }
             | Self::OtherKind { .. }
+            | Self::Certificate { .. }
             | Self::Refused { .. }
             | Self::UsedUp { .. }
             | Self::Spent { .. }
             | Self::Ledger(_)
             | Self::TooLarge { .. }
+            | Self::TooManyRows { .. }
             | Self::Redirected { .. }
+            | Self::Misdirected { .. }
+            | Self::Circling { .. }
             | Self::Nothing { .. }
             | Self::WindowIgnored { .. }
             | Self::PageIgnored { .. }
@@ -225,13 +297,25 @@ impl Error {
     /// Tells whether smaller pages may get round the trouble: the provider answers, but this page
     /// never comes right.
     pub fn may_be_one_row(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Broken { .. } | Self::TooLarge { .. })
+        matches!(
+            self,
+            Self::Unavailable { .. }
+                | Self::Broken { .. }
+                | Self::TooLarge { .. }
+                | Self::TooManyRows { .. }
+        )
     }
 
     /// Tells whether a smaller page may come where this one does not: beside what may be one row, a
     /// connection that was made and broke, or an answer that took too long.
     pub fn may_be_size(&self) -> bool {
-        let is_lost = matches!(self, Self::Connect { source, .. } if !source.is_connect());
+        let is_lost = match self {
+            Self::Connect { source, .. } => !source.is_connect(),
+            Self::Stalled { phase, .. } | Self::TooSlow { phase, .. } => {
+                *phase != Phase::Connecting
+            }
+            _ => false,
+        };
         self.may_be_one_row() || is_lost
     }
 
@@ -274,8 +358,14 @@ impl Hint for Error {
                 "look at `include_profiles`, `exclude_profiles`, `include_accounts` and \
                  `exclude_accounts` of this source; `leadpipe plan` shows what they select"
             }
+            Self::TooManyRows { .. } => {
+                "nothing was lost; run the same again, and if it stays so ask the provider"
+            }
             Self::PageIgnored { .. } => {
                 "nothing was lost; please report it with the provider's name"
+            }
+            Self::Misdirected { .. } | Self::Circling { .. } => {
+                "look at `base_url`: the server there sends on what it does not serve itself"
             }
             Self::Redirected { .. } => "if that is where the API lives now, set it as `base_url`",
             Self::TooLarge { .. } => "set a smaller `page_size`, or a larger `max_body_megabytes`",
@@ -289,6 +379,18 @@ impl Hint for Error {
             Self::Connect { .. } => {
                 "look at the network and at `base_url`, then run the same again"
             }
+            Self::Certificate { .. } => {
+                "look at `base_url`, and whether something between here and there answers in its stead; \
+                 the credentials were not sent"
+            }
+            Self::Stalled { phase: Phase::Connecting, .. }
+            | Self::TooSlow { phase: Phase::Connecting, .. } => {
+                "look at the network and at `base_url`, then run the same again"
+            }
+            Self::Stalled { .. } => {
+                "run the same again later; a provider that is slow to begin wants a larger `stall`"
+            }
+            Self::TooSlow { .. } => "set a smaller `page_size`, or a larger `timeout`",
             Self::Broken { .. } => {
                 "look at `base_url`, or run the same again later: nothing is lost"
             }

@@ -1,6 +1,15 @@
 //! HTTP as all providers need it: one attempt, bounded in time and size, credentials only to the
 //! origin they belong to.
+//!
+//! Two things bound the time: no byte for `stall`, and `timeout` for the whole, which also ends an
+//! answer that drips. Both run in real time, whatever the clock, and their errors name the phase. The
+//! body of a refusal is read as far as its words may reach. Of answers that are far larger than pages are
+//! only a few are in memory at once, however many are under way. Text that is not UTF-8 becomes U+FFFD here,
+//! so that the archive holds what is mapped.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytes::BytesMut;
 use chrono::DateTime;
+use chrono::Datelike;
 use chrono::TimeDelta;
 use chrono::Utc;
 use reqwest::Method;
@@ -19,11 +29,14 @@ use reqwest::header::HeaderMap;
 use reqwest::header::HeaderValue;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::Error;
 use super::Result;
 use crate::clock::SharedClock;
+use crate::clock::Stopwatch;
 use crate::harmless::is_harmful;
 use crate::ids::ProviderId;
 use crate::point::Steps;
@@ -38,7 +51,7 @@ pub struct HttpSettings {
     pub base_url: Url,
     /// The longest a whole request may take.
     pub timeout: Duration,
-    /// The longest that no byte may come.
+    /// The longest that no byte may come; making a connection may take half of it.
     pub stall: Duration,
     /// The largest body taken, in bytes, decompressed.
     pub max_body_bytes: u64,
@@ -68,6 +81,48 @@ impl HeardTime {
 /// An answer that took longer to begin says too little of the time: its date is that of some moment
 /// on the way.
 const PROMPT: TimeDelta = TimeDelta::seconds(20);
+
+/// What of the body of a refusal is read, in bytes: no provider has so much to say.
+const REFUSAL_BYTES: u64 = 64 << 10;
+
+/// A body up to here needs no more room than any page has.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Larger bodies of a source that may be in memory at once: the others wait, unread.
+const LARGE_AT_ONCE: usize = 2;
+
+/// A large body, and its room: both are given back when the last that looks at it is done.
+struct Large {
+    body: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// What of a request takes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Making the connection, TLS included.
+    Connecting,
+    /// From the request to the head of the answer.
+    Waiting,
+    /// From the head of the answer to its end.
+    Reading,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Connecting => "connecting",
+            Self::Waiting => "waiting for the answer",
+            Self::Reading => "reading the answer",
+        })
+    }
+}
 
 /// One request below the base address.
 #[derive(Debug, Clone, Copy)]
@@ -181,6 +236,8 @@ pub struct HttpClient {
     http: reqwest::Client,
     settings: HttpSettings,
     clock: SharedClock,
+    /// For bodies beyond [`PAGE_BYTES`].
+    room: Arc<Semaphore>,
 }
 
 impl HttpClient {
@@ -198,11 +255,12 @@ impl HttpClient {
             .default_headers(headers)
             .timeout(settings.timeout)
             .read_timeout(settings.stall)
-            .connect_timeout(Duration::from_secs(15))
+            .connect_timeout(connect_timeout(&settings))
             .redirect(redirect::Policy::custom(stay_at_origin))
             .build()
             .map_err(|source| Error::Setup { provider, source: source.into() })?;
-        Ok(Self { provider, http, settings, clock })
+        let room = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+        Ok(Self { provider, http, settings, clock, room })
     }
 
     /// Sends one GET of `path` below the base address.
@@ -224,9 +282,9 @@ impl HttpClient {
         }
         let steps = Steps::new(|| format!("network/{}", self.provider));
         steps.reach("before");
-        let sent_at = self.clock.now();
+        let (sent_at, watch) = (self.clock.now(), Stopwatch::start());
         let sent = sending.send().await;
-        let mut response = sent.map_err(|error| self.transport(error))?;
+        let mut response = sent.map_err(|error| self.transport(error, Phase::Waiting, watch))?;
         steps.reach("answered");
         let (status, begun_at) = (response.status().as_u16(), self.clock.now());
         let date = date(response.headers());
@@ -236,7 +294,10 @@ impl HttpClient {
         }
         let retry_after = retry_after(response.headers(), date.unwrap_or(begun_at));
         let media_type = media_type(response.headers());
-        let body = self.body(&mut response).await?;
+        let body = match response.status().is_success() {
+            true => self.body(&mut response, watch).await?,
+            false => self.words(&mut response, watch).await?,
+        };
         steps.reach("received");
         let received_at = self.clock.now();
         Ok(Answer { status, request, retry_after, media_type, body, received_at })
@@ -247,23 +308,76 @@ impl HttpClient {
         Error::Setup { provider: self.provider, source: what.into() }
     }
 
-    async fn body(&self, response: &mut reqwest::Response) -> Result<Bytes> {
+    async fn body(&self, response: &mut reqwest::Response, watch: Stopwatch) -> Result<Bytes> {
         let limit_bytes = self.settings.max_body_bytes;
         let expected = response.content_length().unwrap_or(0).min(limit_bytes);
         let mut body = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.transport(error))? {
-            if body.len() as u64 + chunk.len() as u64 > limit_bytes {
+        let mut room = None;
+        while let Some(chunk) = self.chunk(response, watch).await? {
+            let length = body.len() + chunk.len();
+            if length as u64 > limit_bytes {
                 return Err(Error::TooLarge { provider: self.provider, limit_bytes });
+            }
+            if length > PAGE_BYTES && room.is_none() {
+                let free = Arc::clone(&self.room).acquire_owned().await;
+                room = Some(free.map_err(|_| Error::Stopped)?);
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(body.freeze())
+        let body = as_utf8(body.freeze());
+        Ok(match room {
+            None => body,
+            Some(room) => Bytes::from_owner(Large { body, _room: room }),
+        })
     }
 
-    fn transport(&self, error: reqwest::Error) -> Error {
+    /// Reads what a refusal says: its beginning, and less where it breaks off, since the status alone
+    /// says what matters.
+    async fn words(&self, response: &mut reqwest::Response, watch: Stopwatch) -> Result<Bytes> {
+        let mut body = BytesMut::new();
+        while let Ok(Some(chunk)) = self.chunk(response, watch).await {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 >= REFUSAL_BYTES {
+                body.truncate(usize::try_from(REFUSAL_BYTES).unwrap_or(usize::MAX));
+                break;
+            }
+        }
+        Ok(as_utf8(body.freeze()))
+    }
+
+    async fn chunk(
+        &self,
+        response: &mut reqwest::Response,
+        watch: Stopwatch,
+    ) -> Result<Option<Bytes>> {
+        let chunk = response.chunk().await;
+        chunk.map_err(|error| self.transport(error, Phase::Reading, watch))
+    }
+
+    fn transport(&self, error: reqwest::Error, phase: Phase, watch: Stopwatch) -> Error {
         let provider = self.provider;
-        if let Some(away) = find_away(&error) {
-            return Error::Redirected { provider, origin: away.0.clone() };
+        match find_away(&error) {
+            Some(Away::Origin(origin)) => {
+                return Error::Redirected { provider, origin: origin.clone() };
+            }
+            Some(Away::Circle) => return Error::Circling { provider },
+            Some(Away::Query(path)) => return Error::Misdirected { provider, path: path.clone() },
+            None => {}
+        }
+        if let Some(reason) = find_certificate(&error) {
+            return Error::Certificate { provider, reason };
+        }
+        let phase = if error.is_connect() { Phase::Connecting } else { phase };
+        if error.is_timeout() {
+            let HttpSettings { timeout, stall, .. } = self.settings;
+            let limit = match phase {
+                Phase::Connecting => connect_timeout(&self.settings),
+                Phase::Waiting | Phase::Reading => stall,
+            };
+            return match watch.elapsed() < timeout {
+                true => Error::Stalled { provider, phase, limit },
+                false => Error::TooSlow { provider, phase, limit: timeout },
+            };
         }
         if error.is_body() || error.is_decode() {
             let detail = "the body ended early or could not be decompressed".to_owned();
@@ -273,19 +387,49 @@ impl HttpClient {
     }
 }
 
-/// A redirect to another origin.
+/// The silence of a connection that is being made counts as any other; it must end before that does, to
+/// be told from it.
+fn connect_timeout(settings: &HttpSettings) -> Duration {
+    settings.stall / 2
+}
+
+/// Returns a body as it is where it is UTF-8, else with U+FFFD for what is not.
+fn as_utf8(body: Bytes) -> Bytes {
+    match String::from_utf8_lossy(&body) {
+        Cow::Borrowed(_) => body,
+        Cow::Owned(text) => Bytes::from(text),
+    }
+}
+
+/// A redirect that is not followed.
 #[derive(Debug, thiserror::Error)]
-#[error("redirect to another origin, `{0}`")]
-struct Away(String);
+enum Away {
+    /// To another origin.
+    #[error("redirect to another origin, `{0}`")]
+    Origin(String),
+    /// To this path, without what was asked for: its answer would be one to another question.
+    #[error("redirect to `{0}` without the query")]
+    Query(String),
+    /// Again and again.
+    #[error("redirects without an end")]
+    Circle,
+}
+
+/// Redirects of one request that are followed, all on its permit.
+const MOST_REDIRECTS: usize = 5;
 
 fn stay_at_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let here = attempt.previous().first().map(Url::origin);
-    if here.as_ref() != Some(&attempt.url().origin()) {
+    let asked = attempt.previous().first();
+    if asked.map(Url::origin) != Some(attempt.url().origin()) {
         let origin = attempt.url().origin().ascii_serialization();
-        return attempt.error(Away(origin));
+        return attempt.error(Away::Origin(origin));
     }
-    if attempt.previous().len() > 5 {
-        return attempt.stop();
+    if asked.map(Url::query) != Some(attempt.url().query()) {
+        let path = one_line(attempt.url().path());
+        return attempt.error(Away::Query(path));
+    }
+    if attempt.previous().len() > MOST_REDIRECTS {
+        return attempt.error(Away::Circle);
     }
     attempt.follow()
 }
@@ -301,12 +445,48 @@ fn find_away<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Awa
     None
 }
 
+/// Returns what is wrong with the certificate, where that is why there is no connection.
+fn find_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An error of TLS travels inside one of input and output, which does not show it as its source.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let told = match inner {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::InvalidCertificate(reason)) = told {
+            return Some(in_words(reason));
+        }
+        next = match inner {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+fn in_words(reason: &rustls::CertificateError) -> String {
+    use rustls::CertificateError as Reason;
+    let words = match reason {
+        Reason::UnknownIssuer => "nobody whom this machine trusts has signed it",
+        Reason::NotValidForName | Reason::NotValidForNameContext { .. } => {
+            "it is that of another host"
+        }
+        Reason::Expired | Reason::ExpiredContext { .. } => "it has expired",
+        Reason::NotValidYet | Reason::NotValidYetContext { .. } => "it is not valid yet",
+        Reason::Revoked => "it has been revoked",
+        other => return one_line(&other.to_string()),
+    };
+    words.to_owned()
+}
+
 /// Reads `Retry-After`: seconds or a date. What is absurd (negative, or over two days) is nothing.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<i64>() {
         Ok(seconds) => TimeDelta::try_seconds(seconds)?,
-        Err(_) => DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now,
+        Err(_) => instant(text)? - now,
     };
     (wait >= TimeDelta::zero() && wait <= TimeDelta::days(2)).then_some(wait)
 }
@@ -315,7 +495,13 @@ fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<TimeDelta> {
 /// nothing.
 fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     let date = headers.get(DATE).filter(|_| !headers.contains_key(AGE))?;
-    Some(DateTime::parse_from_rfc2822(date.to_str().ok()?.trim()).ok()?.to_utc())
+    instant(date.to_str().ok()?.trim())
+}
+
+/// Reads a date of HTTP, of the years that can be reckoned with.
+fn instant(text: &str) -> Option<DateTime<Utc>> {
+    let instant = DateTime::parse_from_rfc2822(text).ok()?.to_utc();
+    (1900..=9999).contains(&instant.year()).then_some(instant)
 }
 
 fn media_type(headers: &HeaderMap) -> String {
@@ -362,7 +548,18 @@ mod tests {
     fn retry_after_is_seconds_or_a_date_and_nothing_absurd() {
         assert_eq!(wait("120"), Some(TimeDelta::seconds(120)));
         assert_eq!(wait("Thu, 01 Jan 1970 00:01:00 GMT"), Some(TimeDelta::seconds(60)));
-        for absurd in ["-5", "soon", "99999999999999999", "Thu, 01 Jan 1960 00:00:00 GMT"] {
+        for absurd in [
+            "",
+            "-5",
+            "soon",
+            "1.5",
+            "99999999999999999",
+            "1000000000000000000",
+            "999999999999999999999999",
+            "Thu, 01 Jan 1960 00:00:00 GMT",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            "Wed, 31 Dec 262142 23:59:59 GMT",
+        ] {
             assert_eq!(wait(absurd), None, "{absurd}");
         }
     }
@@ -376,8 +573,10 @@ mod tests {
         headers.insert(AGE, HeaderValue::from_static("3600"));
         assert_eq!(date(&headers), None);
         headers.remove(AGE);
-        headers.insert(DATE, HeaderValue::from_static("yesterday"));
-        assert_eq!(date(&headers), None);
+        for none in ["yesterday", "", "Wed, 31 Dec 262142 23:59:59 GMT"] {
+            headers.insert(DATE, HeaderValue::from_static(none));
+            assert_eq!(date(&headers), None, "{none}");
+        }
     }
 
     #[test]

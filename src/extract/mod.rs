@@ -37,11 +37,13 @@ pub use engine::PageSink;
 pub use engine::Reader;
 pub use engine::Slot;
 pub use error::Error;
+pub use error::NoPermit;
 pub use http::Answer;
 pub use http::Call;
 pub use http::HeardTime;
 pub use http::HttpClient;
 pub use http::HttpSettings;
+pub use http::Phase;
 pub use sizes::PageSizes;
 
 use crate::checkpoint::Partition;

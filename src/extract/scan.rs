@@ -271,10 +271,39 @@ impl Reader<'_> {
                     _ => Ok(Some(Said::More)),
                 }
             }
-            Said::Same if page == 2 => self.believe_second(walk, book).await.map(|()| None),
-            Said::Same if !is_early => Ok(None),
-            Said::Same | Said::OldNews => Ok(Some(Said::OldNews)),
+            Said::Same | Said::OldNews => {
+                match self.ask_again(walk, page, said, book, scan).await? {
+                    Said::Same if page == 2 => self.believe_second(walk, book).await.map(|()| None),
+                    Said::Same if !self.is_early(book, scan) => Ok(None),
+                    Said::Same | Said::OldNews => Ok(Some(Said::OldNews)),
+                    said => Ok(Some(said)),
+                }
+            }
         }
+    }
+
+    /// A page that shows nothing new, where it is not known that nothing more is to come, may be
+    /// another one than was asked for: it is asked for once more.
+    async fn ask_again(
+        &self,
+        walk: &Walk,
+        page: u32,
+        said: Said,
+        book: &mut Book,
+        scan: &mut Scan,
+    ) -> Result<Said> {
+        let is_expected = self.options.expected_rows.is_some() && !self.is_early(book, scan);
+        let is_one_page = page == 2 && !book.first_page_is_full();
+        if is_expected || is_one_page || book.round_of(page) > 0 {
+            return Ok(said);
+        }
+        let (_, again) = self.next(walk, page, book, scan).await?;
+        book.probes += 1;
+        Ok(match again {
+            // What it says the second time is for the page after it to confirm.
+            Said::Refused(_) | Said::Nothing => said,
+            again => again,
+        })
     }
 
     /// A second page like the first is the end of a listing of one page, or says that the number is

@@ -1,5 +1,6 @@
 //! Parts as CSV: RFC 4180, with a header, and without surprises in a spreadsheet.
 
+use std::borrow::Cow;
 use std::io;
 use std::io::Write;
 
@@ -142,7 +143,7 @@ impl<W: Write> CsvRows<W> {
             match cells {
                 // Only text is guarded; it is not copied where it need not be.
                 Cells::Text(texts) if texts.is_valid(row) => {
-                    let text = texts.value(row);
+                    let text = &*readable(texts.value(row));
                     if *guard && is_formula(text) {
                         self.guarded_cells += 1;
                         self.cell.clear();
@@ -220,6 +221,14 @@ impl<'a> Cells<'a> {
     }
 }
 
+/// Returns text as readers of CSV can take it: many stop at a NUL.
+fn readable(text: &str) -> Cow<'_, str> {
+    match text.contains('\0') {
+        true => Cow::Owned(text.replace('\0', "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// What a formula begins with, in a spreadsheet of any language; some take the wide signs for the
 /// narrow ones, and the minus of typographers for that of the keyboard.
 const SIGNS: [char; 9] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '−'];
@@ -239,6 +248,12 @@ pub(crate) fn is_formula(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nul_does_not_reach_a_reader_of_csv() {
+        assert_eq!(readable("a\0b"), "a\u{fffd}b");
+        assert!(matches!(readable("a\u{1}\n"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn formulas_are_told_from_telephone_numbers() {

@@ -199,7 +199,9 @@ fn needs_look(name: &SourceName, source: &SourceSummary) -> Vec<String> {
     }
     if !source.unproven.is_empty() {
         let text = list(&source.unproven, SHOWN);
-        notes.push(format!("pages could not be told apart or rows kept shifting: {text}"));
+        notes.push(format!(
+            "pages could not be told apart, stayed empty, or rows kept shifting: {text}"
+        ));
     }
     if source.holes > 0 {
         let holes = number(source.holes);
@@ -215,6 +217,13 @@ fn needs_look(name: &SourceName, source: &SourceSummary) -> Vec<String> {
     if !source.emptied_columns.is_empty() {
         let text = list(&source.emptied_columns, SHOWN);
         notes.push(format!("columns filled before and empty in all that was received: {text}"));
+    }
+    if source.contradictions > 0 {
+        let rows = number(source.contradictions);
+        notes.push(format!(
+            "contradictions: {rows} rows show a lead that the same page shows with other content; \
+             the last one counts"
+        ));
     }
     if source.rejects > 0 {
         let rejects = number(source.rejects);
@@ -336,6 +345,7 @@ mod tests {
             pages: 1_180,
             pages_from_archive: 5,
             rejects: 2,
+            contradictions: 1,
             warnings: [("email", 3), ("phone", 40)].map(|(k, n)| (k.to_owned(), n)).into(),
             guarded_cells: 6,
             differences: [("leads/profile:123".to_owned(), -2)].into(),

@@ -5,7 +5,8 @@
 //! not read, or a provider may have a bad night. So each is asked for by id, up to a limit; what is
 //! beyond it must be absent from a reading whose totals agree, with everything read since, or absent
 //! twice. A listing without dates shows all there is, but states no total: there, two whole readings
-//! in different runs must miss a row before it is asked for at all. A guard holds back more than a
+//! in different runs must miss a row before it is asked for at all. A row may also have lost its id:
+//! where a reading showed rows without one, only an answer by id says that a lead is gone. A guard holds back more than a
 //! share of what was read.
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub(super) struct Candidate {
     pub(super) missed_at: DateTime<Utc>,
     /// Whether totals, distinct ids and rejects of that reading agreed.
     pub(super) reconciled: bool,
+    /// Whether that reading showed rows without a usable id, of which it may be one.
+    pub(super) may_be_reject: bool,
 }
 
 /// What was read whole in this run, and what it did not show.
@@ -192,6 +195,7 @@ fn settle_waiting(
             // Absent twice from the same days is not enough: it may have moved to days read before.
             false => all_read && (twice || candidate.reconciled),
         };
+        let proven = proven && !candidate.may_be_reject;
         // No total ever speaks for a listing without dates: there, the user's word must do.
         let sure = candidate.reconciled || candidate.is_scan;
         let proven = proven || guard.accepted && sure;
@@ -287,6 +291,7 @@ mod tests {
             is_scan: false,
             missed_at: at(day),
             reconciled: true,
+            may_be_reject: false,
         };
         Absences {
             candidates: (0..count).map(candidate).collect(),
@@ -378,6 +383,27 @@ mod tests {
         let cleared = decide(&shown, &Lookups::default(), &first.absent, GUARD, at(6));
         assert!(cleared.absent.is_empty());
     }
+    #[test]
+    fn what_may_be_a_row_that_lost_its_id_is_gone_by_an_answer_alone() {
+        let of_rejects = |absences: Absences| {
+            let candidates = absences.candidates.into_iter();
+            let candidates = candidates.map(|one| Candidate { may_be_reject: true, ..one });
+            Absences { candidates: candidates.collect(), ..absences }
+        };
+        let first = of_rejects(of_scan(read_since(5, absences(3, 100, 5))));
+        let known = decide(&first, &Lookups::default(), &[], GUARD, at(5)).absent;
+        let second = of_rejects(of_scan(read_since(6, absences(3, 100, 6))));
+        let decision = decide(&second, &Lookups::default(), &known, GUARD, at(6));
+        assert_eq!((decision.gone.len(), decision.absent.len()), (0, 3));
+        let unknown = ["lead-1".to_owned()].into();
+        let told = Lookups { unknown, ..Lookups::default() };
+        assert_eq!(decide(&second, &told, &known, GUARD, at(6)).gone.len(), 1);
+        let reconciled = of_rejects(read_since(6, absences(3, 100, 6)));
+        assert!(decide(&reconciled, &Lookups::default(), &[], GUARD, at(6)).gone.is_empty());
+        let accepted = Guard { accepted: true, ..GUARD };
+        assert_eq!(decide(&second, &Lookups::default(), &known, accepted, at(6)).gone.len(), 3);
+    }
+
     fn of_scan(absences: Absences) -> Absences {
         let of_scan = |candidate| Candidate { is_scan: true, reconciled: false, ..candidate };
         let candidates = absences.candidates.into_iter().map(of_scan).collect();

@@ -525,6 +525,7 @@ impl Run {
                     sizes: Sizes::new(settings, planner.progress(&settings.name), self.clock.now()),
                     progress: planner.progress(&settings.name),
                     accept_deletes: self.options.accept_deletes.contains(&settings.name),
+                    mappings: settings::mappings(settings)?,
                     settings: settings.clone(),
                     planning: planner.planning(settings, task.clone())?,
                     client,

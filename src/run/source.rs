@@ -3,6 +3,7 @@
 //! Several walks of a source go at once, so that many small profiles do not wait for each other;
 //! the quota's concurrency and the slots for pages bound them all together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,7 @@ use crate::extract::PageSizes;
 use crate::extract::Reader;
 use crate::extract::Slot;
 use crate::extract::providers;
+use crate::ids::ProviderId;
 use crate::ids::RunId;
 use crate::ids::WalkId;
 use crate::plan::PlannedWalk;
@@ -66,6 +68,7 @@ use crate::record::Reason;
 use crate::record::Scope;
 use crate::record::Walk;
 use crate::store::Store;
+use crate::transform::Mapping;
 use crate::window::Window;
 
 /// Walks of a source that go at once.
@@ -94,6 +97,8 @@ pub(super) struct SourceTask {
     pub(super) planning: Planning,
     pub(super) accept_deletes: bool,
     pub(super) sizes: Sizes,
+    /// By stream; the same that the loader has.
+    pub(super) mappings: BTreeMap<String, Box<dyn Mapping>>,
 }
 
 impl SourceTask {
@@ -302,7 +307,7 @@ impl SourceTask {
         };
         let resume_at = self.client.quota.forecast(demand)?.done_at;
         let provider = self.client.source.provider();
-        let source = Some(Exhausted { resume_at, cause: Cause::KeptBack });
+        let source = Exhausted { resume_at, cause: Cause::KeptBack }.into();
         Err(extract::Error::Spent { provider, resume_at, source }.into())
     }
 
@@ -408,8 +413,7 @@ impl SourceTask {
     ) -> (extract::Result<Outcome>, u64) {
         let sizes = self.sizes.of(&walk.scope.stream, walk.page_size);
         let held_now = AtomicU64::new(0);
-        let sink =
-            Sink { shared: &self.shared, walk, archived, held: held_now, sizes: Some(&sizes) };
+        let sink = Sink { held: held_now, sizes: Some(&sizes), ..self.sink(walk, archived) };
         let reader = Reader {
             source: &*self.client.source,
             caller: &self.client.caller,
@@ -433,6 +437,18 @@ impl SourceTask {
     fn expected_rows(&self, walk: &Walk) -> Option<u64> {
         let scope = self.progress.scopes.get(&walk.scope.key())?;
         Some(scope.scan.as_ref()?.rows).filter(|_| walk.window.is_none())
+    }
+
+    fn sink<'a>(&'a self, walk: &'a Arc<Walk>, archived: u64) -> Sink<'a> {
+        Sink {
+            shared: &self.shared,
+            walk,
+            archived,
+            held: AtomicU64::new(0),
+            sizes: None,
+            mapping: self.mappings.get(&walk.scope.stream).map(|mapping| &**mapping),
+            provider: self.client.source.provider(),
+        }
     }
 
     async fn close(&self, walk: &Arc<Walk>, outcome: Outcome, resumed: bool) -> Result<()> {
@@ -553,8 +569,7 @@ impl SourceTask {
             received_at: answer.received_at,
         };
         let archived = u64::from(page - 1);
-        let held = AtomicU64::new(0);
-        let sink = Sink { shared: &self.shared, walk, archived, held, sizes: None };
+        let sink = self.sink(walk, archived);
         let page = RawPage { header, body: answer.body, stated_rows: None };
         Ok(sink.keep(page, None, Some(archived)).await?)
     }
@@ -616,6 +631,7 @@ fn is_local(error: &Error) -> bool {
         extract::Error::Refused { .. }
             | extract::Error::Broken { .. }
             | extract::Error::TooLarge { .. }
+            | extract::Error::TooManyRows { .. }
             | extract::Error::Unavailable { .. }
     )
 }
@@ -655,6 +671,9 @@ struct Sink<'a> {
     held: AtomicU64,
     /// What is found out about the sizes of pages while the walk is read.
     sizes: Option<&'a PageSizes>,
+    /// What will map its pages.
+    mapping: Option<&'a dyn Mapping>,
+    provider: ProviderId,
 }
 
 impl Sink<'_> {
@@ -672,6 +691,11 @@ impl Sink<'_> {
         slot: Option<Slot>,
         index: Option<u64>,
     ) -> std::result::Result<(), extract::Error> {
+        // A page that is held is mapped in every run until it is: one that cannot be is not held.
+        if let Some(Err(error)) = self.mapping.map(|mapping| mapping.records(&page.body)) {
+            let (provider, detail) = (self.provider, error.to_string());
+            return Err(extract::Error::Broken { provider, detail });
+        }
         let keep = |error| extract::Error::Keep(error);
         self.tell_sizes().await.map_err(|error| keep(Box::new(error)))?;
         let (header, body) = (page.header.clone(), page.body.clone());

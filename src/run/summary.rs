@@ -87,6 +87,9 @@ pub struct SourceSummary {
     pub rows: u64,
     /// Records that could not be mapped.
     pub rejects: u64,
+    /// Rows of a lead that the same page shows with other content; the last one counts.
+    #[serde(default)]
+    pub contradictions: u64,
     /// Values that did not fit their column, by column.
     pub warnings: BTreeMap<String, u64>,
     /// CSV cells guarded against being run as formulas.
@@ -95,7 +98,7 @@ pub struct SourceSummary {
     pub reconciled: u64,
     /// Scopes whose total differs from what was seen, for the first time: stated minus seen.
     pub differences: BTreeMap<String, i64>,
-    /// Scopes with pages that could not be told apart, or rows that kept shifting.
+    /// Scopes with pages that could not be told apart or stayed empty, or rows that kept shifting.
     pub unproven: Vec<String>,
     /// Listings without dates of which rows may have been hidden, by others that moved while it was
     /// read or by an end that came early. Nothing is gone by such a reading.
@@ -210,6 +213,7 @@ impl SourceSummary {
             || !self.unproven.is_empty()
             || self.holes > 0
             || self.deletes_held_back > 0
+            || self.contradictions > 0
             || !self.emptied_columns.is_empty()
             || (self.rejects > 0 && too_many)
     }

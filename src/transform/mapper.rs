@@ -41,6 +41,10 @@ pub(super) struct Mapper {
 }
 
 impl Mapping for Mapper {
+    fn records(&self, body: &[u8]) -> Result<usize, Error> {
+        envelope::rows(body, &self.form).map(|rows| rows.len())
+    }
+
     fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
         let rows = envelope::rows(page.body, &self.form)?;
         let mut state = State {
@@ -66,6 +70,16 @@ impl Mapping for Mapper {
             unknown_fields: state.unknown_fields,
         })
     }
+}
+
+/// Names of unknown fields that a page tells, and how much of each, in bytes: they are remembered, and
+/// a provider may send any.
+const MOST_NAMES: usize = 1_000;
+const LONGEST_NAME: usize = 120;
+
+/// Returns as much of a name as is told.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(LONGEST_NAME)]
 }
 
 /// What grows while a page is mapped.
@@ -95,8 +109,9 @@ impl Mapper {
         }
         let native_id = self.take_id(record)?;
         for name in record.unknown() {
-            if !state.unknown_fields.contains(&*name) {
-                state.unknown_fields.insert(name.into_owned());
+            let name = cut(&name);
+            if !state.unknown_fields.contains(name) && state.unknown_fields.len() < MOST_NAMES {
+                state.unknown_fields.insert(name.to_owned());
             }
         }
         let (warnings, phones) = (&mut state.warnings, &mut state.phones);
@@ -117,7 +132,9 @@ impl Mapper {
         match record.get(self.id_place).map(value::id) {
             None => refuse("is missing"),
             Some(Ok(None)) => refuse("is empty"),
-            Some(Err(value::Misfit)) => refuse("is neither a whole number nor text"),
+            Some(Err(value::Misfit)) => {
+                refuse("is neither a whole number nor a text that can be one")
+            }
             Some(Ok(Some(id))) => {
                 record.leave(self.id_place, record::Rest::Nothing);
                 Ok(id)

@@ -35,7 +35,7 @@ use crate::schema::lead::LEAD_SCHEMA_VERSION;
 
 /// Raised whenever the same page would give other rows: a changed mapping, another version of the
 /// telephone, country or e-mail library. The next run then maps the archive again.
-pub const MAPPING_VERSION: u32 = 2;
+pub const MAPPING_VERSION: u32 = 3;
 
 /// A page that cannot be mapped at all. No variant shows anything of its body.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +158,13 @@ impl Settings {
 
 /// Maps the pages of one stream of one provider.
 pub trait Mapping: fmt::Debug + Send + Sync {
+    /// Returns how many records a page has.
+    ///
+    /// # Errors
+    ///
+    /// Fails just where [`Mapping::map`] does.
+    fn records(&self, body: &[u8]) -> Result<usize, Error>;
+
     /// Maps a page: every record becomes a lead or a reject.
     ///
     /// # Errors

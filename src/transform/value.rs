@@ -12,6 +12,7 @@ use rust_decimal::Decimal;
 use serde::Deserializer;
 use serde_json::value::RawValue;
 
+use crate::record::is_usable_id;
 use crate::schema::json;
 use crate::schema::lead::MONEY_PRECISION;
 use crate::schema::lead::Micros;
@@ -51,17 +52,16 @@ pub(super) fn text(raw: &str) -> Read<Cow<'_, str>> {
     }
 }
 
-/// Reads a record's id: text, trimmed, or a whole number.
+/// Reads a record's id: text, trimmed, or a whole number, however long; one that [`is_usable_id`].
 pub(super) fn id(raw: &str) -> Read<Cow<'_, str>> {
     let Some(text) = text(raw)? else { return Ok(None) };
-    if raw.starts_with('"') {
-        return Ok(Some(match text {
-            Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
-            Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
-        }));
-    }
+    let text = match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    };
     let digits = text.strip_prefix('-').unwrap_or(&text);
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) { Ok(Some(text)) } else { Err(Misfit) }
+    let is_whole = raw.starts_with('"') || digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_whole && is_usable_id(&text) { Ok(Some(text)) } else { Err(Misfit) }
 }
 
 /// Reads true and false, quoted or not, also as yes and no and as 1 and 0.

@@ -13,14 +13,21 @@ use serde::de;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::rows::MOST_ROWS;
+use super::rows::TOO_MANY_ROWS;
 use crate::extract::Error;
 use crate::extract::Result;
 use crate::extract::http::one_line;
 use crate::ids::ProviderId;
+use crate::record::is_usable_id;
+use crate::schema::json::string_text;
 
 /// Reads a body of `provider`.
 pub(super) fn parse<'a, T: Deserialize<'a>>(provider: ProviderId, body: &'a [u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() && error.to_string().starts_with(TOO_MANY_ROWS) {
+            return Error::TooManyRows { provider, limit: MOST_ROWS };
+        }
         let what = if is_html(body) { "it is HTML, not JSON".to_owned() } else { place(&error) };
         broken(provider, &what)
     })
@@ -46,8 +53,25 @@ fn place(error: &serde_json::Error) -> String {
     format!("{what}, at line {} column {}", error.line(), error.column())
 }
 
-/// Returns the first words in a body, of those at `pointers`: a text, or a list of texts.
+/// Refuses a body that is no object, where a provider documents one: a list may be read as one whose
+/// members stand in a row.
+pub(super) fn refuse_other_than_object(provider: ProviderId, body: &[u8]) -> Result<()> {
+    match body.trim_ascii_start().first() {
+        // What is nothing at all, or a page for people, is told by its parser.
+        Some(b'{' | b'<') | None => Ok(()),
+        Some(_) => Err(broken(provider, "it is no JSON object")),
+    }
+}
+
+/// The longest body in which words are looked for, in bytes: as a value it takes many times as much.
+const WORDY_BYTES: usize = 64 << 10;
+
+/// Returns the first words in a body, of those at `pointers`: a text, or a list of texts. A body so long
+/// that it is no refusal has none.
 pub(super) fn words(body: &[u8], pointers: &[&str]) -> Option<String> {
+    if body.len() > WORDY_BYTES {
+        return None;
+    }
     let body: Value = serde_json::from_slice(body).ok()?;
     pointers.iter().find_map(|pointer| words_in(body.pointer(pointer)?))
 }
@@ -85,14 +109,22 @@ pub(super) fn id_number<'de, D: Deserializer<'de>>(
     number(Some(&raw)).ok_or_else(|| de::Error::custom("an id is not a number"))
 }
 
-/// Reads an id, a number or a text; the same text as the mapping uses.
+/// Reads an id, a whole number or a text; the same text as the mapping uses.
 pub(super) fn native_id(raw: &str) -> Option<Cow<'_, str>> {
-    let text = match raw.strip_prefix('"') {
-        Some(_) => Cow::Owned(serde_json::from_str::<String>(raw).ok()?.trim().to_owned()),
-        None => Cow::Borrowed(raw.trim()),
+    let text = match raw.starts_with('"') {
+        true => trimmed(string_text(raw)),
+        false => Cow::Borrowed(raw.trim()),
     };
-    let is_scalar = !matches!(raw.as_bytes().first()?, b'{' | b'[' | b'n' | b't' | b'f');
-    (is_scalar && !text.is_empty()).then_some(text)
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let is_whole = raw.starts_with('"') || digits.bytes().all(|byte| byte.is_ascii_digit());
+    (is_whole && is_usable_id(&text)).then_some(text)
+}
+
+fn trimmed(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    }
 }
 
 /// Reads a time in the three forms seen: `Z`, an offset, and no zone (then UTC).
@@ -137,7 +169,22 @@ mod tests {
         let id = |raw: &'static str| native_id(raw).map(Cow::into_owned);
         assert_eq!(id("12").as_deref(), Some("12"));
         assert_eq!(id(r#"" a\u0062 ""#).as_deref(), Some("ab"));
-        for none in ["null", "true", "false", "{}", "[1]", r#"" ""#, ""] {
+        let long = "7".repeat(40);
+        assert_eq!(native_id(&long).as_deref(), Some(long.as_str()));
+        let half = r#""a\ud800""#;
+        for none in [
+            "null",
+            "true",
+            "false",
+            "{}",
+            "[1]",
+            r#"" ""#,
+            "",
+            "1e999",
+            "1.5",
+            half,
+            "\"\u{fffd}\"",
+        ] {
             assert_eq!(id(none), None, "{none}");
         }
     }

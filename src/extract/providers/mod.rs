@@ -35,9 +35,6 @@ use crate::ids::ProviderId;
 use crate::ids::SourceName;
 use crate::record::Scope;
 
-/// The longest that no byte of an answer may come.
-const STALL: Duration = Duration::from_secs(30);
-
 /// An account at a provider as the job describes it: what is known of it before anything is sent.
 trait Account {
     /// Reads the secrets and makes the client.
@@ -87,7 +84,7 @@ pub fn connect(
     let http = HttpSettings {
         base_url: source.base_url.clone(),
         timeout: source.timeout.to_std().unwrap_or(Duration::from_secs(60)),
-        stall: STALL,
+        stall: source.stall.to_std().unwrap_or(Duration::from_secs(30)),
         max_body_bytes: source.max_body_bytes,
         heard,
     };

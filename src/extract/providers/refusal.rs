@@ -52,6 +52,8 @@ impl<'a> Refusal<'a> {
             return self.rate_limited();
         }
         match (self.status, words) {
+            // Nothing is refused by it, least of all a page for being past the end.
+            (100..=199 | 300..=399, _) => self.no_answer(),
             (401 | 403, words) => self.unauthorized(words.unwrap_or(NO_WORDS)),
             (408 | 500..=599, _) => self.unavailable(),
             (_, Some(words)) => self.refused(words),
@@ -75,6 +77,10 @@ impl<'a> Refusal<'a> {
     pub(super) fn refused(self, text: &str) -> Error {
         let Self { provider, status, request, .. } = self;
         Error::Refused { provider, request: request.to_owned(), status, text: text.to_owned() }
+    }
+
+    fn no_answer(self) -> Error {
+        json::broken(self.provider, &format!("it has status {}, and is none", self.status))
     }
 
     fn rate_limited(self) -> Error {

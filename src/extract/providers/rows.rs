@@ -3,7 +3,6 @@
 //! Providers put the same list bare, under one name or another, or a level deeper; a row may be of
 //! any JSON kind, and only an object has an id.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -11,6 +10,7 @@ use chrono::DateTime;
 use chrono::Utc;
 use serde::Deserialize;
 use serde::Deserializer;
+use serde::de;
 use serde::de::DeserializeSeed;
 use serde::de::IgnoredAny;
 use serde::de::MapAccess;
@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use super::json;
 use crate::extract::RowFacts;
 use crate::record::id_hash;
+use crate::schema::json::string_text;
 
 /// How a provider names what paging needs.
 pub(super) trait Names {
@@ -37,6 +38,49 @@ pub(super) trait Names {
     fn created_in(_id: &str) -> Option<DateTime<Utc>> {
         None
     }
+}
+
+/// The most rows a page may have, however short they are: no listing of a provider has more than some
+/// thousand, and of rows without anything in them a page would take many times its size.
+pub(super) const MOST_ROWS: usize = 100_000;
+
+/// How the error of a page with more begins.
+pub(super) const TOO_MANY_ROWS: &str = "too many rows";
+
+/// A list of rows, and nothing else.
+#[derive(Debug)]
+pub(super) struct RowList<N>(pub(super) Vec<RowFacts>, PhantomData<N>);
+
+impl<'de, N: Names> Deserialize<'de> for RowList<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rows = deserializer.deserialize_seq(ListVisitor::<N>(PhantomData))?;
+        Ok(Self(rows, PhantomData))
+    }
+}
+
+struct ListVisitor<N>(PhantomData<N>);
+
+impl<'de, N: Names> Visitor<'de> for ListVisitor<N> {
+    type Value = Vec<RowFacts>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of records")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<RowFacts>, A::Error> {
+        read_rows::<N, A>(&mut seq)
+    }
+}
+
+fn read_rows<'de, N: Names, A: SeqAccess<'de>>(seq: &mut A) -> Result<Vec<RowFacts>, A::Error> {
+    let mut rows = Vec::new();
+    while let Some(row) = seq.next_element::<Row<N>>()? {
+        if rows.len() == MOST_ROWS {
+            return Err(de::Error::custom(TOO_MANY_ROWS));
+        }
+        rows.push(row.0);
+    }
+    Ok(rows)
 }
 
 /// What paging needs of a row of any JSON kind.
@@ -87,8 +131,8 @@ impl<'de, N: Names> Visitor<'de> for RowVisitor<N> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RowFacts, A::Error> {
         let mut facts = RowFacts::default();
         let mut in_id = None;
-        while let Some(key) = map.next_key::<Key<N>>()? {
-            match key {
+        while let Some(name) = map.next_key::<&RawValue>()? {
+            match Key::<N>::of(name) {
                 Key::Id => {
                     let id = json::native_id(map.next_value::<&RawValue>()?.get());
                     facts.id = id.as_deref().map(id_hash);
@@ -127,28 +171,16 @@ enum Key<N> {
     Other(PhantomData<N>),
 }
 
-impl<'de, N: Names> Deserialize<'de> for Key<N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_identifier(KeyVisitor(PhantomData))
-    }
-}
-
-struct KeyVisitor<N>(PhantomData<N>);
-
-impl<N: Names> Visitor<'_> for KeyVisitor<N> {
-    type Value = Key<N>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("the name of a field")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Key<N>, E> {
-        Ok(match name {
-            name if name == N::ID => Key::Id,
-            name if name == N::CREATED_AT => Key::CreatedAt,
-            name if Some(name) == N::UPDATED_AT => Key::UpdatedAt,
-            _ => Key::Other(PhantomData),
-        })
+impl<N: Names> Key<N> {
+    /// Returns the field of a name, as it stands in the JSON: one in which something cannot be read, as
+    /// half a surrogate pair, is a name all the same.
+    fn of(raw_name: &RawValue) -> Self {
+        match &*string_text(raw_name.get()) {
+            name if name == N::ID => Self::Id,
+            name if name == N::CREATED_AT => Self::CreatedAt,
+            name if Some(name) == N::UPDATED_AT => Self::UpdatedAt,
+            _ => Self::Other(PhantomData),
+        }
     }
 }
 
@@ -218,18 +250,22 @@ impl<'de, N: Names> Visitor<'de> for Look<N> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
-        let mut rows = Vec::new();
-        while let Some(row) = seq.next_element::<Row<N>>()? {
-            rows.push(row.0);
-        }
-        Ok(Rows::Listed(rows))
+        read_rows::<N, A>(&mut seq).map(Rows::Listed)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {
         let (mut named, mut others) = (Rows::Other, Vec::new());
-        let mut is_row = false;
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+        let (mut is_row, mut lists) = (false, Vec::new());
+        while let Some(name) = map.next_key::<&RawValue>()? {
+            let name = string_text(name.get());
             let is_list = N::LISTS.contains(&name.as_ref());
+            // Of two lists of one name nobody could say which is the page.
+            if is_list && self.depth < DEEPEST {
+                if lists.contains(&name) {
+                    return Err(de::Error::custom("a list of records is there twice"));
+                }
+                lists.push(name.clone());
+            }
             is_row |= name == N::ID;
             if self.depth == DEEPEST || (self.depth == 0 && !is_list) {
                 map.next_value::<IgnoredAny>()?;
@@ -273,6 +309,7 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::Error;
     use crate::ids::ProviderId;
 
     struct Person;
@@ -308,6 +345,37 @@ mod tests {
         }
         for empty in ["[]", r#"{"data":[]}"#, r#"{"data":{"docs":[]}}"#] {
             assert_eq!(count(empty), Some(0), "{empty}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_costs_nothing_and_a_list_that_is_there_twice_the_page() {
+        assert_eq!(count(r#"{"\ud800":1,"data":[{"\udfff":1,"i\u0064":7}]}"#), Some(1));
+        let read = |body: &str| {
+            json::parse::<Listing<Person>>(ProviderId::Whautomate, body.as_bytes()).map(|_| ())
+        };
+        for twice in [r#"{"data":[],"data":[{"id":1}]}"#, r#"{"data":{"persons":[],"persons":[]}}"#]
+        {
+            assert!(matches!(read(twice), Err(Error::Broken { .. })), "{twice}");
+        }
+        assert_eq!(count(r#"{"x":[],"x":[],"data":[{"id":1,"id":2}]}"#), Some(1));
+    }
+
+    #[test]
+    fn a_page_of_a_million_rows_without_anything_in_them_is_refused() {
+        for rows in [MOST_ROWS, MOST_ROWS + 1] {
+            let body = format!("[{}0]", "0,".repeat(rows - 1));
+            let read = json::parse::<Listing<Person>>(ProviderId::Whautomate, body.as_bytes());
+            match read {
+                Ok(_) => assert_eq!(rows, MOST_ROWS),
+                Err(error) => {
+                    assert!(
+                        matches!(error, Error::TooManyRows { limit: MOST_ROWS, .. }),
+                        "{error}"
+                    );
+                    assert_eq!(rows, MOST_ROWS + 1);
+                }
+            }
         }
     }
 

@@ -18,10 +18,13 @@ use crate::run::Result;
 use crate::run::summary::SourceSummary;
 use crate::schema::PartFile;
 use crate::schema::lead;
+use crate::schema::lead::column;
 use crate::store::NewFile;
 use crate::store::Store;
 use crate::transform;
 use crate::window::Window;
+use arrow::array::AsArray;
+use arrow::array::RecordBatch;
 use chrono::DateTime;
 use chrono::Utc;
 use std::collections::BTreeMap;
@@ -31,6 +34,20 @@ use std::io::Write;
 
 /// Streams that list the same persons under the same ids, as Convertalk documents them.
 pub(super) const SHARED: [&str; 2] = ["chats", "users"];
+
+/// Returns how many rows of a page show a lead that the page shows with other content too: pages of two
+/// moments may differ, one page may not.
+fn contradictions(leads: &RecordBatch) -> u64 {
+    let text = |index: usize| leads.column(index).as_string_opt::<i32>();
+    let (ids, hashes) = (text(column::LEAD_ID), text(column::CONTENT_HASH));
+    let (Some(ids), Some(hashes)) = (ids, hashes) else { return 0 };
+    let mut seen: HashMap<&str, &str> = HashMap::with_capacity(leads.num_rows());
+    let mut contradictions = 0;
+    for (id, hash) in ids.iter().flatten().zip(hashes.iter().flatten()) {
+        contradictions += u64::from(seen.insert(id, hash).is_some_and(|before| before != hash));
+    }
+    contradictions
+}
 
 /// What is being loaded of one source.
 pub(super) struct Loading {
@@ -76,6 +93,8 @@ pub(super) struct ClosedWalk {
     pub(super) window: Option<Window>,
     pub(super) opened_at: DateTime<Utc>,
     pub(super) reconciled: bool,
+    /// Whether it showed rows without a usable id.
+    pub(super) has_rejects: bool,
 }
 
 impl Loading {
@@ -84,6 +103,7 @@ impl Loading {
         summary.pages += u64::from(!page.from_archive);
         summary.pages_from_archive += u64::from(page.from_archive);
         summary.rejects += mapped.rejects.len() as u64;
+        summary.contradictions += contradictions(&mapped.leads);
         let records = (mapped.places.len() + mapped.rejects.len()) as u64;
         summary.records += records;
         *self.received.entry(page.walk.scope.stream.clone()).or_default() += records;

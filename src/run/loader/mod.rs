@@ -291,10 +291,12 @@ impl Loader {
         if let Some(opened) = loading.open.get_mut(&page.walk.id) {
             opened.note_loaded(page.index);
         }
+        let room = MOST_FIELDS.saturating_sub(known.map_or(0, Vec::len));
         let fresh: Vec<String> = mapped
             .unknown_fields
             .into_iter()
             .filter(|field| known.is_none_or(|known| !known.contains(field)))
+            .take(room)
             .collect();
         if !fresh.is_empty() || is_first {
             // What the very first pages of a source show is no news.
@@ -362,6 +364,7 @@ impl Loader {
                 window: walk.window,
                 opened_at: walk.opened_at,
                 reconciled,
+                has_rejects: outcome.rejects > 0,
             });
         }
         if walk.reason != Reason::Lookup {
@@ -431,6 +434,9 @@ impl Loader {
     }
 }
 
+/// Fields remembered of a stream: every commit carries them, and their names are the provider's.
+const MOST_FIELDS: usize = 2_000;
+
 /// What is new about a walk's totals.
 enum Note {
     Fine,
@@ -440,10 +446,15 @@ enum Note {
 
 /// A difference to the total is news once: seen twice the same, it is the provider's habit.
 fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
-    let Some(rows) = outcome.difference().filter(|rows| *rows != 0 && outcome.proven) else {
+    let Some(rows) = outcome.difference().filter(|rows| *rows != 0) else {
         scope.difference = None;
         return Note::Fine;
     };
+    // Pages that prove nothing come here once two runs have missed the same.
+    if !outcome.proven {
+        scope.difference = Some(Difference { rows, seen: 2 });
+        return Note::Fine;
+    }
     let before = scope.difference.filter(|before| before.rows == rows);
     let seen = before.map_or(0, |before| before.seen) + 1;
     scope.difference = Some(Difference { rows, seen });

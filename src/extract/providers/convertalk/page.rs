@@ -101,6 +101,7 @@ impl Envelope<'_> {
 /// Reads a page of a listing. Where it has nothing to show, and says that this is well, it is past
 /// the end of the listing.
 pub(super) fn read_rows(body: &[u8]) -> Result<PageFacts> {
+    json::refuse_other_than_object(PROVIDER, body)?;
     let envelope: Envelope<'_> = json::parse(PROVIDER, body)?;
     if let Some(refusal) = envelope.refusal() {
         return Err(refusal);

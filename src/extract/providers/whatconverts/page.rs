@@ -20,7 +20,7 @@ use crate::extract::providers::refusal::NO_WORDS;
 use crate::extract::providers::refusal::Refusal;
 use crate::extract::providers::refusal::describe;
 use crate::extract::providers::rows::Names;
-use crate::extract::providers::rows::Row;
+use crate::extract::providers::rows::RowList;
 
 /// Where the vendor puts the reason of a refusal.
 const WORDS: [&str; 1] = ["/error_message"];
@@ -58,20 +58,21 @@ pub(super) fn says_unknown_lead(error: &Error) -> bool {
 
 /// Reads a page of the listing.
 pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
+    json::refuse_other_than_object(PROVIDER, body)?;
     let envelope = parse::<Envelope<'_>>(body)?;
     if let Some(error) = error_in(envelope.error_message.as_deref()) {
         return Err(error);
     }
     let total = json::number(envelope.total_leads);
     let rows = match envelope.leads {
-        Some(rows) => rows,
+        Some(rows) => rows.0,
         // The vendor does not say whether a listing without leads still has `leads`.
         None if total == Some(0) => Vec::new(),
         None => return Err(broken("there is no `leads` in it")),
     };
     let small = |raw| json::number(raw).and_then(|number| u32::try_from(number).ok());
     Ok(PageFacts {
-        rows: rows.into_iter().map(|row| row.0).collect(),
+        rows,
         total,
         // No leads at all may come as 0 pages.
         total_pages: small(envelope.total_pages).map(|pages| pages.max(1)),
@@ -219,7 +220,7 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     total_leads: Option<&'a RawValue>,
     #[serde(default)]
-    leads: Option<Vec<Row<Lead>>>,
+    leads: Option<RowList<Lead>>,
 }
 
 /// Returns the refusal that a body with status 200 may carry.
