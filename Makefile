@@ -17,7 +17,7 @@ export CARGO_TERM_QUIET ?= true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills crashes damages contract trial together nights freshness soak backfills \
+.PHONY: help demo test kills crashes damages contract hostile trial together nights freshness soak backfills \
 	fuzz check lint audit schemas fmt review interop bench ci clean build
 
 help: ## print this list
@@ -53,6 +53,12 @@ contract: ## run every provider under every switch of the sandbox, and count the
 		END { for (name in runs) printf "%-12s x %3d values of switches, in %3d cases = %4d runs\n", \
 				name, values[name], cases[name], runs[name]; \
 			printf "%-12s %43d runs\n", "in all", all }' $(TARGET)/contract.log
+
+hostile: ## providers that are wrong in every way: each fault alone, and 2,000 runs of faults mixed
+	@LEADPIPE_HOSTILE=$(or $(RUNS),2000) LEADPIPE_PAGES=20000 \
+		cargo test --test it -- hostile:: --nocapture --test-threads 2 > $(TARGET)/hostile.log 2>&1 \
+		|| { cat $(TARGET)/hostile.log; exit 1; }
+	@grep -E '^(alone|mixed|memory) ' $(TARGET)/hostile.log
 
 trial: ## read 12,000 contacts with a trial key, killed and shifted under way
 	@LEADPIPE_CONTACTS=12000 cargo test --test it -- trial --nocapture

@@ -14,6 +14,7 @@ mod disk;
 mod freshness;
 mod gateway;
 mod growth;
+mod hostile;
 mod lakes;
 mod moving;
 mod nightly;
