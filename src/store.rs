@@ -136,12 +136,13 @@ impl Store {
         opened.map_err(|source| fail("open", &at, source))
     }
 
-    /// Opens a file to lock it, a new one where there is none. What it holds stays.
-    pub fn open_to_lock(&self, path: &str) -> io::Result<File> {
+    /// Opens a file to lock it, a new one where there is none. What it holds stays. `steps` are those of
+    /// the lock.
+    pub fn open_to_lock(&self, path: &str, steps: &Steps) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         access::limit_new(&mut options, Readers::Owner);
-        options.open(self.path(path))
+        steps.change("begun").and_then(|()| options.open(self.path(path)))
     }
 
     /// Tells whether a file or folder exists.
@@ -248,7 +249,9 @@ impl Store {
         let mut found = Vec::new();
         let mut folders = vec![folder.to_owned()];
         while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(self.path(&folder)) else { continue };
+            let steps = self.steps("list", &folder);
+            let listed = steps.read("begun").and_then(|()| fs::read_dir(self.path(&folder)));
+            let Ok(entries) = listed else { continue };
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let path = format!("{folder}/{name}");
@@ -641,7 +644,7 @@ mod tests {
             store.new_file("parts/a/b").unwrap().finish().unwrap();
             store.write("state/runs/1.json", b"1").unwrap();
             store.append("archive/acme/x").unwrap();
-            store.open_to_lock("state/lock").unwrap();
+            store.open_to_lock("state/lock", &Steps::default()).unwrap();
             let mode = |path: &str| {
                 let mode = fs::metadata(store.path(path)).unwrap().permissions().mode();
                 (path.to_owned(), mode & 0o777)

@@ -129,8 +129,7 @@ const PAUSE: TimeDelta = TimeDelta::seconds(1);
 /// lives, or two runs could each lock their own.
 fn open(store: &Store) -> Result<File> {
     store.create_folder("state")?;
-    let begun = steps().change("begun");
-    begun.and_then(|()| store.open_to_lock(LOCK)).map_err(|source| fail(store, source))
+    store.open_to_lock(LOCK, &steps()).map_err(|source| fail(store, source))
 }
 
 fn try_lock(store: &Store, file: &File) -> Result<bool> {

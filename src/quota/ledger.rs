@@ -408,7 +408,7 @@ impl Ledger {
         self.store.create_folder("")?;
         let name = self.path_of("lock");
         let steps = Steps::new(|| "state/ledger/lock".to_owned());
-        let opened = steps.change("begun").and_then(|()| self.store.open_to_lock(&name));
+        let opened = self.store.open_to_lock(&name, &steps);
         let locked = opened.and_then(|file| file.lock().map(|()| file));
         let path = || self.store.path(&name);
         let locked =

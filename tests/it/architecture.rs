@@ -219,12 +219,13 @@ const LAKES: [&str; 6] = [
 
 /// What is read or written outside of lakes: job files, secrets, the folder of the demo, of a rehearsal
 /// and of schemas, the name of the machine.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "point.rs",
     "config/mod.rs",
     "config/secret.rs",
     "cli/demo.rs",
     "cli/schema.rs",
+    "fuzzing/seeds.rs",
     "rehearse/stage.rs",
     "run/lake.rs",
 ];
