@@ -51,6 +51,7 @@ use progress::Progress;
 
 /// Runs the command that was typed and returns its exit code.
 pub async fn run(arguments: Arguments) -> ExitCode {
+    terminal::tell_of_panics_by_place();
     start_log(&arguments.global, &arguments.command);
     #[cfg(debug_assertions)]
     if let Err(error) = arguments.global.points.clone().map_or(Ok(()), point::set) {

@@ -3,8 +3,11 @@
 //! Whatever is shown to people or logged is made harmless here, at the one door, in case that a text
 //! of others came by unnoticed. Paths for programs are data as they are.
 
+use std::backtrace::Backtrace;
+use std::backtrace::BacktraceStatus;
 use std::io;
 use std::io::Write;
+use std::panic::Location;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -45,6 +48,27 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes a line to stderr. That nobody can read it is no reason to stop a run.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", harmless_lines(line));
+}
+
+/// Lets a panic, a bug of ours, tell where it happened and nothing else: its message may quote what was
+/// being read. `RUST_BACKTRACE=1` adds the way there.
+pub(super) fn tell_of_panics_by_place() {
+    std::panic::set_hook(Box::new(|panic| {
+        say(&panic_text(panic.location()));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            say(&backtrace.to_string());
+        }
+    }));
+}
+
+fn panic_text(place: Option<&Location<'_>>) -> String {
+    let place = place.map_or("an unknown place".to_owned(), ToString::to_string);
+    format!(
+        "error: a bug of leadpipe {} at {place}; what is committed is safe, and the next run goes on \
+         from there. Please report that place",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// Where the log goes: stderr, one line an event.
@@ -142,6 +166,12 @@ mod tests {
         let usage = Usage { message: "no".to_owned(), hint: Some("say yes".to_owned()) };
         let error = Err::<(), _>(usage).context("failed to ask").unwrap_err();
         assert_eq!(error_text(&error), "error: failed to ask\n  caused by: no\n\nhint: say yes");
+    }
+
+    #[test]
+    fn a_panic_tells_its_place() {
+        let text = panic_text(Some(Location::caller()));
+        assert!(text.contains("src/cli/terminal.rs:"), "{text}");
     }
 
     #[test]

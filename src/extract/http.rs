@@ -263,11 +263,6 @@ impl HttpClient {
         Ok(Self { provider, http, settings, clock, room })
     }
 
-    /// Sends one GET of `path` below the base address.
-    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer> {
-        self.send(Call::get(path).query(query)).await
-    }
-
     /// Sends one request. Fails where its path cannot be written, with nothing sent.
     pub async fn send(&self, call: Call<'_>) -> Result<Answer> {
         let url = call.url(&self.settings.base_url).ok_or_else(|| self.unwritable(call))?;

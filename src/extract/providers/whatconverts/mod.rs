@@ -5,6 +5,7 @@
 
 mod page;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -288,7 +289,7 @@ impl Source for WhatConverts {
         if !self.is_master || self.partition_by == PartitionBy::None {
             return Ok(None);
         }
-        let mut partitions = Vec::new();
+        let (mut partitions, mut known) = (Vec::new(), BTreeSet::new());
         let mut number = 1;
         loop {
             let accounts = caller
@@ -300,8 +301,12 @@ impl Source for WhatConverts {
                 })
                 .await?;
             let last = accounts.is_last(number, ACCOUNTS_PER_PAGE);
+            let before = known.len();
             for account in accounts.accounts {
                 let id = account.account_id;
+                if !known.insert(id) {
+                    continue;
+                }
                 let listed = |name| Partition { name, account: Some(id) };
                 let profiles = match account.profiles {
                     Some(profiles) => profiles,
@@ -320,6 +325,7 @@ impl Source for WhatConverts {
             if last {
                 break;
             }
+            refuse_endless(number, known.len() - before)?;
             number += 1;
         }
         Ok(Some(partitions))
@@ -337,7 +343,7 @@ impl Source for WhatConverts {
 impl WhatConverts {
     /// The profiles of one account, for answers in which they are not nested.
     async fn list_profiles(&self, caller: &Caller, account: u64) -> Result<Vec<page::Profile>> {
-        let mut profiles = Vec::new();
+        let (mut profiles, mut known) = (Vec::new(), BTreeSet::new());
         let mut number = 1;
         loop {
             let path = format!("api/v1/accounts/{account}/profiles");
@@ -350,13 +356,31 @@ impl WhatConverts {
                 })
                 .await?;
             let last = page.is_last(number, ACCOUNTS_PER_PAGE);
-            profiles.extend(page.profiles);
+            let before = profiles.len();
+            profiles.extend(page.profiles.into_iter().filter(|one| known.insert(one.profile_id)));
             if last {
                 return Ok(profiles);
             }
+            refuse_endless(number, profiles.len() - before)?;
             number += 1;
         }
     }
+}
+
+/// Pages of accounts, or of the profiles of one, beyond which a list is taken for one that never ends.
+const MOST_LIST_PAGES: u32 = 400;
+
+/// Fails where a list of accounts or profiles goes on after a page that showed nothing new, or for ever:
+/// one that ignores the page number would else be asked for until the quota is spent.
+fn refuse_endless(number: u32, new: usize) -> Result<()> {
+    let detail = match (new, number) {
+        (0, _) => format!("page {number} of its accounts shows none that were not on those before"),
+        (_, MOST_LIST_PAGES..) => {
+            format!("its list of accounts has no end: page {number} has more")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::Broken { provider: PROVIDER, detail })
 }
 
 /// See [`super::read_in_every_way`].
@@ -499,6 +523,30 @@ mod tests {
         let error = source.list_partitions(&caller).await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
         assert!(error.to_string().contains("no ***"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_accounts_whose_pages_repeat_is_an_error_and_each_account_counts_once() {
+        let page = |account: u64, pages: u64| {
+            let profile = format!(r#"{{"profile_id":{account}1,"profile_name":"p"}}"#);
+            format!(
+                r#"{{"accounts":[{{"account_id":{account},"profiles":[{profile}]}}],"total_pages":{pages}}}"#
+            )
+        };
+        let (server, source) = saying(&[(200, &page(45, 3)), (200, &page(45, 3))]).await;
+        let (_folder, caller) = caller(PROVIDER, Some("master"));
+        let error = source.list_partitions(&caller).await.unwrap_err();
+        assert!(error.to_string().contains("page 2 of its accounts shows none"), "{error}");
+        assert_eq!(server.lines().len(), 2);
+
+        // The last page may repeat what has moved down meanwhile.
+        let pages = [page(45, 3), page(46, 3), page(46, 3)];
+        let answers: Vec<(u16, &str)> = pages.iter().map(|page| (200, page.as_str())).collect();
+        let (_server, source) = saying(&answers).await;
+        let listed = source.list_partitions(&caller).await.unwrap().unwrap();
+        let names: Vec<&str> = listed.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["profile:451", "profile:461"]);
+        assert!(refuse_endless(MOST_LIST_PAGES, 1).is_err());
     }
 
     #[test]
