@@ -193,11 +193,6 @@ impl Book {
         self.entries.iter().filter(is_short).map(|(offset, _)| *offset).collect()
     }
 
-    /// Tells whether pages show nothing although the total says that they have rows.
-    pub(super) fn has_empty_pages(&self) -> bool {
-        self.short().iter().any(|offset| self.entries[offset].rows() == 0)
-    }
-
     pub(super) fn note_totals(&mut self, header: &PageHeader, size: u32, facts: &PageFacts) {
         let at = header.received_at;
         self.added += 1;

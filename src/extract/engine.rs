@@ -543,8 +543,7 @@ impl Reader<'_> {
     }
 
     /// Pages that show fewer rows than the total says they have are asked for once more, as long as that
-    /// brings anything. Where one stays empty, either the total or the page is wrong: nothing is covered
-    /// by that until it was seen twice.
+    /// brings anything. What stays missing is a difference to the total, which the run tells.
     async fn settle_short(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         let mut in_vain = 0;
         for offset in book.short() {
@@ -555,9 +554,7 @@ impl Reader<'_> {
             book.probes += 1;
             in_vain += u32::from(!has_changed);
         }
-        self.read_missing(walk, book).await?;
-        book.proven &= !book.has_empty_pages();
-        Ok(())
+        self.read_missing(walk, book).await
     }
 
     /// Rows on two pages under a total that stood still say that as many were on none: rows with

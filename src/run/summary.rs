@@ -98,7 +98,7 @@ pub struct SourceSummary {
     pub reconciled: u64,
     /// Scopes whose total differs from what was seen, for the first time: stated minus seen.
     pub differences: BTreeMap<String, i64>,
-    /// Scopes with pages that could not be told apart or stayed empty, or rows that kept shifting.
+    /// Scopes with pages that could not be told apart, or rows that kept shifting.
     pub unproven: Vec<String>,
     /// Listings without dates of which rows may have been hidden, by others that moved while it was
     /// read or by an end that came early. Nothing is gone by such a reading.

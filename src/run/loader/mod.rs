@@ -446,15 +446,10 @@ enum Note {
 
 /// A difference to the total is news once: seen twice the same, it is the provider's habit.
 fn note_difference(scope: &mut ScopeProgress, outcome: &Outcome) -> Note {
-    let Some(rows) = outcome.difference().filter(|rows| *rows != 0) else {
+    let Some(rows) = outcome.difference().filter(|rows| *rows != 0 && outcome.proven) else {
         scope.difference = None;
         return Note::Fine;
     };
-    // Pages that prove nothing come here once two runs have missed the same.
-    if !outcome.proven {
-        scope.difference = Some(Difference { rows, seen: 2 });
-        return Note::Fine;
-    }
     let before = scope.difference.filter(|before| before.rows == rows);
     let seen = before.map_or(0, |before| before.seen) + 1;
     scope.difference = Some(Difference { rows, seen });
