@@ -12,6 +12,7 @@ use base64::Engine as _;
 use leadpipe::clock::SharedClock;
 use leadpipe::clock::SystemClock;
 use leadpipe::error::Hint;
+use leadpipe::extract::Call;
 use leadpipe::extract::Error;
 use leadpipe::extract::HeardTime;
 use leadpipe::extract::HttpClient;
@@ -81,7 +82,7 @@ async fn a_certificate_that_nobody_vouches_for_ends_it_before_anything_is_said()
         let clock: SharedClock = Arc::new(SystemClock::default());
         let provider = ProviderId::Whautomate;
         let client = HttpClient::new(provider, settings, headers, clock).unwrap();
-        let error = client.get("v1/contacts", &[]).await.unwrap_err();
+        let error = client.send(Call::get("v1/contacts")).await.unwrap_err();
         assert!(matches!(error, Error::Certificate { .. }), "{error:?}");
         assert!(!error.is_retryable() && !error.may_be_size());
         assert_eq!(heard.load(Ordering::Relaxed), 0);

@@ -9,6 +9,7 @@ use chrono::TimeDelta;
 use leadpipe::clock::Clock;
 use leadpipe::clock::SharedClock;
 use leadpipe::clock::SystemClock;
+use leadpipe::extract::Call;
 use leadpipe::extract::Error;
 use leadpipe::extract::HeardTime;
 use leadpipe::extract::HttpClient;
@@ -65,7 +66,7 @@ async fn ask(url: String) -> Result<String, Error> {
     let clock: SharedClock = Arc::new(SystemClock::default());
     let headers = Default::default();
     let client = HttpClient::new(ProviderId::Whautomate, settings, headers, clock).unwrap();
-    let answer = client.get("v1/contacts", &[]).await?;
+    let answer = client.send(Call::get("v1/contacts")).await?;
     Ok(String::from_utf8_lossy(&answer.body).into_owned())
 }
 
