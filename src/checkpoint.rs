@@ -180,6 +180,10 @@ pub struct Scanned {
     /// Rows of it that never came right.
     #[serde(default)]
     pub holes: u64,
+    /// The fewest rows without a usable id that a whole reading showed: those are no leads that were ever
+    /// held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_rejects: Option<u64>,
     /// When it was last read from the top, where that was since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_as_of: Option<DateTime<Utc>>,

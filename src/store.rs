@@ -72,6 +72,8 @@ pub enum Readers {
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// The lake in which the folder lies, where that is another one.
+    lake: Option<PathBuf>,
     readers: Readers,
     /// What points are named by in place of the path.
     label: Option<&'static str>,
@@ -88,13 +90,19 @@ impl Store {
     /// Opens the folder at `root` without touching the disk. What is written there may be read by its
     /// owner.
     pub fn open(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), readers: Readers::Owner, label: None }
+        Self { root: root.into(), lake: None, readers: Readers::Owner, label: None }
     }
 
     /// Returns the same folder, in which others too may read what is made for readers.
     #[must_use]
     pub fn readable_by(self, readers: Readers) -> Self {
         Self { readers, ..self }
+    }
+
+    /// Returns a folder of this lake, in which paths are relative to it.
+    #[must_use]
+    pub fn folder(&self, path: &str) -> Self {
+        Self { root: self.path(path), lake: Some(self.root.clone()), ..self.clone() }
     }
 
     /// Returns the same folder, whose points are named by `label`: one that has no fixed place.
@@ -370,16 +378,20 @@ impl Store {
         if folder.is_dir() {
             return Ok(());
         }
-        let make = || access::folder_for(self.readers_of(folder)).create(folder);
-        let made = steps.change("folder").and_then(|()| make());
-        made.map_err(|source| fail("create", folder, source))?;
-        // The new folder's own name must survive a power cut too.
-        sync(folder.parent().unwrap_or(folder), steps, "folder-made")
+        steps.change("folder").map_err(|source| fail("create", folder, source))?;
+        let missing: Vec<&Path> = folder.ancestors().take_while(|level| !level.is_dir()).collect();
+        for level in missing.into_iter().rev().filter(|level| *level != Path::new("")) {
+            let made = access::folder_for(self.readers_of(level)).create(level);
+            made.map_err(|source| fail("create", level, source))?;
+            // The new folder's own name must survive a power cut too.
+            sync(level.parent().unwrap_or(level), steps, "folder-made")?;
+        }
+        Ok(())
     }
 
     /// Returns who may read what lies at a path: pages, rejects and state are for the owner alone.
     fn readers_of(&self, at: &Path) -> Readers {
-        let below = at.strip_prefix(&self.root).unwrap_or(at);
+        let below = at.strip_prefix(self.lake.as_ref().unwrap_or(&self.root)).unwrap_or(at);
         match PRIVATE.iter().any(|private| below.starts_with(private)) {
             true => Readers::Owner,
             false => self.readers,
@@ -639,7 +651,9 @@ mod tests {
             (Readers::All, 0o644, 0o755),
         ] {
             let place = tempfile::tempdir().unwrap();
-            let store = Store::open(place.path().join("lake")).readable_by(readers);
+            let store = Store::open(place.path().join("made/lake")).readable_by(readers);
+            // Whatever is made first, the lake itself is for its readers.
+            store.folder("state/ledger").write("key.json", b"1").unwrap();
             store.write("commits/1.json", b"1").unwrap();
             store.new_file("parts/a/b").unwrap().finish().unwrap();
             store.write("state/runs/1.json", b"1").unwrap();
@@ -653,9 +667,11 @@ mod tests {
             assert!(read.iter().all(|(_, mode)| *mode == folder), "{read:?}");
             let read = ["commits/1.json", "parts/a/b"].map(mode);
             assert!(read.iter().all(|(_, mode)| *mode == file), "{read:?}");
-            let own = ["state", "state/runs", "archive", "archive/acme"].map(mode);
+            let own = ["state", "state/ledger", "state/runs", "archive", "archive/acme"].map(mode);
             assert!(own.iter().all(|(_, mode)| *mode == 0o700), "{own:?}");
-            let own = ["state/runs/1.json", "archive/acme/x", "state/lock"].map(mode);
+            let own =
+                ["state/ledger/key.json", "state/runs/1.json", "archive/acme/x", "state/lock"]
+                    .map(mode);
             assert!(own.iter().all(|(_, mode)| *mode == 0o600), "{own:?}");
         }
     }

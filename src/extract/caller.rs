@@ -28,6 +28,7 @@ use super::Result;
 use super::error::NoPermit;
 use crate::clock::SharedClock;
 use crate::ids::ProviderId;
+use crate::quota::Permit;
 use crate::quota::Quota;
 
 /// How far a run was asked to stop.
@@ -249,12 +250,11 @@ impl Caller {
         T: Send,
     {
         self.stay_quiet().await?;
-        let permit = tokio::select! {
-            biased;
-            () = self.halted(Halt::Finish) => return Err(Error::Stopped),
-            permit = self.quota.acquire() => permit,
-        };
-        let _permit = permit.map_err(|error| self.no_permit(error))?;
+        for _ in 0..self.heard.take_redirects() {
+            drop(self.permit().await?);
+            self.counts.attempts.fetch_add(1, Ordering::Relaxed);
+        }
+        let _permit = self.permit().await?;
         self.counts.attempts.fetch_add(1, Ordering::Relaxed);
         let answer = tokio::select! {
             biased;
@@ -265,6 +265,15 @@ impl Caller {
         // While the permit is held: the first request after a pause goes alone until this is known.
         self.observe_time();
         answer
+    }
+
+    async fn permit(&self) -> Result<Permit> {
+        let permit = tokio::select! {
+            biased;
+            () = self.halted(Halt::Finish) => return Err(Error::Stopped),
+            permit = self.quota.acquire() => permit,
+        };
+        permit.map_err(|error| self.no_permit(error))
     }
 
     fn observe_time(&self) {

@@ -13,6 +13,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,11 +61,12 @@ pub struct HttpSettings {
     pub heard: HeardTime,
 }
 
-/// What the provider's last answer, a refusal too, told of its clock: a client notes it, and whoever
-/// shares this takes it.
+/// What the provider's last answer, a refusal too, told of its clock, and how many requests it sent on:
+/// a client notes it, and whoever shares this takes it.
 #[derive(Debug, Clone, Default)]
 pub struct HeardTime {
     ahead: Arc<Mutex<Option<TimeDelta>>>,
+    redirects: Arc<AtomicU32>,
 }
 
 impl HeardTime {
@@ -71,6 +74,12 @@ impl HeardTime {
     /// last.
     pub fn take(&self) -> Option<TimeDelta> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Takes how many requests went on to another address since this was asked last, each of which the
+    /// provider counts as one more.
+    pub fn take_redirects(&self) -> u32 {
+        self.redirects.swap(0, Ordering::Relaxed)
     }
 
     fn note(&self, ahead: TimeDelta) {
@@ -268,7 +277,7 @@ impl HttpClient {
         let url = call.url(&self.settings.base_url).ok_or_else(|| self.unwritable(call))?;
         let request = call.describe(&url);
         let method = if call.json.is_some() { Method::POST } else { Method::GET };
-        let mut sending = self.http.request(method, url);
+        let mut sending = self.http.request(method, url.clone());
         if let Some(headers) = call.headers {
             sending = sending.headers(headers.clone());
         }
@@ -281,6 +290,7 @@ impl HttpClient {
         let sent = sending.send().await;
         let mut response = sent.map_err(|error| self.transport(error, Phase::Waiting, watch))?;
         steps.reach("answered");
+        self.look_at_way(&call, &url, response.url())?;
         let (status, begun_at) = (response.status().as_u16(), self.clock.now());
         let date = date(response.headers());
         let is_prompt = (TimeDelta::zero()..=PROMPT).contains(&(begun_at - sent_at));
@@ -296,6 +306,20 @@ impl HttpClient {
         steps.reach("received");
         let received_at = self.clock.now();
         Ok(Answer { status, request, retry_after, media_type, body, received_at })
+    }
+
+    /// Notes that an answer comes from another address than was asked. Of a POST, most redirects make a
+    /// GET without its body, whose answer is one to another question.
+    fn look_at_way(&self, call: &Call<'_>, asked: &Url, answered: &Url) -> Result<()> {
+        if asked == answered {
+            return Ok(());
+        }
+        self.settings.heard.redirects.fetch_add(1, Ordering::Relaxed);
+        let path = one_line(answered.path());
+        match call.json {
+            Some(_) => Err(Error::Misdirected { provider: self.provider, path }),
+            None => Ok(()),
+        }
     }
 
     fn unwritable(&self, call: Call<'_>) -> Error {
@@ -410,8 +434,9 @@ enum Away {
     Circle,
 }
 
-/// Redirects of one request that are followed, all on its permit.
-const MOST_REDIRECTS: usize = 5;
+/// Redirects of one request that are followed. The provider may count each as a request, so the next
+/// one waits for a permit more.
+const MOST_REDIRECTS: usize = 1;
 
 fn stay_at_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
     let asked = attempt.previous().first();
@@ -579,6 +604,44 @@ mod tests {
         assert_eq!(one_line("a\x1b[31m\n b\t\u{7}c"), "a [31m b c");
         assert_eq!(one_line("a\u{9b}b\u{202e}c\u{2066}d\u{200b}e\u{2028}f"), "a b c d e f");
         assert_eq!(one_line(&"x".repeat(999)).chars().count(), 301);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_once_counted_and_never_answers_a_post() {
+        use axum::http::Uri;
+        let on = |uri: Uri| async move {
+            let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let to = match uri.path() {
+                "/first" => Some(format!("/second{query}")),
+                "/before" => Some(format!("/first{query}")),
+                _ => None,
+            };
+            let status = axum::http::StatusCode::from_u16(if to.is_some() { 302 } else { 200 });
+            (status.unwrap(), [("location", to.unwrap_or_default())], "{}")
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(on)).await });
+        let heard = HeardTime::default();
+        let settings = HttpSettings {
+            base_url,
+            timeout: Duration::from_secs(5),
+            stall: Duration::from_secs(5),
+            max_body_bytes: 1_000,
+            heard: heard.clone(),
+        };
+        let clock = Arc::new(crate::clock::ManualClock::new(DateTime::UNIX_EPOCH));
+        let client =
+            HttpClient::new(ProviderId::Convertalk, settings, HeaderMap::new(), clock).unwrap();
+
+        let query = [("page", "2".to_owned())];
+        assert_eq!(client.send(Call::get("first").query(&query)).await.unwrap().body, "{}");
+        assert_eq!((heard.take_redirects(), heard.take_redirects()), (1, 0));
+        let circling = client.send(Call::get("before")).await.unwrap_err();
+        assert!(matches!(circling, Error::Circling { .. }), "{circling}");
+        let posted = client.send(Call::post("first", "{}")).await.unwrap_err();
+        assert!(matches!(posted, Error::Misdirected { .. }), "{posted}");
+        assert_eq!(client.send(Call::post("second", "{}")).await.unwrap().body, "{}");
     }
 
     #[test]

@@ -92,6 +92,11 @@ fn apply(
                 counts.unchanged += 1;
                 continue;
             }
+            // The record of the row is no longer archived, only one from before it.
+            if lead.extracted_us < held.extracted_us {
+                counts.older += 1;
+                continue;
+            }
             match (held.deleted_us, is_moved) {
                 (Some(_), _) => {}
                 (None, true) => counts.moved += 1,

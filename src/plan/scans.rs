@@ -183,6 +183,7 @@ mod tests {
             rows: 100,
             pages: 6,
             holes: 0,
+            least_rejects: None,
             top_as_of: None,
             top_pages: None,
             newest_created_first: 0,

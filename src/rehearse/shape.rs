@@ -388,6 +388,7 @@ pub(super) mod tests {
                 rows,
                 pages: 1,
                 holes: 0,
+                least_rejects: None,
                 top_as_of: None,
                 top_pages: None,
                 newest_created_first: 0,

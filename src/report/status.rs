@@ -451,6 +451,7 @@ mod tests {
                 rows: 1_412,
                 pages: 72,
                 holes: u64::from(ordered == 0) * 20,
+                least_rejects: None,
                 top_as_of: (ordered > 1).then(|| at("2026-10-31")),
                 top_pages: None,
                 newest_created_first: 0,

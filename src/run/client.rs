@@ -58,13 +58,12 @@ impl Quotas {
 
     /// Returns the quotas of a run of `job`, of which all sources together may send `max_requests`.
     pub(super) fn new(job: &Job, max_requests: Option<u64>, clock: SharedClock) -> Self {
-        let folder = match &job.quota_dir {
-            Some(folder) => folder.clone(),
-            None => job.lake.join("state/ledger"),
-        };
         let max_requests = max_requests.map(|requests| Arc::new(RequestCap::new(requests)));
         let options = Options { patience: job.run.patience, max_requests };
-        let ledgers = Store::open(folder);
+        let ledgers = match &job.quota_dir {
+            Some(folder) => Store::open(folder),
+            None => settings::lake(job).folder("state/ledger"),
+        };
         Self { ledgers, clock, options, kept_back: BTreeMap::new(), groups: Mutex::default() }
     }
 

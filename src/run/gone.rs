@@ -31,7 +31,7 @@ pub(super) struct Candidate {
     pub(super) missed_at: DateTime<Utc>,
     /// Whether totals, distinct ids and rejects of that reading agreed.
     pub(super) reconciled: bool,
-    /// Whether that reading showed rows without a usable id, of which it may be one.
+    /// Whether that reading showed rows without a usable id that were not always there: it may be one.
     pub(super) may_be_reject: bool,
 }
 

@@ -339,6 +339,31 @@ pub(crate) struct Run {
     options: Options,
     clock: SharedClock,
     observer: Arc<dyn Observer>,
+    deadline: Deadline,
+}
+
+/// Asks a run to stop when its time is up; no longer once it has ended.
+struct Deadline(tokio::task::JoinHandle<()>);
+
+impl Deadline {
+    /// Watches the time of a run that begins now.
+    fn watch(options: &Options, clock: &SharedClock) -> Self {
+        let (clock, stop) = (clock.clone(), options.stop.clone());
+        let deadline = options.max_duration.map(|duration| clock.now() + duration);
+        Self(tokio::spawn(async move {
+            if let Some(deadline) = deadline {
+                clock.sleep_until(deadline).await;
+                stop.request(Ending::DurationReached);
+                stop.let_go_in_time(&*clock).await;
+            }
+        }))
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Run {
@@ -357,13 +382,15 @@ impl Run {
         for source in &job.sources {
             settings::mappings(source)?;
         }
+        let deadline = Deadline::watch(&options, &clock);
         let opening = Lake::open(&job, command, options.lock_wait, &*clock, &*observer);
         let lake = tokio::select! {
             biased;
             lake = opening => lake?,
             cause = options.stop.requested() => return Err(Error::Stopped(cause)),
         };
-        let mut run = Self { job: Arc::new(job), whole, lake, options, clock, observer };
+        let job = Arc::new(job);
+        let mut run = Self { job, whole, lake, options, clock, observer, deadline };
         run.refuse_conflicts()?;
         // `replay` itself maps everything again.
         if command != "replay"
@@ -444,7 +471,6 @@ impl Run {
         for (source, summary) in refused {
             let _ = messages.send(Message::Done(source, Box::new(summary))).await;
         }
-        let deadline = self.watch_deadline();
         let mut reading = futures::future::join_all(tasks.into_iter().map(SourceTask::run));
         let mut loaded = None;
         let ended = tokio::select! {
@@ -453,10 +479,12 @@ impl Run {
             failed = &mut loading => {
                 loaded = Some(failed);
                 self.options.stop.request(Ending::Interrupted);
+                let (stop, clock) = (self.options.stop.clone(), self.clock.clone());
+                tokio::spawn(async move { stop.let_go_in_time(&*clock).await });
                 reading.await
             }
         };
-        deadline.abort();
+        self.deadline.0.abort();
         let done = ended.into_iter().collect::<Result<Vec<()>>>();
         if let (Ok(_), Some((key, _))) = (&done, &backfill) {
             // The loader keeps the request where a source is not complete.
@@ -562,18 +590,6 @@ impl Run {
         let range = Window::new(*from, *to).ok_or(Error::EmptyRange { from: *from, to: *to })?;
         let asked_at = self.clock.now();
         Ok((key, Backfill { sources, range, asked_at, again: *again }))
-    }
-
-    fn watch_deadline(&self) -> tokio::task::JoinHandle<()> {
-        let (clock, stop) = (self.clock.clone(), self.options.stop.clone());
-        let deadline = self.options.max_duration.map(|duration| clock.now() + duration);
-        tokio::spawn(async move {
-            if let Some(deadline) = deadline {
-                clock.sleep_until(deadline).await;
-                stop.request(Ending::DurationReached);
-                stop.let_go_in_time(&*clock).await;
-            }
-        })
     }
 
     /// Notes, for the sources that could not go on, that their quota was spent by somebody else.

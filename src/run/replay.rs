@@ -68,10 +68,15 @@ impl Run {
         };
         let sources: Vec<SourceName> =
             self.job.sources.iter().filter(changed).map(|source| source.name.clone()).collect();
-        if !sources.is_empty() {
-            self.replay_sources(sources).await?;
+        if sources.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let (_, replayed) = self.replay_sources(sources.clone()).await?;
+        match sources.iter().all(|source| replayed.contains_key(source)) {
+            true => Ok(()),
+            // The others must not be read under a mapping that their rows do not have.
+            false => self.options.stop.check(),
+        }
     }
 
     async fn replay_sources(&mut self, sources: Vec<SourceName>) -> Result<Replayed> {
@@ -122,7 +127,11 @@ impl Replaying {
         let mut summaries = BTreeMap::new();
         for settings in self.job.sources.iter().filter(|source| sources.contains(&source.name)) {
             let Some(held) = self.head.sources.get(&settings.name) else { continue };
-            let (source, summary) = self.replay_source(settings, held, seq, &mut changes)?;
+            let (source, summary) = match self.replay_source(settings, held, seq, &mut changes) {
+                // What is done of the others stays done.
+                Err(Error::Stopped(_)) if !summaries.is_empty() => break,
+                replayed => replayed?,
+            };
             replayed.insert(settings.name.clone(), source);
             summaries.insert(settings.name.clone(), summary);
         }

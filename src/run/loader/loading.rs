@@ -93,7 +93,7 @@ pub(super) struct ClosedWalk {
     pub(super) window: Option<Window>,
     pub(super) opened_at: DateTime<Utc>,
     pub(super) reconciled: bool,
-    /// Whether it showed rows without a usable id.
+    /// Whether it showed rows without a usable id, more than its listing has always had.
     pub(super) has_rejects: bool,
 }
 

@@ -334,6 +334,7 @@ impl Loader {
         let source = walk.scope.source.clone();
         let reconciled = outcome.is_reconciled();
         let note = self.cover(walk, &outcome);
+        let usual_rejects = self.usual_rejects(walk);
         let Some(loading) = self.sources.get_mut(&source) else { return };
         loading.open.remove(&walk.id);
         loading.dirty = true;
@@ -364,7 +365,7 @@ impl Loader {
                 window: walk.window,
                 opened_at: walk.opened_at,
                 reconciled,
-                has_rejects: outcome.rejects > 0,
+                has_rejects: outcome.rejects > usual_rejects,
             });
         }
         if walk.reason != Reason::Lookup {
@@ -376,6 +377,14 @@ impl Loader {
                 reconciled,
             });
         }
+    }
+
+    /// Returns how many rows without a usable id a listing has always had.
+    fn usual_rejects(&self, walk: &Walk) -> u64 {
+        let source = self.checkpoint.sources.get(&walk.scope.source);
+        let scope = source.and_then(|source| source.scopes.get(&walk.scope.key()));
+        let scan = scope.and_then(|scope| scope.scan.as_ref()).filter(|_| walk.window.is_none());
+        scan.and_then(|scan| scan.least_rejects).unwrap_or(0)
     }
 
     /// Records what a closed walk covers, and what is new about its totals.
@@ -491,6 +500,10 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
         rows: outcome.distinct,
         pages: outcome.pages.into(),
         holes: outcome.holes,
+        least_rejects: Some(match &before {
+            None => outcome.rejects,
+            Some(before) => before.least_rejects.unwrap_or(0).min(outcome.rejects),
+        }),
         top_as_of: (as_of < walk.opened_at).then_some(walk.opened_at),
         top_pages: before.as_ref().and_then(|scan| scan.top_pages),
         newest_created_first: again(|scan| scan.newest_created_first, outcome.newest_created_first),
@@ -536,6 +549,17 @@ mod tests {
     fn outcome(distinct: u64, newest_updated_first: bool) -> Outcome {
         let read = Outcome { distinct, pages: 3, whole: true, settled: true, ..Outcome::default() };
         Outcome { proven: true, newest_updated_first, ..read }
+    }
+
+    #[test]
+    fn rows_without_an_id_that_were_always_there_are_told_from_new_ones() {
+        let with = |rejects| Outcome { rejects, whole: true, settled: true, ..Outcome::default() };
+        let least = |readings: &[u64]| {
+            let readings: Vec<Outcome> = readings.iter().map(|rejects| with(*rejects)).collect();
+            noted(&readings).least_rejects
+        };
+        assert_eq!(least(&[2]), Some(2));
+        assert_eq!((least(&[2, 3, 3]), least(&[2, 1, 4])), (Some(2), Some(1)));
     }
 
     fn noted(readings: &[Outcome]) -> Scanned {

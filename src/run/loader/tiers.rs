@@ -129,6 +129,7 @@ plan = "subscribed"
             rows: 100,
             pages: 1,
             holes: 0,
+            least_rejects: None,
             top_as_of: Some(DateTime::UNIX_EPOCH + TimeDelta::days(9)),
             top_pages: None,
             newest_created_first: created,

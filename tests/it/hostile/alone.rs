@@ -103,10 +103,10 @@ fn said(ran: &Ran) -> String {
     lines.join("\n")
 }
 
-/// Leaves out numbers that depend on where a page was cut.
+/// Leaves out numbers that depend on where a page was cut, or which of several answers came first.
 fn steady(text: &str) -> String {
     let mut steady = text.to_owned();
-    for before in ["column ", "but ", "127.0.0.1:"] {
+    for before in ["column ", "but ", "127.0.0.1:", "asked for page "] {
         let mut from = 0;
         while let Some(at) = steady[from..].find(before) {
             let start = from + at + before.len();
