@@ -343,7 +343,7 @@ pub fn archive(bytes: &[u8]) {
                     assert_eq!(page.header.offset(), rows);
                     assert!(calendar::holds(page.header.received_at));
                 }
-                archive::Record::Opened(walk) => assert!(walk.page_size > 0),
+                archive::Record::Opened(walk, _) => assert!(walk.page_size > 0),
                 _ => {}
             }
         }

@@ -58,6 +58,9 @@ pub struct Hole {
 pub(super) struct OpenedLine {
     pub(super) version: String,
     pub(super) run: RunId,
+    /// Pages held of the walk before this segment. Older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held_before: Option<u64>,
     #[serde(flatten)]
     pub(super) walk: Walk,
 }

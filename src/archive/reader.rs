@@ -57,8 +57,9 @@ pub struct ArchivedPage {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Record {
-    /// The walk's opening record, the first of every segment.
-    Opened(Box<Walk>),
+    /// The walk's opening record, the first of every segment, and how many pages were held of it before
+    /// that. Older versions do not tell.
+    Opened(Box<Walk>, Option<u64>),
     /// A page.
     Page(Box<ArchivedPage>),
     /// Rows that never came right.
@@ -107,7 +108,7 @@ fn parse_name(path: &str) -> Option<SegmentName> {
 pub fn opening_of(store: &Store, path: &str) -> Result<Option<Walk>, Error> {
     let mut lines = Lines::open(store, path)?;
     match lines.next()? {
-        Some(Record::Opened(walk)) => Ok(Some(*walk)),
+        Some(Record::Opened(walk, _)) => Ok(Some(*walk)),
         _ => Ok(None),
     }
 }
@@ -212,7 +213,7 @@ fn parse_line(
             if opened.version != VERSION {
                 return Err(Error::Version { path: path.to_owned(), version: opened.version });
             }
-            Ok(Some(Record::Opened(Box::new(opened.walk))))
+            Ok(Some(Record::Opened(Box::new(opened.walk), opened.held_before)))
         }
         Some("page") => {
             *pages += 1;
@@ -273,7 +274,7 @@ mod tests {
     async fn written(store: &Store) -> SegmentName {
         let (walk, run) = (walk(), RunId::new(DateTime::UNIX_EPOCH));
         let writer = Writer::start(store.clone(), run);
-        writer.open(&walk, 0).await.unwrap();
+        writer.open(&walk, 0, 0).await.unwrap();
         let pretty = "{\n \"leads\": [\"a\\u00e9\"]\n}";
         let first = writer.page(&walk.id, page(1, r#"{"leads":[1]}"#)).await.unwrap();
         let second = writer.page(&walk.id, page(2, pretty)).await.unwrap();
@@ -298,8 +299,12 @@ mod tests {
         let store = Store::create(folder.path()).unwrap();
         let segment = written(&store).await;
         let records = read(&store, &segment.path);
-        let [Record::Opened(opened), Record::Page(one), Record::Page(two), Record::Closed(..)] =
-            records.as_slice()
+        let [
+            Record::Opened(opened, Some(0)),
+            Record::Page(one),
+            Record::Page(two),
+            Record::Closed(..),
+        ] = records.as_slice()
         else {
             panic!("{records:?}");
         };
@@ -314,7 +319,7 @@ mod tests {
         let store = Store::create(folder.path()).unwrap();
         let writer = Writer::start(store.clone(), RunId::new(DateTime::UNIX_EPOCH));
         let walk = walk();
-        writer.open(&walk, 0).await.unwrap();
+        writer.open(&walk, 0, 0).await.unwrap();
         assert_eq!(segments(&store, &walk.scope.source).unwrap(), []);
         writer.page(&walk.id, page(1, "{}")).await.unwrap();
         assert_eq!(segments(&store, &walk.scope.source).unwrap().len(), 1);
@@ -353,7 +358,7 @@ mod tests {
         std::fs::write(store.path("archive"), "in the way").unwrap();
         let writer = Writer::start(store.clone(), RunId::new(DateTime::UNIX_EPOCH));
         let walk = walk();
-        writer.open(&walk, 0).await.unwrap();
+        writer.open(&walk, 0, 0).await.unwrap();
         for number in 1..3 {
             let error = writer.page(&walk.id, page(number, "{}")).await.unwrap_err();
             assert!(matches!(&error, Error::Store(_)), "{number}: {error}");

@@ -50,7 +50,7 @@ struct Request {
 
 #[derive(Debug)]
 enum Entry {
-    Open { walk: Box<Walk>, segment: String },
+    Open { walk: Box<Walk>, segment: String, held: u64 },
     Page(RawPage),
     Hole(Hole),
     Close { closing: Closing, at: DateTime<Utc> },
@@ -76,10 +76,10 @@ impl Writer {
     /// Begins a new segment of `walk`, which appears with the first thing that is written to it, behind
     /// its opening record: a run that dies before then leaves no segment.
     ///
-    /// `number` is how many segments the walk has already.
-    pub async fn open(&self, walk: &Walk, number: u32) -> Result<(), Error> {
+    /// `number` is how many segments the walk has already, and `held` how many pages those have.
+    pub async fn open(&self, walk: &Walk, number: u32, held: u64) -> Result<(), Error> {
         let segment = super::reader::segment_path(walk, number);
-        let entry = Entry::Open { walk: Box::new(walk.clone()), segment };
+        let entry = Entry::Open { walk: Box::new(walk.clone()), segment, held };
         self.send(&walk.id, entry).await.map(drop)
     }
 
@@ -117,6 +117,8 @@ impl Writer {
 struct Segment {
     path: String,
     walk: Box<Walk>,
+    /// Pages held of the walk before this segment.
+    held: u64,
     /// Nothing until something is written.
     file: Option<Appender>,
     pages: u32,
@@ -169,9 +171,9 @@ impl Segments {
 
     fn write(&mut self, walk: &WalkId, entry: Entry) -> Result<String, Error> {
         match entry {
-            Entry::Open { walk: whole, segment } => {
-                let path = segment.clone();
-                let opened = Segment { path, walk: whole, file: None, pages: 0, failed: None };
+            Entry::Open { walk: whole, segment, held } => {
+                let (path, file) = (segment.clone(), None);
+                let opened = Segment { path, walk: whole, held, file, pages: 0, failed: None };
                 self.open.insert(walk.clone(), opened);
                 Ok(segment)
             }
@@ -214,7 +216,9 @@ impl Segment {
         let unreadable = |source| Error::Read { path: self.path.clone(), source };
         if self.file.is_none() {
             let (version, walk) = (VERSION.to_owned(), (*self.walk).clone());
-            encode(&OpenedLine { version, run: run.clone(), walk }, frame).map_err(unreadable)?;
+            let held_before = Some(self.held);
+            let opened = OpenedLine { version, run: run.clone(), held_before, walk };
+            encode(&opened, frame).map_err(unreadable)?;
             self.file.insert(store.append(&self.path)?).write(frame)?;
         }
         encode(line, frame).map_err(unreadable)?;

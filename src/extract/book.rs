@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -62,6 +63,8 @@ pub(super) struct Book {
     pub(super) undated: u64,
     /// The first of the pages that show nothing although the total says that there is more.
     ends_before: Option<u32>,
+    /// Whether an earlier run closed it, and nothing of what it closed is lost.
+    pub(super) was_closed: bool,
 }
 
 /// Pages that show nothing, and none behind them that shows anything, end a listing whatever its total
@@ -126,6 +129,7 @@ impl Book {
             outside: 0,
             undated: 0,
             ends_before: None,
+            was_closed: false,
         }
     }
 
@@ -172,6 +176,27 @@ impl Book {
     /// Tells whether the rest of the listing is taken for empty, whatever its total says.
     pub(super) fn has_ended(&self) -> bool {
         self.ends_before.is_some()
+    }
+
+    /// Returns the places of pages that show nothing where the total says that there are rows, unless all
+    /// that it counts were seen.
+    pub(super) fn empty(&self) -> Vec<u64> {
+        let Some((_, last)) = self.last_total.filter(|_| self.disagrees()) else {
+            return Vec::new();
+        };
+        let inside = self.entries.range(..last);
+        let empty = inside.filter(|(_, entry)| entry.size == self.size && entry.rows() == 0);
+        empty.map(|(offset, _)| *offset).collect()
+    }
+
+    /// Tells whether pages that show nothing may keep rows from sight: others show some behind them, or
+    /// were never asked for on their account.
+    pub(super) fn is_cut_short(&self) -> bool {
+        let Some(first) = self.empty().first().copied() else { return false };
+        let end = self.last_total.map_or(u64::MAX, |(_, last)| last);
+        let shows_more = self.entries.range(first..end).any(|(_, entry)| entry.rows() > 0);
+        let is_asked_for = self.total_pages.is_none_or(|pages| pages <= self.last_page());
+        shows_more || self.has_ended() && !is_asked_for
     }
 
     /// Returns the places of pages that show fewer rows than the total, which stood still, says they
@@ -272,6 +297,18 @@ impl Book {
         let size = u64::from(self.size);
         let start = u64::from(page - 1) * size;
         self.covers(start, self.clip(start, start + size), u32::MAX)
+    }
+
+    /// Tells whether rows of such a page are known as holes.
+    pub(super) fn has_holes(&self, page: u32, size: u32) -> bool {
+        self.holes.range(span_of(page, size)).next().is_some()
+    }
+
+    /// Returns the place of a piece of such a page that is held and shows rows.
+    pub(super) fn piece_of(&self, page: u32, size: u32) -> Option<u64> {
+        let mut held = self.entries.range(span_of(page, size));
+        let piece = held.find(|(_, entry)| entry.size < size && entry.rows() > 0);
+        piece.map(|(offset, _)| *offset)
     }
 
     /// Tells whether `size` rows from `offset` need not be asked for as a piece: they are held in pieces
@@ -438,7 +475,24 @@ impl Book {
         ids.len()
     }
 
+    /// Returns the distinct records, the rows without a usable id, and those that never came right.
+    ///
+    /// Where the listing stood still, what any page showed is in it; and where it states no total,
+    /// nothing is known of what has left it meanwhile.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let total = |at: Option<(DateTime<Utc>, u64)>| at.map(|(_, total)| total);
+        let end = total(self.last_total).map_or(u64::MAX, |total| total.max(1));
+        let inside = || self.entries.range(..end).map(|(_, entry)| entry);
+        let distinct = match total(self.first_total) == total(self.last_total) {
+            true => self.distinct_shown(),
+            false => inside().flat_map(|entry| &entry.ids).collect::<HashSet<_>>().len() as u64,
+        };
+        let holes = self.holes.values().map(|rows| u64::from(*rows)).sum();
+        (distinct, inside().map(|entry| entry.rejects).sum(), holes)
+    }
+
     pub(super) fn close(mut self) -> Outcome {
+        let (distinct, rejects, holes) = self.counts();
         let pages = self.last_page();
         // What lies past the end of the listing as it stands now belonged to an earlier one.
         if let Some((_, total)) = self.last_total {
@@ -449,16 +503,12 @@ impl Book {
         self.shown.dedup();
         let first_total = self.first_total.map(|(_, total)| total);
         let last_total = self.last_total.map(|(_, total)| total);
-        // Where the listing stood still, what any page showed is in it; and where it states no total,
-        // nothing is known of what has left it meanwhile.
-        let stood_still = first_total == last_total;
-        let distinct = if stood_still { self.shown.len() } else { self.distinct() };
         Outcome {
             first_total,
             last_total,
-            distinct: distinct as u64,
-            rejects: self.entries.values().map(|entry| entry.rejects).sum(),
-            holes: self.holes.values().map(|rows| u64::from(*rows)).sum(),
+            distinct,
+            rejects,
+            holes,
             proven: self.proven && !moved,
             shown: self.shown,
             pages,
@@ -468,8 +518,15 @@ impl Book {
             newest_updated_first: self.descent.updated.is_shown(),
             outside: self.outside,
             undated: self.undated,
+            was_closed: self.was_closed,
         }
     }
+}
+
+/// Returns the places of the rows of a page.
+fn span_of(page: u32, size: u32) -> Range<u64> {
+    let (page, size) = (u64::from(page), u64::from(size));
+    (page - 1) * size..page * size
 }
 
 /// Returns the least number of pieces of the same size that a page of `size` rows can be cut into;
@@ -564,6 +621,21 @@ mod tests {
         book.add(&again, &page(10..20, 20, 10));
         assert!(!book.hides_rows());
         assert!(book.close().is_reconciled());
+    }
+
+    #[test]
+    fn an_empty_page_before_others_cuts_a_listing_short_and_one_at_its_end_does_not() {
+        for (empty, is_cut_short) in [(2, true), (4, false)] {
+            let mut book = Book::new(&walk(10));
+            for number in 1..=4 {
+                let rows = if number == empty { 0 } else { 10 };
+                let start = u64::from(number) * 10;
+                let shown = page(start..start + rows, 35, 10);
+                book.add(&header(number, 10, i64::from(number)), &shown);
+            }
+            assert_eq!(book.empty(), [u64::from(empty - 1) * 10]);
+            assert_eq!(book.is_cut_short(), is_cut_short, "{empty}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and re-reads after rows have shifted. Memory: the ids of one walk (8 bytes a row), and as many
 //! pages as there are slots.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,7 +46,8 @@ pub struct Held {
     pub pages: Vec<(PageHeader, PageFacts)>,
     /// Rows that never came right: how many, by the place of the first, from 0.
     pub holes: Vec<(u64, u32)>,
-    /// How it ended, where it was read to its end: then nothing is asked for any more.
+    /// How it ended, where it was read to its end: then nothing is asked for any more, unless pages of it
+    /// were lost since.
     pub closed: Option<Closed>,
 }
 
@@ -58,6 +60,12 @@ pub struct Closed {
     pub whole: bool,
     /// As of [`Outcome::settled`].
     pub settled: bool,
+    /// As of [`Outcome::distinct`].
+    pub distinct: u64,
+    /// As of [`Outcome::rejects`].
+    pub rejects: u64,
+    /// As of [`Outcome::holes`].
+    pub holes: u64,
 }
 
 /// Limits of reading a walk.
@@ -105,6 +113,8 @@ pub struct Outcome {
     pub outside: u64,
     /// Rows without a creation time that can be read.
     pub undated: u64,
+    /// Whether an earlier run closed the walk already, and nothing was left to do.
+    pub was_closed: bool,
 }
 
 impl Outcome {
@@ -161,8 +171,12 @@ impl Reader<'_> {
         if let (Some(rows), Some(at)) = (book.came_in_pieces_of(), book.received_at()) {
             self.sizes.note_broken(rows, book.size, at);
         }
-        if let Some(closed) = held.closed {
+        // Pages may have been lost after it was closed.
+        let is_as_closed =
+            |closed: &Closed| (closed.distinct, closed.rejects, closed.holes) == book.counts();
+        if let Some(closed) = held.closed.filter(is_as_closed) {
             (book.proven, book.whole, book.settled) = (closed.proven, closed.whole, closed.settled);
+            book.was_closed = true;
             return Ok(());
         }
         let goes_on = !book.entries.is_empty() || !book.holes.is_empty();
@@ -333,7 +347,8 @@ impl Reader<'_> {
     }
 
     /// Asks for a page in smaller and smaller pieces, down to the row that the provider breaks on.
-    /// What was cornered is a hole only once the rest of the page came right. Where all of it did, it
+    /// What was cornered is a hole only once the rest of the page came right, or, where the run ends
+    /// before that, something behind it: the next run goes on from there. Where all of it came right, it
     /// was the size.
     async fn read_in_pieces(
         &self,
@@ -345,7 +360,9 @@ impl Reader<'_> {
     ) -> Result<()> {
         let whole = size;
         let mut pieces = pieces_of(page, size);
-        let mut cornered = Vec::new();
+        // Those before `sure` stand before a piece that came right.
+        let (mut cornered, mut sure) = (Vec::new(), 0);
+        let has_holes = book.has_holes(page, size);
         // Of a page past the stated total no piece is asked for: then this is all there is to say.
         let mut unsaid = Some(error);
         if pieces.is_empty() {
@@ -359,7 +376,8 @@ impl Reader<'_> {
                 continue;
             }
             // One of this size was got round without a hole: so will this be.
-            if cornered.is_empty() && right.is_some_and(|right| size > right) {
+            let is_size = cornered.is_empty() && !has_holes;
+            if is_size && right.is_some_and(|right| size > right) {
                 pieces.extend(pieces_of(page, size));
                 continue;
             }
@@ -367,13 +385,17 @@ impl Reader<'_> {
             match self.read_page_with(walk, page, size, 0, PIECE_RETRIES).await {
                 Ok((header, facts)) => {
                     (failures_in_a_row, right) = (0, right.max(Some(size)));
+                    sure = cornered.len();
                     book.add(&header, &facts);
                 }
                 Err(error) if error.may_be_size() => {
                     (failures, failures_in_a_row) = (failures + 1, failures_in_a_row + 1);
                     let smaller = pieces_of(page, size);
-                    let is_hopeless = failures > FAILURES_OF_A_PAGE;
-                    if is_hopeless || means_down(&error, failures_in_a_row, smaller.is_empty()) {
+                    if means_down(&error, failures_in_a_row, smaller.is_empty()) {
+                        return Err(error);
+                    }
+                    if failures > FAILURES_OF_A_PAGE {
+                        self.record_holes(walk, &cornered[..sure], book).await?;
                         return Err(error);
                     }
                     if smaller.is_empty() {
@@ -381,22 +403,37 @@ impl Reader<'_> {
                     }
                     pieces.extend(smaller);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if matches!(error, Error::Spent { .. }) {
+                        self.record_holes(walk, &cornered[..sure], book).await?;
+                    }
+                    return Err(error);
+                }
             }
         }
         if let Some(error) = unsaid {
             return Err(error);
         }
-        if let Some(right) = right.filter(|_| cornered.is_empty()) {
+        if let Some(right) = right.filter(|_| cornered.is_empty() && !has_holes) {
             self.note_size(right, whole, failures, book);
         }
-        for (page, size, error) in cornered {
-            if right.is_none() {
-                return Err(error);
-            }
-            self.record_hole(walk, page, size, &error, book).await?;
+        if right.is_none() && !self.comes_right(walk, page, whole, book).await? {
+            return cornered.into_iter().next().map_or(Ok(()), |(.., error)| Err(error));
         }
-        Ok(())
+        self.record_holes(walk, &cornered, book).await
+    }
+
+    /// Tells whether a piece of the page that an earlier run read still comes right, where there is one.
+    async fn comes_right(
+        &self,
+        walk: &Walk,
+        page: u32,
+        size: u32,
+        book: &mut Book,
+    ) -> Result<bool> {
+        let Some(offset) = book.piece_of(page, size) else { return Ok(false) };
+        book.probes += 1;
+        self.reread(walk, offset, book).await.map(|_| true)
     }
 
     /// Goes on with pages of the size that came right, where a larger one was got round for so many
@@ -408,17 +445,18 @@ impl Reader<'_> {
         book.shrink_to(right);
     }
 
-    async fn record_hole(
+    /// Records places, each with its size and why it never came right.
+    async fn record_holes(
         &self,
         walk: &Walk,
-        page: u32,
-        size: u32,
-        why: &Error,
+        places: &[(u32, u32, Error)],
         book: &mut Book,
     ) -> Result<()> {
-        let offset = u64::from(page - 1) * u64::from(size);
-        self.sink.hole(walk, offset, size, why).await?;
-        book.holes.insert(offset, size);
+        for (page, size, why) in places {
+            let offset = u64::from(page - 1) * u64::from(*size);
+            self.sink.hole(walk, offset, *size, why).await?;
+            book.holes.insert(offset, *size);
+        }
         Ok(())
     }
 
@@ -543,18 +581,48 @@ impl Reader<'_> {
     }
 
     /// Pages that show fewer rows than the total says they have are asked for once more, as long as that
-    /// brings anything. What stays missing is a difference to the total, which the run tells.
+    /// brings anything: first those that show none, also where the total has moved. What stays missing
+    /// is a difference to the total, which the run tells; where pages without rows stay before others,
+    /// or keep others from being asked for, nothing is proven.
     async fn settle_short(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        let mut in_vain = 0;
-        for offset in book.short() {
+        let mut asked = BTreeSet::new();
+        loop {
+            let empty = book.empty();
+            let mut has_changed = self.ask_once_more(walk, empty, &mut asked, book).await?;
+            self.read_missing(walk, book).await?;
+            let short = book.short();
+            has_changed |= self.ask_once_more(walk, short, &mut asked, book).await?;
+            self.read_missing(walk, book).await?;
+            if !has_changed {
+                break;
+            }
+        }
+        book.proven &= !book.is_cut_short();
+        Ok(())
+    }
+
+    /// Asks once more for places that were not `asked` for so yet; tells whether any is another now.
+    async fn ask_once_more(
+        &self,
+        walk: &Walk,
+        places: Vec<u64>,
+        asked: &mut BTreeSet<u64>,
+        book: &mut Book,
+    ) -> Result<bool> {
+        let (mut in_vain, mut has_changed) = (0, false);
+        for offset in places {
             if in_vain == TRIES_IN_VAIN {
                 break;
             }
-            let has_changed = self.reread(walk, offset, book).await?;
+            if !asked.insert(offset) {
+                continue;
+            }
+            let is_other = self.reread(walk, offset, book).await?;
             book.probes += 1;
-            in_vain += u32::from(!has_changed);
+            in_vain += u32::from(!is_other);
+            has_changed |= is_other;
         }
-        self.read_missing(walk, book).await
+        Ok(has_changed)
     }
 
     /// Rows on two pages under a total that stood still say that as many were on none: rows with
@@ -627,7 +695,8 @@ const PIECE_RETRIES: usize = 1;
 const FAILURES_THAT_MEAN_DOWN: u32 = 12;
 
 /// Ten bad rows of a page of 2,500, wherever they stand, are cornered within it; with more of them the
-/// provider would have a page cost what a whole listing does.
+/// provider would have a page cost what a whole listing does. It ends the run's reading of the page: those
+/// cornered so far are holes, and the next run goes on behind them.
 const FAILURES_OF_A_PAGE: u64 = 64;
 
 /// A connection that breaks for its answer's size holds for one that is an eighth as long.
@@ -648,4 +717,48 @@ fn pieces_of(page: u32, size: u32) -> Vec<(u32, u32)> {
     let Some(factor) = smallest_factor(size) else { return Vec::new() };
     let first = (page - 1) * factor + 1;
     (first..first + factor).rev().map(|page| (page, size / factor)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::extract::memory;
+    use crate::extract::memory::Edit;
+    use crate::extract::memory::End;
+    use crate::extract::memory::MemorySource;
+    use crate::extract::memory::Sorting;
+    use crate::extract::memory::Trouble;
+
+    /// Forty pages of ten rows, of which those asked for from the 18th request on come empty, so many of
+    /// them. The total moves before that, where it `moves`.
+    fn hiccup(empty: u64, moves: bool) -> MemorySource {
+        let mut source = MemorySource::new(395, Sorting::OldestCreated);
+        source.states_total = true;
+        source.edits = moves.then_some((3, Edit::Insert)).into_iter().collect();
+        source.troubles = (17..17 + empty).map(|at| (at, Trouble::Ends(End::Empty))).collect();
+        source
+    }
+
+    #[test]
+    fn pages_that_come_empty_once_are_no_end_whether_the_total_moves_or_not() {
+        for moves in [false, true] {
+            for empty in [1, 2, 3, 4] {
+                let source = hiccup(empty, moves);
+                let outcome = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap();
+                let mut ids: Vec<u64> = source.rows().iter().map(|row| row.id).collect();
+                ids.sort_unstable();
+                assert_eq!(outcome.shown, ids, "{empty} empty, moves: {moves}");
+                assert!(outcome.proven, "{empty} empty, moves: {moves}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_pages_stay_empty_that_the_total_counts_nothing_is_proven() {
+        for moves in [false, true] {
+            let source = hiccup(1_000, moves);
+            let outcome = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap();
+            assert!(!outcome.proven && outcome.difference() > Some(200), "{outcome:?}");
+            assert!(source.requests() < 40, "{}", source.requests());
+        }
+    }
 }

@@ -105,6 +105,8 @@ pub(super) struct MemorySource {
     pub(super) own_size: Option<usize>,
     /// Whether page numbers are not looked at.
     pub(super) same_page: bool,
+    /// Whether every page states the total, also one that is answered as if the listing had ended.
+    pub(super) states_total: bool,
     pub(super) edits: Vec<(u64, Edit)>,
     pub(super) troubles: Vec<(u64, Trouble)>,
 }
@@ -124,6 +126,7 @@ impl MemorySource {
             },
             own_size: None,
             same_page: false,
+            states_total: false,
             edits: Vec::new(),
             troubles: Vec::new(),
         }
@@ -211,12 +214,14 @@ impl Source for MemorySource {
             }
         };
         let line = |row: &Row| format!("{} {} {}\n", row.id, row.created, row.updated);
+        let total = self.states_total.then(|| format!("total {}\n", rows.len()));
+        let lines = total.into_iter().chain(shown.iter().map(line));
         Ok(Answer {
             status: 200,
             request: String::new(),
             retry_after: None,
             media_type: String::new(),
-            body: shown.iter().map(line).collect::<String>().into(),
+            body: lines.collect::<String>().into(),
             received_at: DateTime::UNIX_EPOCH,
         })
     }
@@ -240,8 +245,10 @@ impl Source for MemorySource {
             let mut time = || numbers.next().map(minute);
             RowFacts { id, created_at: time(), updated_at: time() }
         };
-        let rows = std::str::from_utf8(body).unwrap().lines().map(row).collect();
-        Ok(PageFacts { rows, ..PageFacts::default() })
+        let mut lines = std::str::from_utf8(body).unwrap().lines().peekable();
+        let stated = lines.next_if(|line| line.starts_with("total "));
+        let total = stated.map(|line| line["total ".len()..].parse().unwrap());
+        Ok(PageFacts { total, rows: lines.map(row).collect(), ..PageFacts::default() })
     }
 
     fn abilities(&self) -> Abilities {

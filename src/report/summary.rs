@@ -199,7 +199,9 @@ fn needs_look(name: &SourceName, source: &SourceSummary) -> Vec<String> {
     }
     if !source.unproven.is_empty() {
         let text = list(&source.unproven, SHOWN);
-        notes.push(format!("pages could not be told apart or rows kept shifting: {text}"));
+        notes.push(format!(
+            "pages could not be told apart, stayed empty, or rows kept shifting: {text}"
+        ));
     }
     if source.holes > 0 {
         let holes = number(source.holes);

@@ -231,7 +231,7 @@ impl Replaying {
             archive::read_segment(&self.store, &segment.path, |record| {
                 self.stop.check()?;
                 match (record, &walk) {
-                    (Record::Opened(opened), _) => walk = Some(Arc::new(*opened)),
+                    (Record::Opened(opened, _), _) => walk = Some(Arc::new(*opened)),
                     (Record::Page(page), Some(walk)) => {
                         let Some(mapping) = mappings.get(walk.scope.stream.as_str()) else {
                             return Ok(());

@@ -30,6 +30,7 @@ use super::held;
 use super::loader::HeldPage;
 use super::loader::Message;
 use super::planning::Planning;
+use super::settings;
 use super::stop::Stop;
 use super::summary::SourceSummary;
 use super::summary::State;
@@ -352,7 +353,7 @@ impl SourceTask {
         let (answer, opened) = oneshot::channel();
         self.tell(Message::NewWalk { draft: Box::new(draft), answer }).await?;
         let walk = opened.await.map_err(|_| Error::LoaderStopped)?;
-        self.shared.archive.open(&walk, 0).await?;
+        self.shared.archive.open(&walk, 0, 0).await?;
         Ok(walk)
     }
 
@@ -362,7 +363,9 @@ impl SourceTask {
         let walk = Arc::new(open.walk.clone());
         let resumed = Message::Resumed { walk: Arc::clone(&walk), loaded: open.loaded_pages };
         self.tell(resumed).await?;
-        let found = held::read(&self.shared, &self.client.source, &walk, open.loaded_pages).await?;
+        let mapping = settings::mappings(&self.settings)?.remove(&walk.scope.stream);
+        let reading = held::Reading::new(&self.shared, &self.client.source, mapping, &walk);
+        let found = reading.read(open.loaded_pages).await?;
         let pages = found.held.pages.len();
         if pages == 0 {
             self.tell(Message::Dropped(walk.scope.source.clone(), walk.id.clone())).await?;
@@ -374,13 +377,13 @@ impl SourceTask {
             return self.read_anew(Walk { down_to: walk.down_to, ..draft }).await;
         }
         self.observe_opened(&walk, Reason::Resume, pages);
-        let is_closed = found.held.closed.is_some();
-        self.shared.archive.open(&walk, found.segments).await?;
-        let (outcome, _) = self.read_walk(&walk, found.held, pages as u64).await;
-        if is_closed {
-            return self.tell_closed(&walk, outcome?, true).await;
+        self.shared.archive.open(&walk, found.segments, found.places).await?;
+        let (outcome, _) = self.read_walk(&walk, found.held, found.places).await;
+        let outcome = outcome?;
+        if outcome.was_closed {
+            return self.tell_closed(&walk, outcome, true).await;
         }
-        self.close(&walk, outcome?, true).await
+        self.close(&walk, outcome, true).await
     }
 
     /// Tells whether a later walk that goes on too reads the same: a run that began this one anew

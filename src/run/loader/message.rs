@@ -106,6 +106,12 @@ pub(in crate::run) enum Message {
         walk: Arc<Walk>,
         loaded: u64,
     },
+    /// From `from` to before `to`, the places of a walk's pages hold none that could be loaded.
+    Passed {
+        walk: Arc<Walk>,
+        from: u64,
+        to: u64,
+    },
     Dropped(SourceName, WalkId),
     Page(Box<HeldPage>),
     Closed {

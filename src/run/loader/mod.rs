@@ -212,6 +212,12 @@ impl Loader {
                 let _ = answer.send(walk);
             }
             Message::Resumed { walk, loaded } => self.open(walk, loaded),
+            Message::Passed { walk, from, to } => {
+                let loading = self.sources.get_mut(&walk.scope.source);
+                if let Some(opened) = loading.and_then(|loading| loading.open.get_mut(&walk.id)) {
+                    (from..to).for_each(|index| opened.note_loaded(index));
+                }
+            }
             Message::Dropped(source, walk) => {
                 self.progress_mut(&source).open_walks.retain(|open| open.walk.id != walk);
             }
@@ -389,8 +395,8 @@ impl Loader {
 
     /// Records what a closed walk covers, and what is new about its totals.
     ///
-    /// A reading whose pages could not be told apart covers nothing, so that the next run reads the
-    /// same again; what is missing the same in two runs is taken for the provider's habit.
+    /// A reading whose pages could not be told apart, or stayed empty, covers nothing, so that the next run
+    /// reads the same again; what is missing the same in two runs is taken for the provider's habit.
     fn cover(&mut self, walk: &Walk, outcome: &Outcome) -> Note {
         let fence = self.checkpoint.backfills.values().map(|backfill| backfill.asked_at).min();
         let progress = self.progress_mut(&walk.scope.source);

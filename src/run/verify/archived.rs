@@ -53,7 +53,7 @@ impl Scan<'_> {
         let (mut pages, mut is_opened) = (0, false);
         let read = archive::read_segment(self.store, path, |record| {
             match record {
-                Record::Opened(_) => is_opened = true,
+                Record::Opened(..) => is_opened = true,
                 Record::Page(_) => pages += 1,
                 _ => {}
             }

@@ -521,7 +521,11 @@ impl Repairer {
             let mut walk: Option<Arc<Walk>> = None;
             let read = archive::read_segment(&self.store, &segment.path, |record| {
                 match (record, &walk) {
-                    (Record::Opened(opened), _) => walk = Some(Arc::new(*opened)),
+                    (Record::Opened(opened, before), _) => {
+                        // What is lost of those before keeps its places.
+                        *pages = (*pages).max(before.unwrap_or(0));
+                        walk = Some(Arc::new(*opened));
+                    }
                     (Record::Page(page), Some(walk)) => {
                         *pages += 1;
                         let mapping = mappings.get(walk.scope.stream.as_str());

@@ -3,11 +3,13 @@
 use chrono::TimeDelta;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Poison;
+use leadpipe::sandbox::Settings;
 
 use crate::support::World;
 use crate::support::acme;
 use crate::support::assert_same;
 use crate::support::key;
+use crate::support::small;
 use crate::support::small_job;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,6 +63,35 @@ async fn a_lead_on_which_the_provider_breaks_costs_only_itself() {
         poison.iter().for_each(|lead| drop(truth.remove(&key(*lead))));
         assert_same(&world.rows(), &truth);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_leads_on_which_the_provider_breaks_cost_some_runs_and_only_themselves() {
+    let settings =
+        Settings { leads: 400, years: 1, profiles: 1, accounts: 1, still: true, ..small() };
+    let mut world = World::new(settings).await;
+    let job = small_job("").replace("2023-10-01", "2025-10-20");
+    world.job = job.replace("page_size = 50", "page_size = 500");
+    let ids = world.sandbox.lead_ids();
+    let poison: Vec<u64> = ids.iter().skip(3).step_by(19).map(|(_, id)| *id).collect();
+    assert!(poison.len() > 15);
+    world.sandbox.behave(Behaviour { poison: poison.clone(), ..Behaviour::default() });
+    let mut exits = Vec::new();
+    let last = loop {
+        let summary = world.sync().await;
+        exits.push(summary.exit_code());
+        if summary.exit_code() == 13 {
+            break summary;
+        }
+        assert!(exits.len() < 6, "{exits:?}: {summary:#?}");
+        assert!(acme(&summary).requests.sent < 320, "{summary:#?}");
+        world.pass(TimeDelta::hours(1));
+    };
+    assert!(exits.len() > 1, "one run has read all of it");
+    assert_eq!(acme(&last).holes, poison.len() as u64, "{exits:?}");
+    let mut truth = world.truth().await;
+    poison.iter().for_each(|lead| drop(truth.remove(&key(*lead))));
+    assert_same(&world.rows(), &truth);
 }
 
 #[tokio::test(flavor = "multi_thread")]
