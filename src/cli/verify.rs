@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, arguments: VerifyArguments) -> anyhow
     if context.json {
         terminal::json(&verified)?;
     } else {
-        terminal::data(&report::verified_text(&verified))?;
+        terminal::text(&report::verified_text(&verified))?;
     }
     Ok(if verified.is_sound { exit::DONE } else { exit::NEEDS_LOOK })
 }

@@ -362,7 +362,7 @@ impl Ledger {
         });
         let stored = Stored::V1 { group: self.group.clone(), count };
         let bytes = serde_json::to_vec(&stored).map_err(Error::Encode)?;
-        self.store.write(&self.path_of("json"), &seal::seal(&bytes))?;
+        self.store.write_locked(&self.path_of("json"), &seal::seal(&bytes))?;
         Ok(until)
     }
 
