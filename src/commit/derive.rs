@@ -14,6 +14,8 @@ use crate::commit::Commit;
 use crate::commit::Error;
 use crate::commit::Result;
 use crate::commit::SourceState;
+use crate::commit::keep::ENDED;
+use crate::commit::keep::ended;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
@@ -98,9 +100,23 @@ pub fn newer_shown(store: &Store, head: Option<&Commit>) -> Result<Option<(Seq, 
     let header = serde_json::from_slice::<Header>(&copy).ok().map(|header| header.seq);
     let own = head.map(checkpoint_copy).transpose()?.unwrap_or_default();
     let header = header.filter(|_| !is_nearly(&copy, &own));
-    let told = [(header, CHECKPOINT), (latest, LATEST)].into_iter();
-    let told = told.filter_map(|(seq, evidence)| Some((seq?, evidence)));
-    Ok(told.filter(|(seq, _)| *seq > newest).max())
+    let folder = shown_numbers(store)?.into_iter().max();
+    // The commit that ended others is newer than they are. A file that cannot be read tells nothing.
+    let ended = ended(store).ok().filter(|ended| ended.0 > 0).map(Seq::next);
+    let told = [(ended, ENDED), (folder, SNAPSHOTS), (header, CHECKPOINT), (latest, LATEST)];
+    let told = told.into_iter().filter_map(|(seq, evidence)| Some((seq?, evidence)));
+    Ok(told.filter(|(seq, _)| *seq > newest).max_by_key(|(seq, _)| *seq))
+}
+
+/// Returns the numbers of the snapshot folders that there are.
+pub(super) fn shown_numbers(store: &Store) -> Result<Vec<Seq>> {
+    let names = store.list(SNAPSHOTS)?.into_iter();
+    let numbers = names.filter_map(|name| {
+        let seq = Seq(name.parse().ok()?);
+        // Any other name was given by somebody else.
+        (seq.to_string() == name).then_some(seq)
+    });
+    Ok(numbers.collect())
 }
 
 /// Tells whether two texts differ in a byte at most: in one that was flipped, that is, and not since

@@ -21,6 +21,7 @@ use crate::commit::derive::LATEST;
 use crate::commit::derive::SNAPSHOTS;
 use crate::commit::derive::folder_of;
 use crate::commit::derive::remove_folder;
+use crate::commit::derive::shown_numbers;
 use crate::commit::list;
 use crate::commit::path_of;
 use crate::commit::read;
@@ -82,35 +83,48 @@ pub fn keep(
     Ok(Removed { snapshots, parts, commits })
 }
 
-/// Ends all commits before `head`, whatever the settings, and removes what only they name: a repair
-/// could not make again all that they hold. The caller holds the lake.
-pub fn end_all_before(store: &Store, head: &Commit) -> Result<Removed> {
+/// Ends all commits up to `last`, whatever the settings: a repair could not make again all that they
+/// hold. What only they name is moved below `aside`, since it may be the only copy of something. The
+/// caller holds the lake, `head` is its newest commit.
+pub fn end_up_to(store: &Store, last: Seq, head: &Commit, aside: &str) -> Result<Removed> {
     let ended_before = ended(store).unwrap_or_default();
-    let numbers = list(store)?.into_iter();
-    let open = numbers.filter(|seq| *seq > ended_before && *seq < head.seq);
-    // Of a commit that cannot be read nobody knows what it names; that stays where it is.
-    let ending: Vec<Held> =
-        open.filter_map(|seq| read(store, seq).ok()).map(|commit| Held::of(&commit)).collect();
-    let living = [Held::of(head)];
+    let (mut ending, mut living) = (Vec::new(), vec![Held::of(head)]);
+    for seq in list(store)?.into_iter().filter(|seq| *seq > ended_before && *seq < head.seq) {
+        // Of a commit that cannot be read nobody knows what it names; that stays where it is.
+        let Ok(commit) = read(store, seq) else { continue };
+        let to = if seq <= last { &mut ending } else { &mut living };
+        to.push(Held::of(&commit));
+    }
     let snapshots = remove_snapshots(store, head.seq, &living)?;
-    let parts = remove_parts(store, &ending, &living)?;
-    write_ended(store, Seq(head.seq.0.saturating_sub(1)))?;
+    let parts = only_in(&ending, &living);
+    for path in parts.iter().filter(|path| store.exists(path)) {
+        store.rename(path, &format!("{aside}/{path}"))?;
+    }
+    if last > ended_before && last < head.seq {
+        write_ended(store, last)?;
+    }
     Ok(Removed { snapshots, parts, commits: Vec::new() })
 }
 
 /// Writes anew up to where snapshots have ended, where that file cannot be read: up to before the
-/// oldest of the commits from which on all parts are there.
+/// oldest of the commits from which on all parts are there. Where no commit is left, all have ended of
+/// which a snapshot folder tells.
 pub fn mend_ended(store: &Store) -> Result<Seq> {
     let mut oldest = None;
-    for seq in list(store)?.into_iter().rev() {
-        let commit = read(store, seq).ok();
+    let numbers = list(store)?;
+    for seq in numbers.iter().rev() {
+        let commit = read(store, *seq).ok();
         let is_whole = |commit: &Commit| commit.part_paths().all(|path| store.exists(path));
         if !commit.is_some_and(|commit| is_whole(&commit)) {
             break;
         }
-        oldest = Some(seq);
+        oldest = Some(*seq);
     }
-    let ended = Seq(oldest.map_or(0, |seq| seq.0.saturating_sub(1)));
+    let shown = shown_numbers(store)?.into_iter().max().unwrap_or_default();
+    let ended = match oldest {
+        None if numbers.is_empty() => shown,
+        oldest => Seq(oldest.map_or(0, |seq| seq.0.saturating_sub(1))),
+    };
     write_ended(store, ended)?;
     Ok(ended)
 }
@@ -124,7 +138,8 @@ pub fn ended(store: &Store) -> Result<Seq> {
     }
 }
 
-const ENDED: &str = "state/ended.json";
+/// Where that number stands.
+pub(super) const ENDED: &str = "state/ended.json";
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "version")]
@@ -197,11 +212,16 @@ fn remove_snapshots(store: &Store, latest: Seq, living: &[Held]) -> Result<Vec<S
     Ok(removed)
 }
 
-fn remove_parts(store: &Store, ending: &[Held], living: &[Held]) -> Result<Vec<String>> {
+/// Returns the parts that `ending` name and none of `living`.
+fn only_in(ending: &[Held], living: &[Held]) -> Vec<String> {
     let parts = |commits: &[Held]| -> BTreeSet<String> {
         commits.iter().flat_map(|commit| commit.parts.iter().cloned()).collect()
     };
-    let removed: Vec<String> = parts(ending).difference(&parts(living)).cloned().collect();
+    parts(ending).difference(&parts(living)).cloned().collect()
+}
+
+fn remove_parts(store: &Store, ending: &[Held], living: &[Held]) -> Result<Vec<String>> {
+    let removed = only_in(ending, living);
     for path in &removed {
         store.remove(path)?;
     }

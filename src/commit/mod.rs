@@ -57,7 +57,7 @@ pub use files::SeqChanges;
 pub use files::files;
 pub use keep::Keep;
 pub use keep::Removed;
-pub use keep::end_all_before;
+pub use keep::end_up_to;
 pub use keep::ended;
 pub use keep::keep;
 pub use keep::mend_ended;

@@ -1,12 +1,14 @@
 //! Parts that are lost, made again from what else holds their rows.
 //!
-//! Two things do: the change files, in which every row stands as it was written, and the archive, of
-//! which the records are mapped again. For a key that the change files tell of, they are right: they
-//! hold the last that became of it. For any other the newest archived record is its row, with the
-//! lineage of that record. What comes out is compared with what the commit says of the part; whether
+//! Three things do: the change files, in which every row stands as it was written, whole parts of older
+//! commits, and the archive, of which the records are mapped again. For a key that the change files tell
+//! of, they are right: they hold the last that became of it. Where all changes since an older commit are
+//! there, so are its rows for any other key, and no more is needed. Else the newest version of a lead
+//! stands, wherever it is from. What comes out is compared with what the commit says of the part; whether
 //! that proves it is for the caller to say.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ use super::part::held_batches;
 use super::part::refuse_damaged;
 use super::render::CsvWriter;
 use super::rows;
+use super::runs::Run;
 use crate::config::Partitioning;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -56,24 +59,29 @@ pub struct Target<'a> {
     pub output: &'a Output,
 }
 
-/// A part that was made again.
+/// What was made of a lost part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// The part.
-    pub part: PartFile,
-    /// Rows of it that the changes do not tell of: they are as the newest record that is still archived.
+    /// The part; none where no row was found.
+    pub part: Option<PartFile>,
+    /// Rows of it that the changes do not tell of: they are as the newest version that was found.
     pub untold: u64,
+    /// Rows that only the archive knows and that were left out, since there are more than the lost part
+    /// held: leads that were deleted long ago are still archived.
+    pub left_out: u64,
 }
 
 /// Collects the rows that lost parts of a source held.
 ///
-/// Memory: the staging's budget, and 16 bytes a key that changes tell of.
+/// Memory: the staging's budget, and 16 bytes a key that changes or older parts tell of.
 #[derive(Debug)]
 pub struct Rebuild {
     staging: Staging,
     lost: Vec<PartFile>,
     /// Of each key that changes tell of, whether it is there after the last of them.
     told: HashMap<u64, bool>,
+    /// Keys that a part or change file tells of which is not followed up to the last commit.
+    seen: HashSet<u64>,
     seq: Seq,
 }
 
@@ -87,7 +95,7 @@ impl Rebuild {
         seq: Seq,
     ) -> Result<Self> {
         let staging = Staging::new(scratch, lead::arrow_schema(), partition_by, budget_bytes)?;
-        Ok(Self { staging, lost, told: HashMap::new(), seq })
+        Ok(Self { staging, lost, told: HashMap::new(), seen: HashSet::new(), seq })
     }
 
     /// Takes what a change file tells of `source`; the files must come in their order, and before any
@@ -116,11 +124,43 @@ impl Rebuild {
                 let is_wanted = is_ours && self.may_hold(lead_id) && (stays || is_followed);
                 if is_wanted && is_followed {
                     self.told.insert(id_hash(lead_id), stays);
+                } else if is_wanted {
+                    self.seen.insert(id_hash(lead_id));
                 }
                 wanted.push(is_wanted);
             }
             let batch = filter_record_batch(&batch, &BooleanArray::from(wanted))?;
-            let recency = recency_of(&batch, is_followed.then_some(seq))?;
+            let recency = recency_of(&batch, seq, is_followed)?;
+            self.staging.add(batch, &recency)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the rows of a part of an older commit of the same source; before any leads, and where
+    /// `is_followed` before the changes. That says that all changes since that commit are there and are
+    /// taken: what the part holds is then the last word on what they do not tell of, else only a
+    /// version. Fails where the file is not as it was written.
+    pub fn take_part(
+        &mut self,
+        store: &Store,
+        part: &PartFile,
+        seq: Seq,
+        is_followed: bool,
+    ) -> Result<()> {
+        refuse_damaged(store, &part.file)?;
+        for batch in inspect::whole_rows(store, &part.file)? {
+            let batch = batch?;
+            let lead_ids = rows::text(&batch, column::LEAD_ID)?;
+            let wanted = mask(&lead_ids, |lead_id| self.may_hold(lead_id));
+            let batch = filter_record_batch(&batch, &wanted)?;
+            for lead_id in rows::text(&batch, column::LEAD_ID)?.iter().flatten() {
+                let key = id_hash(lead_id);
+                match is_followed {
+                    true => drop(self.told.insert(key, true)),
+                    false => drop(self.seen.insert(key)),
+                }
+            }
+            let recency = recency_of(&batch, seq, is_followed)?;
             self.staging.add(batch, &recency)?;
         }
         Ok(())
@@ -152,45 +192,80 @@ impl Rebuild {
         self.lost.iter().any(|part| is_within(part, lead_id))
     }
 
-    /// Writes what was found of each lost part, in their order: nothing where nothing was. Keys that
-    /// `is_held` says are in other parts are left out.
+    /// Writes what was found of each lost part, in their order. Keys that `is_held` says are in other
+    /// parts are left out.
     pub fn write(
         self,
         target: &Target<'_>,
         is_held: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Option<Rebuilt>>> {
+    ) -> Result<Vec<Rebuilt>> {
         let mut factory = target.factory();
         let incoming = self.staging.distribute()?;
+        let found = Found { told: self.told, seen: self.seen, is_held };
         let mut made = Vec::with_capacity(self.lost.len());
         for lost in &self.lost {
-            let Some(run) = incoming.partitions.get(&lost.partition) else {
-                made.push(None);
-                continue;
-            };
-            let (mut part, mut untold) = (None, 0);
-            for batch in run.batches(None)? {
-                let batch = batch?;
-                let lead_ids = rows::text(&batch, column::LEAD_ID)?;
-                let is_wanted = |lead_id: &str| {
-                    let is_told_gone = self.told.get(&id_hash(lead_id)) == Some(&false);
-                    is_within(lost, lead_id) && !is_told_gone && !is_held(lead_id)
-                };
-                let rows = filter_record_batch(&batch, &mask(&lead_ids, is_wanted))?;
-                let lead_ids = rows::text(&rows, column::LEAD_ID)?;
-                let is_untold = |lead_id: &str| !self.told.contains_key(&id_hash(lead_id));
-                untold += lead_ids.iter().flatten().filter(|lead_id| is_untold(lead_id)).count();
-                if rows.num_rows() > 0 {
-                    let part = match &mut part {
-                        Some(part) => part,
-                        none => none.insert(factory.begin(&lost.partition)?),
-                    };
-                    part.write(&rows)?;
-                }
-            }
-            let part = part.map(|part| factory.finish(part)).transpose()?;
-            made.push(part.map(|part| Rebuilt { part, untold: untold as u64 }));
+            let run = incoming.partitions.get(&lost.partition);
+            let rebuilt = run.map(|run| found.write(lost, run, &mut factory)).transpose()?;
+            made.push(rebuilt.unwrap_or(Rebuilt { part: None, untold: 0, left_out: 0 }));
         }
         Ok(made)
+    }
+}
+
+/// What is known of the keys of the rows that were found.
+struct Found<F> {
+    told: HashMap<u64, bool>,
+    seen: HashSet<u64>,
+    is_held: F,
+}
+
+impl<F: Fn(&str) -> bool> Found<F> {
+    fn write(&self, lost: &PartFile, run: &Run, factory: &mut PartFactory<'_>) -> Result<Rebuilt> {
+        let (found, archived) = self.count(lost, run)?;
+        let is_left_out = |lead_id: &str| found > lost.rows && self.is_archived_only(lead_id);
+        let left_out = if found > lost.rows { archived } else { 0 };
+        let (mut part, mut untold) = (None, 0);
+        for batch in run.batches(None)? {
+            let batch = batch?;
+            let lead_ids = rows::text(&batch, column::LEAD_ID)?;
+            let is_wanted = |lead_id: &str| self.is_of(lost, lead_id) && !is_left_out(lead_id);
+            let rows = filter_record_batch(&batch, &mask(&lead_ids, is_wanted))?;
+            let lead_ids = rows::text(&rows, column::LEAD_ID)?;
+            let is_untold = |lead_id: &str| !self.told.contains_key(&id_hash(lead_id));
+            untold += lead_ids.iter().flatten().filter(|lead_id| is_untold(lead_id)).count();
+            if rows.num_rows() > 0 {
+                let part = match &mut part {
+                    Some(part) => part,
+                    none => none.insert(factory.begin(&lost.partition)?),
+                };
+                part.write(&rows)?;
+            }
+        }
+        let part = part.map(|part| factory.finish(part)).transpose()?;
+        Ok(Rebuilt { part, untold: untold as u64, left_out })
+    }
+
+    /// Counts the rows of a lost part, and those of them that only the archive knows.
+    fn count(&self, lost: &PartFile, run: &Run) -> Result<(u64, u64)> {
+        let (mut found, mut archived) = (0, 0);
+        for batch in run.batches(Some(&[column::LEAD_ID]))? {
+            let lead_ids = rows::text(&batch?, column::LEAD_ID)?;
+            for lead_id in lead_ids.iter().flatten().filter(|lead_id| self.is_of(lost, lead_id)) {
+                found += 1;
+                archived += u64::from(self.is_archived_only(lead_id));
+            }
+        }
+        Ok((found, archived))
+    }
+
+    fn is_of(&self, lost: &PartFile, lead_id: &str) -> bool {
+        let is_told_gone = || self.told.get(&id_hash(lead_id)) == Some(&false);
+        is_within(lost, lead_id) && !is_told_gone() && !(self.is_held)(lead_id)
+    }
+
+    fn is_archived_only(&self, lead_id: &str) -> bool {
+        let key = id_hash(lead_id);
+        !self.told.contains_key(&key) && !self.seen.contains(&key)
     }
 }
 
@@ -224,15 +299,16 @@ impl Target<'_> {
     }
 }
 
-/// Returns how recent rows of a change file are: of one that is the last word more than any record of the
-/// archive, the later ones more than the earlier; of another one as when the version was received.
-fn recency_of(batch: &RecordBatch, last_word: Option<Seq>) -> Result<Vec<Recency>> {
+/// Returns how recent rows of a commit's file are: of one that is the last word more than any record of the
+/// archive, the later ones more than the earlier; of another one as when the version was received, just
+/// more than the record that it was made of.
+fn recency_of(batch: &RecordBatch, seq: Seq, is_last_word: bool) -> Result<Vec<Recency>> {
     let received = rows::instants(batch, column::EXTRACTED_AT)?;
-    let received_us = |row: usize| match last_word {
-        Some(seq) => i64::MAX / 2 + i64::try_from(seq.0).unwrap_or_default(),
-        None => received.value(row),
+    let seq = i64::try_from(seq.0).unwrap_or(i64::MAX / 2);
+    let recency = |row| match is_last_word {
+        true => Recency { received_us: i64::MAX / 2 + seq, walk_us: 0, place: 0 },
+        false => Recency { received_us: received.value(row), walk_us: i64::MAX, place: seq },
     };
-    let recency = |row| Recency { received_us: received_us(row), walk_us: 0, place: 0 };
     Ok((0..batch.num_rows()).map(recency).collect())
 }
 

@@ -291,6 +291,16 @@ const CASES: &[Case] = &[
         run: REPAIR,
     },
     Case {
+        name: "all commits deleted, and what readers see of the newest",
+        damage: |nights| {
+            fs::remove_dir_all(nights.at("commits")).unwrap();
+            fs::remove_file(nights.at("latest")).unwrap();
+            fs::remove_file(nights.at("checkpoint.json")).unwrap();
+        },
+        found: Kind::NewestCommitMissing,
+        run: REPAIR,
+    },
+    Case {
         name: "an older commit with a flipped bit",
         damage: |nights| flip(&pick(nights, "commits", false), 8_003),
         found: Kind::CommitDamaged,
@@ -393,6 +403,7 @@ async fn recover(nights: &Nights) -> Result<(), String> {
 
 async fn try_case(nights: &Nights, case: &Case) -> Result<(), String> {
     nights.restore();
+    let parts = parts_of(nights);
     (case.damage)(nights);
     let before = files(&lake_of(&nights.world));
     let verified = nights.verify(false).await;
@@ -422,9 +433,31 @@ async fn try_case(nights: &Nights, case: &Case) -> Result<(), String> {
         }
         (Err(error), Run::GoesOn) => return Err(format!("a sync stopped: {}", run::chain(&error))),
     }
+    if matches!(case.run, Run::Stops(_)) {
+        let left: Vec<String> = parts_of(nights).into_keys().collect();
+        let held = before.iter().filter(|path| path.starts_with("parts/"));
+        if left.iter().ne(held)
+            || parts_of(nights).iter().any(|(path, hash)| {
+                !verified.findings.iter().any(|finding| finding.path == *path)
+                    && parts[path] != *hash
+            })
+        {
+            return Err("a sync that stopped has changed parts".to_owned());
+        }
+    }
     nights.restore();
     (case.damage)(nights);
     recover(nights).await
+}
+
+/// The hashes of all files of parts.
+fn parts_of(nights: &Nights) -> BTreeMap<String, u64> {
+    let mut parts = files(&lake_of(&nights.world));
+    parts.retain(|path| path.starts_with("parts/"));
+    let hash = |path: &String| {
+        leadpipe::record::id_hash(&format!("{:?}", fs::read(nights.at(path)).unwrap()))
+    };
+    parts.into_iter().map(|path| (path.clone(), hash(&path))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -574,9 +607,11 @@ async fn pages_behind_a_torn_segment_of_an_open_walk_are_loaded() {
     let head = world.head();
     world.sync_with(some()).await;
     // As if the second run had died before its commit: its pages are held and not loaded.
-    for path in [&*format!("commits/{}.json", world.head().seq), "latest", "checkpoint.json"] {
+    let second = world.head().seq;
+    for path in [&*format!("commits/{second}.json"), "latest", "checkpoint.json"] {
         world.store().remove(path).unwrap();
     }
+    world.store().remove_all(&format!("snapshots/{second}")).unwrap();
     let open = &head.checkpoint.sources.values().next().unwrap().open_walks;
     assert!(open.iter().any(|open| open.loaded_pages > 10), "{open:#?}");
     let lake = lake_of(&world);
@@ -869,4 +904,195 @@ async fn rows_of_every_provider_that_nothing_else_holds_are_read_again() {
     assert!(world.rows().len() < before.len());
     world.sync().await;
     assert_eq!(difference(&world.rows(), &before), None, "{:#?}", repaired.repairs);
+}
+
+/// Damages all parts of a lake, so that no older commit holds a whole one.
+fn flip_all_parts(nights: &Nights) {
+    for path in files(&lake_of(&nights.world)) {
+        if path.starts_with("parts/") {
+            flip(&nights.at(&path), 4_001);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_need_the_key_or_another_job_stay_as_they_are_and_the_way_out_is_told() {
+    let mut nights = Nights::new().await;
+    let job = nights.world.job.clone();
+    let other_source = job.replace("\"acme\"", "\"other\"");
+    assert_ne!(other_source, job);
+    for (other, way_out) in [(job.clone(), "key"), (other_source, "source `acme`")] {
+        nights.restore();
+        let (part, key) = (living(&nights, false), nights.at("state/key"));
+        flip_all_parts(&nights);
+        fs::remove_dir_all(nights.at("changes")).unwrap();
+        let (damaged, secret) = (fs::read(&part).unwrap(), fs::read(&key).unwrap());
+        if other == job {
+            fs::remove_file(&key).unwrap();
+        }
+        nights.world.job = other;
+        for _ in 0..2 {
+            let repaired = nights.verify(true).await;
+            assert!(!repaired.is_sound, "{repaired:#?}");
+            let told: Vec<&run::Finding> =
+                repaired.findings.iter().filter(|found| found.kind == Kind::PartDamaged).collect();
+            assert!(!told.is_empty(), "{repaired:#?}");
+            assert!(told.iter().all(|found| found.way_out.contains(way_out)), "{told:#?}");
+            assert_eq!(living(&nights, false), part, "{repaired:#?}");
+            assert_eq!(fs::read(&part).unwrap(), damaged);
+        }
+        nights.world.job = job.clone();
+        fs::write(&key, secret).unwrap();
+        assert_eq!(recover(&nights).await, Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_part_of_an_older_commit_and_the_changes_since_prove_a_part() {
+    let nights = Nights::new().await;
+    fs::remove_file(nights.at(&nights.changes_of(1))).unwrap();
+    fs::remove_dir_all(nights.at("archive")).unwrap();
+    flip(&living(&nights, false), 4_001);
+    let before = files(&lake_of(&nights.world));
+    let repaired = nights.verify(true).await;
+    assert!(repaired.is_sound, "{repaired:#?}");
+    assert_eq!(nights.unlike_truth(), None, "{repaired:#?}");
+    assert!(
+        repaired.repairs.iter().all(|done| !done.how.contains("the next sync")),
+        "{repaired:#?}"
+    );
+    // Whole parts that are not shown any more are set aside, never removed.
+    let after = files(&lake_of(&nights.world));
+    for part in before.iter().filter(|path| path.starts_with("parts/")) {
+        assert!(after.iter().any(|path| path.ends_with(part.as_str())), "{part} is gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_snapshots_up_to_a_damaged_part_end() {
+    let nights = Nights::new().await;
+    let head = nights.world.head();
+    let store = nights.world.store();
+    let second = leadpipe::commit::read(&store, leadpipe::ids::Seq(2)).unwrap();
+    let third = leadpipe::commit::read(&store, leadpipe::ids::Seq(3)).unwrap();
+    let is_own = |path: &&str| third.part_paths().all(|later| later != *path);
+    flip(&nights.at(second.part_paths().find(is_own).unwrap()), 77);
+    let repaired = nights.verify(true).await;
+    assert!(repaired.is_sound, "{repaired:#?}");
+    assert_eq!(leadpipe::commit::ended(&store).unwrap(), second.seq);
+    assert_eq!(nights.world.head(), head);
+    assert!(third.part_paths().all(|path| store.exists(path)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leads_that_only_the_archive_knows_are_not_published_where_there_are_too_many() {
+    let nights = Nights::new().await;
+    flip_all_parts(&nights);
+    fs::remove_dir_all(nights.at("changes")).unwrap();
+    let repaired = nights.verify(true).await;
+    assert!(repaired.is_sound, "{repaired:#?}");
+    assert!(repaired.repairs.iter().any(|done| done.how.contains("left out")), "{repaired:#?}");
+    let ghosts: Vec<String> =
+        nights.world.rows().into_keys().filter(|key| !nights.truth.contains_key(key)).collect();
+    assert_eq!(ghosts, Vec::<String>::new());
+    nights.world.sync().await;
+    assert_eq!(nights.unlike_truth(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_no_sync_reads_again_are_told_until_a_backfill_has() {
+    let mut nights = Nights::new().await;
+    flip_all_parts(&nights);
+    fs::remove_dir_all(nights.at("changes")).unwrap();
+    fs::remove_dir_all(nights.at("archive")).unwrap();
+    nights.world.job = nights.world.job.replace("2023-10-01", "2025-10-01");
+    nights.verify(true).await;
+    let verified = nights.verify(false).await;
+    assert!(verified.is_sound, "{verified:#?}");
+    let mut told = verified.findings.iter().filter(|found| found.kind == Kind::KnownLoss);
+    assert!(told.any(|found| found.way_out.contains("backfill JOB --from")), "{verified:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_file_before_a_cut_hinders_no_later_repair() {
+    let nights = Nights::new().await;
+    fs::remove_file(nights.at(&nights.changes_of(2))).unwrap();
+    assert!(nights.verify(true).await.is_sound);
+    flip(&nights.at(&nights.changes_of(1)), 900);
+    assert!(nights.verify(false).await.is_sound, "nobody needs it");
+    flip(&living(&nights, false), 4_001);
+    assert_eq!(recover(&nights).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_that_is_missing_after_a_run_that_failed_is_noticed() {
+    let nights = Nights::new().await;
+    nights.world.pass(TimeDelta::hours(25));
+    let (part, at) = (living(&nights, false), nights.at(&ledger(&nights)));
+    let whole = fs::read(&part).unwrap();
+    fs::remove_file(&at).unwrap();
+    assert_eq!(kinds(&nights.verify(false).await), []);
+    cut(&part, 1_000);
+    nights.world.try_sync(Options::default()).await.unwrap_err();
+    fs::write(&part, whole).unwrap();
+    assert_eq!(kinds(&nights.verify(false).await), [Kind::LedgerMissing]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_repair_makes_may_be_read_by_whom_the_job_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let settings = Settings { leads: 40, still: true, ..small() };
+    let mut world = World::new(settings).await;
+    world.job = small_job("[load]\nreadable_by = \"group\"\n");
+    world.sync().await;
+    let mode =
+        |path: &str| fs::metadata(lake_of(&world).join(path)).unwrap().permissions().mode() & 0o777;
+    let part = world.head().part_paths().next().unwrap().to_owned();
+    let before = mode(&part);
+    assert_eq!(before & 0o040, 0o040);
+    fs::remove_dir_all(lake_of(&world).join("snapshots")).unwrap();
+    flip(&lake_of(&world).join(&part), 4_001);
+    let clock: SharedClock = world.clock.clone();
+    let asked = Verify { repair: true, ..Verify::default() };
+    assert!(run::verify(world.job(), asked, clock).await.unwrap().is_sound);
+    let head = world.head();
+    for path in head.part_paths() {
+        assert_eq!(mode(path), before, "{path}");
+    }
+    assert_eq!(mode(&format!("commits/{}.json", head.seq)) & 0o040, 0o040);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_and_a_repair_that_are_asked_to_stop_do_and_change_nothing() {
+    let nights = Nights::new().await;
+    flip(&living(&nights, false), 4_001);
+    let before = files(&lake_of(&nights.world));
+    for repair in [false, true] {
+        let asked = Verify { repair, ..Verify::default() };
+        asked.stop.request(run::Ending::Terminated);
+        let clock: SharedClock = nights.world.clock.clone();
+        let stopped = run::verify(nights.world.job(), asked, clock).await.unwrap_err();
+        assert!(matches!(stopped, run::Error::Stopped(run::Ending::Terminated)), "{stopped}");
+    }
+    let mut after = files(&lake_of(&nights.world));
+    after.retain(|path| !path.starts_with("state/runs") && !path.ends_with("lock"));
+    assert!(after.iter().all(|path| before.contains(path)), "{after:#?}");
+    assert_eq!(recover(&nights).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_with_other_rows_than_its_commit_says_is_mended_once() {
+    let nights = Nights::new().await;
+    let mut head = nights.world.head();
+    let source = head.sources.values_mut().next().unwrap();
+    source.parts.last_mut().unwrap().last_lead_id.push('z');
+    fs::remove_file(nights.at(&format!("commits/{}.json", head.seq))).unwrap();
+    leadpipe::commit::write(&nights.world.store(), &head).unwrap();
+    let found = kinds(&nights.verify(false).await);
+    assert!(found.contains(&Kind::PartContradiction), "{found:?}");
+    let repaired = nights.verify(true).await;
+    assert!(repaired.is_sound, "{repaired:#?}");
+    assert_eq!(nights.verify(true).await.repairs, []);
+    nights.world.sync().await;
+    assert_eq!(nights.unlike_truth(), None);
 }

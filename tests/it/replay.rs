@@ -111,6 +111,7 @@ fn lose_the_last_commit(world: &World) {
     for path in [&format!("commits/{}.json", head.seq), "latest", "checkpoint.json"] {
         world.store().remove(path).unwrap();
     }
+    world.store().remove_all(&format!("snapshots/{}", head.seq)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

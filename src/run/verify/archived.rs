@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::finding::Kind;
 use super::rows::NeededPages;
 use super::scan::Scan;
+use super::scan::is_of_disk;
 use crate::archive;
 use crate::archive::Record;
 use crate::archive::SegmentEnd;
@@ -26,7 +27,7 @@ impl Scan<'_> {
         for name in self.store.list("archive")? {
             let Ok(source) = name.parse::<SourceName>() else { continue };
             for segment in archive::segments(self.store, &source)? {
-                let pages = self.look_at_segment(&segment.path, &mut needed);
+                let pages = self.look_at_segment(&segment.path, &mut needed)?;
                 *held.entry(segment.walk).or_default() += u64::from(pages);
             }
         }
@@ -48,10 +49,12 @@ impl Scan<'_> {
     }
 
     /// Reads a segment to its end and returns the pages that it holds.
-    fn look_at_segment(&mut self, path: &str, needed: &mut NeededPages) -> u32 {
+    fn look_at_segment(&mut self, path: &str, needed: &mut NeededPages) -> Result<u32> {
         let needed = needed.remove(path).unwrap_or(0);
         let (mut pages, mut is_opened) = (0, false);
+        let stop = self.stop.clone();
         let read = archive::read_segment(self.store, path, |record| {
+            stop.check()?;
             match record {
                 Record::Opened(..) => is_opened = true,
                 Record::Page(_) => pages += 1,
@@ -70,6 +73,10 @@ impl Scan<'_> {
                 let way_out = "use the leadpipe that wrote it, or a later one";
                 self.note(Kind::SegmentNewer, path, chain(&error), way_out);
             }
+            Err(Error::Archive(error)) if self.own_run.is_some() && is_of_disk(&error) => {
+                return Err(error.into());
+            }
+            Err(error @ Error::Stopped(_)) => return Err(error),
             Err(error) => self.note(Kind::SegmentDamaged, path, chain(&error), KEPT),
             Ok(SegmentEnd::Damaged) => {
                 let what = format!("what comes after page {pages} is not as it was written");
@@ -86,6 +93,6 @@ impl Scan<'_> {
             }
             Ok(SegmentEnd::Whole) => {}
         }
-        pages
+        Ok(pages)
     }
 }

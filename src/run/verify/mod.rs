@@ -42,27 +42,34 @@ pub struct Verify {
     pub remote: Option<u64>,
     /// How long a repair waits for another run that holds the lake.
     pub lock_wait: Option<TimeDelta>,
-    /// Asks a repair or comparison to stop between two steps.
+    /// Asks it to stop between two files; a repair that has begun to mend ends that first.
     pub stop: Stop,
 }
 
 /// Looks at all of the lake of a job, and does what is asked beside that.
 ///
-/// Fails where the lake cannot be read at all, or is of a later leadpipe and was to be repaired; what
-/// is damaged is no failure.
+/// Fails where the lake cannot be read at all, or is of a later leadpipe and was to be repaired, and where
+/// it is asked to stop; what is damaged is no failure. Where a file cannot be read for another reason
+/// than damage (its access, a disk that fails), a repair fails and changes nothing.
 pub async fn verify(job: Job, asked: Verify, clock: SharedClock) -> Result<Verified> {
     let job = Arc::new(job);
     let mut repaired = None;
     if asked.repair {
-        let repairer = Repairer::open(Arc::clone(&job), asked.lock_wait, clock.clone()).await?;
+        let (shared, stop) = (Arc::clone(&job), asked.stop.clone());
+        let opening = Repairer::open(shared, asked.lock_wait, stop, clock.clone());
+        let repairer = tokio::select! {
+            biased;
+            opened = opening => opened?,
+            cause = asked.stop.requested() => return Err(Error::Stopped(cause)),
+        };
         let mending = tokio::task::spawn_blocking(move || repairer.mend());
         repaired = Some(mending.await.map_err(|_| Error::Bug("the repair panicked"))??);
     }
     let (repairs, committed) = repaired.unwrap_or_default();
-    let (shared, at) = (Arc::clone(&job), clock.clone());
+    let (shared, at, stop) = (Arc::clone(&job), clock.clone(), asked.stop.clone());
     let looking = tokio::task::spawn_blocking(move || {
         let store = Store::open(&shared.lake);
-        let scan = Scan::make(&store, &shared, &at, None)?;
+        let scan = Scan::make(&store, &shared, &at, None, &stop)?;
         let head = scan.head().cloned();
         Ok::<_, Error>((scan.findings, scan.checked, head))
     });

@@ -15,7 +15,10 @@ use chrono::TimeDelta;
 use super::finding::Finding;
 use super::finding::Kind;
 use super::finding::Repaired;
+use super::scan::CONTRADICTION;
 use super::scan::Scan;
+use super::scan::is_of_disk;
+use super::scan::lost_span;
 use super::state;
 use crate::archive;
 use crate::archive::Record;
@@ -35,6 +38,7 @@ use crate::config::CsvCompression;
 use crate::config::Job;
 use crate::config::ParquetCompression;
 use crate::config::SourceSettings;
+use crate::extract::providers;
 use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
@@ -43,6 +47,8 @@ use crate::load::ChangeWriter;
 use crate::load::Rebuild;
 use crate::load::Rebuilt;
 use crate::load::Target;
+use crate::record::Scope;
+use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::record::id_hash;
 use crate::run::Error;
@@ -52,10 +58,12 @@ use crate::run::chain;
 use crate::run::lake;
 use crate::run::loader::HeldPage;
 use crate::run::settings;
+use crate::run::stop::Stop;
 use crate::schema::PartFile;
 use crate::schema::StoredFile;
 use crate::schema::lead;
 use crate::store::Store;
+use crate::window::Window;
 
 /// What was done, and the commit that was written.
 pub(super) type Mended = (Vec<Repaired>, Option<Seq>);
@@ -66,8 +74,21 @@ pub(super) struct Repairer {
     store: Store,
     clock: SharedClock,
     holder: Holder,
+    stop: Stop,
     done: Vec<Repaired>,
     _lock: Lock,
+}
+
+/// A lost part, and where it stands.
+struct Place<'a> {
+    scan: &'a Scan<'a>,
+    base: &'a Commit,
+    name: &'a SourceName,
+    lost: &'a PartFile,
+    /// Whether its bytes are those of the commit and its rows are not.
+    contradicts: bool,
+    /// The commit to be.
+    next: Seq,
 }
 
 /// What the commit of a repair changes.
@@ -79,8 +100,32 @@ struct Draft {
     cut: Option<Seq>,
     /// Partitions of which rows may be missing, or too many.
     withdrawn: Vec<(SourceName, String)>,
-    /// Whether older snapshots cannot be shown any more.
-    ends_older: bool,
+    /// Snapshots up to here cannot be shown any more.
+    ends: Option<Seq>,
+    /// Files that stay as they are, since something is missing that they could be made again with.
+    left: BTreeSet<String>,
+}
+
+/// What the lost parts of a source were made of.
+struct Remade {
+    /// In their order.
+    rebuilt: Vec<Rebuilt>,
+    /// Whether changes, from a whole older commit on or from the very first, tell of every row.
+    is_followed: bool,
+    /// Why the archive was not taken in, or not all of it.
+    lack: Option<String>,
+}
+
+/// What became of a lost part.
+enum Placed {
+    /// It is there again, under its name.
+    Back,
+    /// Another one stands for it.
+    Anew(Box<PartFile>),
+    /// Nothing does.
+    Gone,
+    /// It stays as it is.
+    Left,
 }
 
 impl Draft {
@@ -94,16 +139,19 @@ impl Repairer {
     pub(super) async fn open(
         job: Arc<Job>,
         lock_wait: Option<TimeDelta>,
+        stop: Stop,
         clock: SharedClock,
     ) -> Result<Self> {
-        let store = Store::create(&job.lake)?;
+        let store = settings::lake(&job);
+        store.create_folder("")?;
         let holder = lake::holder(&job, "verify", clock.now());
         let lock = Lock::acquire(&store, &holder, lock_wait, &*clock).await?;
         commit::begin_run(&store, &holder)?;
-        Ok(Self { job, store, clock, holder, done: Vec::new(), _lock: lock })
+        Ok(Self { job, store, clock, holder, stop, done: Vec::new(), _lock: lock })
     }
 
-    /// Mends what can be mended, and records the run.
+    /// Mends what can be mended, and records the run. Stops where it is asked to before it has begun to
+    /// mend; what it has begun it ends.
     pub(super) fn mend(mut self) -> Result<Mended> {
         let mended = self.mend_all();
         let now = self.clock.now();
@@ -113,7 +161,11 @@ impl Repairer {
             Err(error) => {
                 // Where that cannot be done, the next run does it; the first error says more.
                 let _ = commit::discard(&self.store, &self.holder.run);
-                (1, serde_json::json!({ "error": chain(error) }))
+                let code = match error {
+                    Error::Stopped(ending) => ending.exit_code(),
+                    _ => 1,
+                };
+                (code, serde_json::json!({ "error": chain(error) }))
             }
         };
         commit::end_run(&self.store, &self.holder, code, summary, now)?;
@@ -123,12 +175,14 @@ impl Repairer {
     fn mend_all(&mut self) -> Result<Option<Seq>> {
         let (store, job, clock) = (self.store.clone(), Arc::clone(&self.job), self.clock.clone());
         let run = self.holder.run.clone();
-        let scan = Scan::make(&store, &job, &clock, Some(&run))?;
+        let stop = self.stop.clone();
+        let scan = Scan::make(&store, &job, &clock, Some(&run), &stop)?;
         if let Some(newer) = scan.findings.iter().find(|found| found.kind == Kind::CommitNewer) {
             // Says which version it takes; nothing of such a lake is ours to judge.
             return Err(self.refusal_of(&newer.path));
         }
         self.refuse_newer_state()?;
+        stop.check()?;
         self.mend_state(&scan)?;
         let mut draft = Draft::default();
         self.note_losses(&scan, &mut draft)?;
@@ -145,10 +199,10 @@ impl Repairer {
         let changes = !draft.sources.is_empty() || draft.cut.is_some();
         let committed = changes.then(|| self.commit(base.clone(), next, &mut draft)).transpose()?;
         let Some(head) = commit::latest(&store)? else { return Ok(None) };
-        if draft.ends_older {
-            commit::end_all_before(&store, &head)?;
+        if let Some(last) = draft.ends {
+            commit::end_up_to(&store, last, &head, &format!("damaged/{run}"))?;
         }
-        self.show_again(&head)?;
+        self.show_again(&head, &draft.left)?;
         Ok(committed)
     }
 
@@ -218,9 +272,10 @@ impl Repairer {
             }
             let at = ledger.path();
             if let (Some(folder), Some(name)) = (at.parent(), at.file_name()) {
+                // A copy: at no moment may there be no ledger, which would be one of nothing sent.
                 let (folder, name) = (Store::open(folder), name.to_string_lossy());
-                if folder.exists(&name) {
-                    folder.rename(&name, &format!("{name}.damaged"))?;
+                if let Some(bytes) = folder.read_if_exists(&name)? {
+                    folder.write(&format!("{name}.damaged"), &bytes)?;
                 }
             }
             let how = match ledger.begin_anew(scan.now)? {
@@ -301,7 +356,9 @@ impl Repairer {
             .map(|file| (file.path.as_str(), file))
             .collect();
         for (path, file) in &files {
-            if bad.contains_key(path) && self.put_copy_back(file)? {
+            // Where rows contradict the commit, a copy with the same bytes does as well.
+            let is_mendable = bad.get(path).is_some_and(|what| *what != CONTRADICTION);
+            if is_mendable && self.put_copy_back(file)? {
                 bad.remove(path);
                 self.did(path, "put back from a snapshot folder");
             }
@@ -310,9 +367,12 @@ impl Repairer {
             self.mend_source(scan, base, (name, source), &mut bad, next, draft)?;
         }
         // What is left belongs to older snapshots, or has another name now.
-        for path in bad.keys().filter(|path| files.contains_key(*path)) {
+        let is_left = |path: &str| files.contains_key(path) && !draft.left.contains(path);
+        let lost: Vec<&str> = bad.keys().copied().filter(|path| is_left(path)).collect();
+        for path in lost {
             self.set_aside(path)?;
-            draft.ends_older = true;
+            let names = |commit: &&Commit| commit.part_paths().any(|named| named == path);
+            draft.ends = draft.ends.max(scan.living().filter(names).map(|commit| commit.seq).max());
         }
         Ok(())
     }
@@ -353,33 +413,48 @@ impl Repairer {
         let target = Target { store: &store, run: &run, seq: next, source: name, output: &output };
         let mut parts = source.parts.clone();
         if !lost.is_empty() {
-            let made = self.rebuild(scan, base, name, source, &lost, &target)?;
-            for (lost, made) in lost.iter().zip(made) {
+            let remade = self.rebuild(scan, base, name, source, &lost, &target)?;
+            for (lost, made) in lost.iter().zip(&remade.rebuilt) {
                 let Some(place) = parts.iter().position(|part| part == lost) else { continue };
-                let made = self.put_in_place(name, lost, made, next, draft)?;
-                if made.as_ref() == Some(lost) {
-                    bad.remove(lost.file.path.as_str());
-                }
-                match made {
-                    Some(made) => parts[place] = made,
-                    None => drop(parts.remove(place)),
+                let contradicts = bad.get(lost.file.path.as_str()) == Some(&CONTRADICTION);
+                let places = Place { scan, base, name, lost, contradicts, next };
+                match self.put_in_place(&places, made, &remade, draft)? {
+                    Placed::Back => {
+                        self.note_lost_segments(lost, source)?;
+                        bad.remove(lost.file.path.as_str());
+                    }
+                    Placed::Anew(made) => {
+                        self.note_lost_segments(&made, source)?;
+                        parts[place] = *made;
+                    }
+                    Placed::Gone => drop(parts.remove(place)),
+                    Placed::Left => drop(draft.left.insert(lost.file.path.clone())),
                 }
             }
         }
+        let is_ours = self.settings_of(name).is_some();
         for (number, part) in parts.iter_mut().enumerate() {
-            let Some(csv) = part.csv.clone().filter(|csv| bad.contains_key(csv.path.as_str()))
-            else {
-                continue;
-            };
+            let csv = part.csv.clone().filter(|csv| bad.contains_key(csv.path.as_str()));
+            let Some(csv) = csv.filter(|_| !draft.left.contains(&part.file.path)) else { continue };
             let made = target.render(part, &format!("{next}-{run}-csv{number}"))?;
             if made.blake3 == csv.blake3 {
                 self.replace(&made.path, &csv.path)?;
                 bad.remove(csv.path.as_str());
-            } else {
+            } else if is_ours {
                 part.csv = Some(made);
+            } else {
+                // How another job renders its cells is not known here.
+                self.store.remove(&made.path)?;
+                draft.left.insert(csv.path.clone());
+                continue;
             }
             self.did(&csv.path, "rendered again from its part");
         }
+        // Of a part that stays as it is, so does the CSV.
+        let left = parts.iter().filter(|part| draft.left.contains(&part.file.path));
+        let csv: Vec<String> =
+            left.filter_map(|part| part.csv.as_ref()).map(|csv| csv.path.clone()).collect();
+        draft.left.extend(csv);
         if parts != source.parts {
             let rows = parts.iter().map(|part| part.rows).sum();
             let is_partial = draft.withdrawn.iter().any(|(withdrawn, _)| withdrawn == name);
@@ -396,65 +471,137 @@ impl Repairer {
     /// Takes in a part that was made again: under the name of the lost one where it has the same bytes.
     fn put_in_place(
         &mut self,
-        name: &SourceName,
-        lost: &PartFile,
-        made: Option<Rebuilt>,
-        next: Seq,
+        place: &Place<'_>,
+        made: &Rebuilt,
+        remade: &Remade,
         draft: &mut Draft,
-    ) -> Result<Option<PartFile>> {
+    ) -> Result<Placed> {
+        let lost = place.lost;
         let path = lost.file.path.as_str();
-        let Some(Rebuilt { part: mut made, untold }) = made else {
-            self.withdraw(name, lost, 0, next, draft);
-            return Ok(None);
-        };
-        if made.file.blake3 == lost.file.blake3 {
+        let is_same = |made: &PartFile| made.file.blake3 == lost.file.blake3;
+        if let Some(made) = made.part.as_ref().filter(|made| !place.contradicts && is_same(made)) {
             self.replace(&made.file.path, path)?;
             if let Some(csv) = &made.csv {
                 self.store.remove(&csv.path)?;
             }
             self.did(path, "made again from the changes and the archive, to the byte");
-            return Ok(Some(lost.clone()));
+            return Ok(Placed::Back);
         }
-        let same_rows = (made.rows, made.deleted_rows) == (lost.rows, lost.deleted_rows);
-        let same_keys =
-            made.first_lead_id == lost.first_lead_id && made.last_lead_id == lost.last_lead_id;
-        if lost.csv.is_none() {
-            made.csv = None;
+        let is_whole = made.part.as_ref().is_some_and(|made| agrees(made, lost));
+        let is_ours = self.settings_of(place.name).is_some() || lost.csv.is_none();
+        let is_proven = remade.is_followed && is_whole && is_ours;
+        if let Some(lack) = remade.lack.as_ref().filter(|_| !is_proven) {
+            tracing::warn!(path, lack, "left as it is");
+            if let Some(part) = &made.part {
+                self.store.remove(&part.file.path)?;
+                part.csv.iter().try_for_each(|csv| self.store.remove(&csv.path))?;
+            }
+            return Ok(Placed::Left);
         }
-        if same_rows && same_keys {
+        if !is_whole {
+            self.withdraw(place, made, draft)?;
+        } else {
             let agree = "its number of rows and its first and last lead are those of the commit";
             let mut how = format!("made again from the changes and the archive: {agree}");
-            if untold > 0 {
+            if made.untold > 0 {
                 // The newest record may be lost as well, and an older one stand in its place.
-                draft.withdrawn.push((name.clone(), lost.partition.clone()));
+                draft.withdrawn.push((place.name.clone(), lost.partition.clone()));
                 how.push_str(&format!(
-                    "; {untold} of them only the archive tells of, so the next sync reads `{}` again",
-                    lost.partition
+                    "; of {} of them the changes do not tell, so the next sync reads `{}` again",
+                    made.untold, lost.partition
                 ));
             }
             self.did(path, how);
-        } else {
-            self.withdraw(name, lost, made.rows, next, draft);
         }
-        Ok(Some(made))
+        let Some(mut part) = made.part.clone() else { return Ok(Placed::Gone) };
+        if lost.csv.is_none() {
+            part.csv = None;
+        }
+        Ok(Placed::Anew(Box::new(part)))
     }
 
-    fn withdraw(
-        &mut self,
-        name: &SourceName,
-        lost: &PartFile,
-        found: u64,
-        next: Seq,
-        draft: &mut Draft,
-    ) {
-        draft.withdrawn.push((name.clone(), lost.partition.clone()));
-        draft.cut_at(next);
-        let how = format!(
-            "{found} rows were found in the changes and the archive, the commit says {}: what was read \
-             of `{}` is withdrawn, and the next sync reads it again",
-            lost.rows, lost.partition
+    fn withdraw(&mut self, place: &Place<'_>, made: &Rebuilt, draft: &mut Draft) -> Result<()> {
+        let (lost, partition) = (place.lost, &place.lost.partition);
+        draft.withdrawn.push((place.name.clone(), partition.clone()));
+        draft.cut_at(place.next);
+        let found = made.part.as_ref().map_or(0, |part| part.rows) + made.left_out;
+        let mut how = format!(
+            "{found} rows were found in the changes, older parts and the archive, the commit says {}: \
+             what was read of `{partition}` is withdrawn, and the next sync reads it again",
+            lost.rows
         );
+        if made.left_out > 0 {
+            how.push_str(&format!(
+                "; {} of them only the archive knows, which may be of leads that are gone: these are \
+                 left out until then",
+                made.left_out
+            ));
+        }
+        if let Some(why) = self.not_read_again(place) {
+            how.push_str(&format!("; {why}"));
+            let rows = format!("rows of source `{}` created in `{partition}`: {why}", place.name);
+            let mut losses = Losses::read(&self.store)?;
+            let (since, run) = (place.scan.now, self.holder.run.clone());
+            losses.0.insert(lost_span(place.name, partition), Loss { what: rows, since, run });
+            losses.write(&self.store)?;
+        }
         self.did(&lost.file.path, how);
+        Ok(())
+    }
+
+    /// Notes the segments that rows of a part come from and that are lost: as long as the part was, nobody
+    /// missed them.
+    fn note_lost_segments(&mut self, part: &PartFile, source: &SourceCommit) -> Result<()> {
+        let mut segments: BTreeSet<String> = BTreeSet::new();
+        load::inspect(&self.store, part, source.partition, |row| {
+            let segment = row.archive.and_then(|place| place.split_once('#'));
+            let known = segment.filter(|(segment, _)| !segments.contains(*segment));
+            segments.extend(known.map(|(segment, _)| segment.to_owned()));
+        })?;
+        segments.retain(|segment| !self.store.exists(segment));
+        let mut losses = Losses::read(&self.store)?;
+        segments.retain(|segment| !losses.has(segment));
+        if segments.is_empty() {
+            return Ok(());
+        }
+        for segment in segments {
+            self.did(&segment, "noted as lost: a replay leaves its rows as they are");
+            let (since, run) = (self.clock.now(), self.holder.run.clone());
+            losses.0.insert(segment, Loss { what: load::MISSING.to_owned(), since, run });
+        }
+        Ok(losses.write(&self.store)?)
+    }
+
+    /// Returns why no sync reads again what was read of the time of a part.
+    fn not_read_again(&self, place: &Place<'_>) -> Option<&'static str> {
+        let settings = self.settings_of(place.name)?;
+        let progress = place.base.checkpoint.sources.get(place.name)?;
+        let known = providers::known_partitions(settings, progress.partitions.as_ref());
+        let listed: BTreeSet<ScopeKey> =
+            providers::scopes(settings, known.map(|known| known.listed.as_slice()))
+                .iter()
+                .map(Scope::key)
+                .collect();
+        let span = load::span(&place.lost.partition);
+        let is_in =
+            |window: &Window| span.as_ref().is_none_or(|span| span.intersect(window).is_some());
+        let read = |scope: &ScopeKey| {
+            let spans = progress.scopes.get(scope).into_iter();
+            let spans = spans.flat_map(|read| read.coverage.spans()).map(|span| span.window);
+            spans.filter(|window| is_in(window)).collect::<Vec<_>>()
+        };
+        let is_before =
+            |window: &Window| settings.start().is_some_and(|start| window.start() < start);
+        if progress.scopes.keys().any(|scope| read(scope).iter().any(is_before)) {
+            return Some("no sync reads what is before `start`: only a backfill does");
+        }
+        let is_unlisted = |scope: &&ScopeKey| !listed.contains(*scope) && !read(scope).is_empty();
+        let unlisted = progress.scopes.keys().any(|scope| is_unlisted(&scope));
+        unlisted.then_some("some of it was read of a listing that there is no longer")
+    }
+
+    fn settings_of(&self, name: &SourceName) -> Option<&SourceSettings> {
+        self.job.sources.iter().find(|settings| settings.name == *name)
     }
 
     /// Puts a file in the place of a damaged one that has its bytes by name; that one is of no use.
@@ -470,27 +617,39 @@ impl Repairer {
         source: &SourceCommit,
         lost: &[PartFile],
         target: &Target<'_>,
-    ) -> Result<Vec<Option<Rebuilt>>> {
+    ) -> Result<Remade> {
         let scratch = self.store.path(&format!("state/scratch/{}", self.holder.run));
         let partition = source.partition;
         let mut rebuild =
             Rebuild::new(scratch, partition, STAGING_BYTES, lost.to_vec(), target.seq)?;
-        let is_there = |commit: &Commit| {
-            let path = &commit.changes.file.path;
-            !scan.bad.contains_key(path) && self.store.exists(path)
-        };
-        let is_followed = |seq: &u64| scan.commits.get(&Seq(*seq)).is_some_and(&is_there);
-        // Behind the last change file that is missing, the changes say what became of a lead.
-        let gap = (1..=base.seq.0).rev().find(|seq| !is_followed(seq)).unwrap_or(0);
-        let kept = scan.commits.values().filter(|commit| commit.seq <= base.seq);
-        for commit in kept.filter(|commit| is_there(commit)) {
-            let (changes, seq) = (&commit.changes, commit.seq);
-            rebuild.take_changes(&self.store, changes, name, seq, seq.0 > gap)?;
+        let mut kept = BTreeMap::new();
+        for commit in scan.commits.values().filter(|commit| commit.seq <= base.seq) {
+            if self.has_changes(scan, commit)? {
+                kept.insert(commit.seq, commit);
+            }
         }
-        let settings = self.job.sources.iter().find(|settings| settings.name == *name);
-        let key = self.key(Some(base)).ok();
-        if let (Some(settings), Some(key)) = (settings, key) {
-            self.take_archived(settings, source, base, &key, &mut rebuild)?;
+        // Behind the last change file that is missing, the changes say what became of a lead.
+        let gap = (1..=base.seq.0).rev().map(Seq).find(|seq| !kept.contains_key(seq));
+        let gap = gap.unwrap_or_default();
+        let older = older_parts(scan, base, name, lost);
+        let (is_followed, from) = self.followed_from(scan, &older, gap);
+        for (seq, parts) in &older {
+            let is_last_word = is_followed && *seq == from;
+            // The oldest versions are of no use where a later commit is whole.
+            if is_followed && !is_last_word {
+                continue;
+            }
+            for part in parts.iter().filter(|part| !scan.bad.contains_key(&part.file.path)) {
+                rebuild.take_part(&self.store, part, *seq, is_last_word)?;
+            }
+        }
+        for (seq, commit) in kept.iter().filter(|(seq, _)| !is_followed || **seq > from) {
+            rebuild.take_changes(&self.store, &commit.changes, name, *seq, *seq > gap)?;
+        }
+        let mut lack = scan.lack_of(name).map(|lack| lack.what);
+        if let (Some(settings), None, false) = (self.settings_of(name), &lack, is_followed) {
+            let key = self.key(Some(base))?;
+            lack = self.take_archived(settings, source, base, &key, &mut rebuild)?;
         }
         let mut held: HashSet<u64> = HashSet::new();
         for part in source.parts.iter().filter(|part| !lost.contains(part)) {
@@ -499,10 +658,43 @@ impl Repairer {
             };
             load::inspect(&self.store, part, partition, take)?;
         }
-        Ok(rebuild.write(target, |lead_id| held.contains(&id_hash(lead_id)))?)
+        let rebuilt = rebuild.write(target, |lead_id| held.contains(&id_hash(lead_id)))?;
+        Ok(Remade { rebuilt, is_followed, lack })
     }
 
-    /// Maps the archived pages that the commit has loaded.
+    /// Tells whether the change file of a commit is as it was written; those before a cut nobody has
+    /// looked at yet.
+    fn has_changes(&self, scan: &Scan<'_>, commit: &Commit) -> Result<bool> {
+        let file = &commit.changes.file;
+        if scan.bad.contains_key(&file.path) {
+            return Ok(false);
+        }
+        match commit.seq > scan.changes_from() {
+            true => Ok(self.store.exists(&file.path)),
+            false => Ok(load::difference(&self.store, file)?.is_none()),
+        }
+    }
+
+    /// Tells whether all that became of the lost rows since an older commit is told by the changes, and
+    /// since which: the newest of which all parts of their time are whole, or the very first.
+    fn followed_from(
+        &self,
+        scan: &Scan<'_>,
+        older: &BTreeMap<Seq, Vec<PartFile>>,
+        gap: Seq,
+    ) -> (bool, Seq) {
+        let from = gap.max(scan.changes_from());
+        let is_whole =
+            |parts: &[PartFile]| parts.iter().all(|part| !scan.bad.contains_key(&part.file.path));
+        let whole = older.range(from..).rev().find(|(_, parts)| is_whole(parts));
+        match whole {
+            Some((seq, _)) => (true, *seq),
+            None => (from == Seq(0), Seq(0)),
+        }
+    }
+
+    /// Maps the archived pages that the commit has loaded. Returns why some were not: what a later
+    /// leadpipe wrote is not guessed at.
     fn take_archived(
         &self,
         settings: &SourceSettings,
@@ -510,7 +702,7 @@ impl Repairer {
         base: &Commit,
         key: &Key,
         rebuild: &mut Rebuild,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let mappings = settings::mappings(settings)?;
         let transform = settings::transform(settings, key);
         let names = std::iter::once(&settings.name).chain(&source.was);
@@ -533,7 +725,15 @@ impl Repairer {
                             return Ok(());
                         };
                         let page = HeldPage::from_archive(Arc::clone(walk), *page, 0, None);
-                        let mapped = page.map(&**mapping, &transform)?;
+                        let mapped = match page.map(&**mapping, &transform) {
+                            Ok(mapped) => mapped,
+                            Err(error @ Error::Transform(_)) => {
+                                let path = &segment.path;
+                                tracing::warn!(path, page = *pages, %error, "passed over a page");
+                                return Ok(());
+                            }
+                            Err(error) => return Err(error),
+                        };
                         rebuild.take_leads(&mapped.leads, &page.recency(&mapped.places))?;
                     }
                     _ => {}
@@ -542,12 +742,17 @@ impl Repairer {
             });
             match read {
                 Ok(_) => {}
-                // What cannot be read tells nothing.
-                Err(Error::Archive(error)) => tracing::warn!(%error, "passed over a segment"),
+                Err(Error::Archive(error @ archive::Error::Version { .. })) => {
+                    return Ok(Some(chain(&error)));
+                }
+                // What cannot be read tells nothing; a disk that fails is another matter.
+                Err(Error::Archive(error)) if !is_of_disk(&error) => {
+                    tracing::warn!(%error, "passed over a segment");
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn key(&self, base: Option<&Commit>) -> Result<Key> {
@@ -573,7 +778,8 @@ impl Repairer {
             }
         }
         let how = match base.0 {
-            0 => "no commit can be read: what is archived is loaded by the next sync".to_owned(),
+            0 => "no commit can be read: what was archived of late is loaded by the next sync, the rest is \
+                  read again".to_owned(),
             _ => format!("gone back to commit {base}; what it lacks is loaded by the next sync"),
         };
         self.did(&path, how);
@@ -623,6 +829,8 @@ impl Repairer {
         for (source, partition) in &draft.withdrawn {
             if let Some(progress) = commit.checkpoint.sources.get_mut(source) {
                 progress.withdraw(load::span(partition).as_ref());
+                // What is held of them may be what is missing: it is loaded once more.
+                progress.open_walks.iter_mut().for_each(|open| open.loaded_pages = 0);
             }
         }
         commit.checkpoint.adopt(self.walks_since(base_seq, &commit.checkpoint)?);
@@ -653,6 +861,8 @@ impl Repairer {
                     continue;
                 }
                 if let Ok(Some(walk)) = archive::opening_of(&self.store, &segment.path) {
+                    // One that is old by now is dropped and its time read again: leads of it may be
+                    // gone since, and what it shows would be believed.
                     let (stated_rows, advanced_at) = (None, None);
                     found.push(OpenWalk { walk, loaded_pages: 0, stated_rows, advanced_at });
                 }
@@ -666,18 +876,22 @@ impl Repairer {
     }
 
     /// Makes what readers see again, of all snapshots that live.
-    fn show_again(&mut self, head: &Commit) -> Result<()> {
+    fn show_again(&mut self, head: &Commit, left: &BTreeSet<String>) -> Result<()> {
+        let is_left = |commit: &Commit| commit.part_paths().any(|path| left.contains(path));
         let (store, job, clock) = (self.store.clone(), Arc::clone(&self.job), self.clock.clone());
         let run = self.holder.run.clone();
         let scan = Scan::of_commits(&store, &job, &clock, Some(&run))?;
         let mut shown = BTreeSet::new();
-        for commit in scan.living().rev() {
+        for commit in scan.living().rev().filter(|commit| !is_left(commit)) {
             let files = commit::shown_files(commit);
             let is_new = shown.insert(commit.snapshot);
             if is_new && files.iter().any(|file| scan.shown_difference(file).is_some()) {
                 commit::show_anew(&store, commit)?;
                 self.did(&format!("snapshots/{}", commit.snapshot), "made again from its commit");
             }
+        }
+        if is_left(head) {
+            return Ok(());
         }
         let differ = commit::derived_that_differ(&store, head)?;
         commit::derive(&store, head)?;
@@ -686,6 +900,36 @@ impl Repairer {
         }
         Ok(())
     }
+}
+
+/// Returns the parts that older living commits have of the time of lost ones, by commit.
+fn older_parts(
+    scan: &Scan<'_>,
+    base: &Commit,
+    name: &SourceName,
+    lost: &[PartFile],
+) -> BTreeMap<Seq, Vec<PartFile>> {
+    let overlaps = |part: &PartFile| {
+        lost.iter().any(|lost| {
+            part.partition == lost.partition
+                && part.first_lead_id <= lost.last_lead_id
+                && lost.first_lead_id <= part.last_lead_id
+        })
+    };
+    let older = scan.living().filter(|commit| commit.seq < base.seq);
+    let of_source = older.filter_map(|commit| Some((commit.seq, commit.sources.get(name)?)));
+    of_source
+        .map(|(seq, source)| {
+            (seq, source.parts.iter().filter(|part| overlaps(part)).cloned().collect())
+        })
+        .collect()
+}
+
+/// Tells whether a part that was made again has the rows that the commit says, as far as that tells.
+fn agrees(made: &PartFile, lost: &PartFile) -> bool {
+    (made.rows, made.deleted_rows) == (lost.rows, lost.deleted_rows)
+        && made.first_lead_id == lost.first_lead_id
+        && made.last_lead_id == lost.last_lead_id
 }
 
 fn segments_of<'a>(

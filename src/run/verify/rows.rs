@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::finding::Kind;
+use super::scan::CONTRADICTION;
 use super::scan::Scan;
 use crate::commit::Commit;
 use crate::commit::path_of;
@@ -40,6 +41,7 @@ impl Scan<'_> {
         for (name, source) in &head.sources {
             let mut keys: Vec<u64> = Vec::new();
             for part in &source.parts {
+                self.stop.check()?;
                 let path = part.file.path.as_str();
                 if self.bad.contains_key(path) {
                     expected = None;
@@ -54,17 +56,26 @@ impl Scan<'_> {
                         differ += u64::from(!same);
                     }
                 });
+                if is_gone(&looked) && !self.is_still_named(path)? {
+                    // It was let go of meanwhile.
+                    expected = None;
+                    continue;
+                }
                 let what = match looked {
                     Ok(seen) => {
                         self.checked.rows += seen.rows;
                         seen.contradiction(part).map(str::to_owned)
                     }
+                    Err(error @ load::Error::Store(_)) if self.own_run.is_some() => {
+                        return Err(error.into());
+                    }
                     Err(error) => Some(chain(&error)),
                 };
                 if let Some(what) = what {
-                    self.bad.insert(path.to_owned(), "its rows contradict the commit");
+                    self.bad.insert(path.to_owned(), CONTRADICTION);
                     let way_out = "--repair makes it again from the changes and the archive";
-                    self.note(Kind::PartContradiction, path, what, way_out);
+                    let way_out = self.way_out_of(name, way_out);
+                    self.note(Kind::PartContradiction, path, what, &way_out);
                 }
             }
             self.note_doubles(name, keys);
@@ -142,6 +153,10 @@ impl Scan<'_> {
         }
         Some(contents)
     }
+}
+
+fn is_gone(looked: &load::Result<load::Inspected>) -> bool {
+    matches!(looked, Err(load::Error::Store(error)) if error.is_not_found())
 }
 
 /// Notes that a row comes from a place of the archive.

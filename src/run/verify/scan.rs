@@ -16,6 +16,7 @@ use super::finding::Checked;
 use super::finding::Finding;
 use super::finding::Kind;
 use super::rows::NeededPages;
+use crate::archive;
 use crate::clock::SharedClock;
 use crate::commit;
 use crate::commit::Commit;
@@ -24,9 +25,12 @@ use crate::config::Job;
 use crate::error::Hint;
 use crate::ids::RunId;
 use crate::ids::Seq;
+use crate::ids::SourceName;
 use crate::load;
 use crate::run::Result;
 use crate::run::chain;
+use crate::run::lake;
+use crate::run::stop::Stop;
 use crate::schema::StoredFile;
 use crate::store::Store;
 
@@ -41,6 +45,9 @@ const NOTED: &str =
 const STEP_BACK: &str = "restore it from a backup, or --repair goes back to the newest commit that can \
                          be read; what that one lacks is read from the archive, or again";
 const DERIVED: &str = "--repair makes it again from the commit, as the next run does";
+
+/// Why a part is not as it should be although its bytes are.
+pub(super) const CONTRADICTION: &str = "its rows contradict the commit";
 
 /// How far a clock may be off before it is told.
 const AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -66,6 +73,14 @@ pub(super) struct Scan<'a> {
     pub(super) bad: BTreeMap<String, &'static str>,
     /// The last page of each segment that rows of the newest commit come from.
     pub(super) needed: NeededPages,
+    /// Asks it to stop between two files.
+    pub(super) stop: Stop,
+}
+
+/// What is missing for making rows of a source again, and what to do about it.
+pub(super) struct Lack {
+    pub(super) what: String,
+    pub(super) way_out: String,
 }
 
 impl<'a> Scan<'a> {
@@ -75,8 +90,10 @@ impl<'a> Scan<'a> {
         job: &'a Job,
         clock: &SharedClock,
         own_run: Option<&'a RunId>,
+        stop: &Stop,
     ) -> Result<Self> {
         let mut scan = Self::of_commits(store, job, clock, own_run)?;
+        scan.stop = stop.clone();
         scan.look_at_chain();
         scan.look_at_parts()?;
         scan.look_at_logs()?;
@@ -110,10 +127,12 @@ impl<'a> Scan<'a> {
             ended: Seq(0),
             bad: BTreeMap::new(),
             needed: NeededPages::new(),
+            stop: Stop::default(),
         };
-        scan.look_at_losses();
+        scan.look_at_losses()?;
         scan.look_at_commits()?;
-        scan.look_at_ended();
+        scan.look_at_ended()?;
+        scan.tell_lost_spans();
         Ok(scan)
     }
 
@@ -198,9 +217,13 @@ impl<'a> Scan<'a> {
         });
     }
 
-    fn look_at_losses(&mut self) {
+    fn look_at_losses(&mut self) -> Result<()> {
         match Losses::read(self.store) {
             Ok(losses) => self.losses = losses,
+            // Whoever may not read a file must not judge it.
+            Err(error @ commit::Error::Store(_)) if self.own_run.is_some() => {
+                return Err(error.into());
+            }
             Err(error) => self.note(
                 Kind::LossesDamaged,
                 Losses::PATH,
@@ -208,6 +231,68 @@ impl<'a> Scan<'a> {
                 "--repair begins it anew, with what is lost now",
             ),
         }
+        Ok(())
+    }
+
+    /// Tells of rows that a repair did not find and that no sync reads again, until they are.
+    fn tell_lost_spans(&mut self) {
+        let noted: Vec<(String, String)> =
+            self.losses.0.iter().map(|(path, loss)| (path.clone(), loss.what.clone())).collect();
+        for (path, what) in noted {
+            let Some((source, partition)) = lost_span_of(&path) else { continue };
+            let span = load::span(partition);
+            let progress = self.head().and_then(|head| {
+                head.checkpoint.sources.iter().find(|(name, _)| name.as_str() == source)
+            });
+            let is_read = progress.zip(span).is_some_and(|((_, progress), span)| {
+                let mut scopes = progress.scopes.values();
+                scopes.all(|scope| scope.coverage.gaps(&span).is_empty())
+            });
+            if is_read {
+                continue;
+            }
+            let way_out = match span {
+                Some(span) => format!(
+                    "`leadpipe backfill JOB --from {} --to {} --source {source}` reads what the platform \
+                     still has of it",
+                    span.start().format("%F"),
+                    span.end().format("%F")
+                ),
+                None => "restore the lake from a backup, if one holds more".to_owned(),
+            };
+            self.note(Kind::KnownLoss, &path, what, &way_out);
+        }
+    }
+
+    /// Returns what is missing for making rows of a source again: settings or key.
+    pub(super) fn lack_of(&self, name: &SourceName) -> Option<Lack> {
+        if !self.job.sources.iter().any(|settings| settings.name == *name) {
+            let what = format!("job `{}` has no source `{name}`", self.job.name);
+            let way_out = format!(
+                "`leadpipe verify --repair` with the job that has source `{name}` makes it again"
+            );
+            return Some(Lack { what, way_out });
+        }
+        let head = self.head()?;
+        let lack = |what: String, hint: Option<String>| {
+            let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+            let way_out = format!("--repair makes it again once it has the lake's key{hint}");
+            Some(Lack { what, way_out })
+        };
+        let given = match lake::given_key(self.job) {
+            Ok(given) => given,
+            Err(error) => return lack(chain(&error), error.hint()),
+        };
+        let known = Some(head.key_fingerprint.as_str());
+        match commit::identity_key(self.store, given.as_deref(), known) {
+            Ok(_) => None,
+            Err(error) => lack(chain(&error), error.hint()),
+        }
+    }
+
+    /// Returns what a repair makes of a lost file of a source, in words.
+    pub(super) fn way_out_of(&self, name: &SourceName, usual: &str) -> String {
+        self.lack_of(name).map_or_else(|| usual.to_owned(), |lack| lack.way_out)
     }
 
     fn look_at_commits(&mut self) -> Result<()> {
@@ -235,7 +320,9 @@ impl<'a> Scan<'a> {
             );
         }
         let shown = commit::newer_shown(self.store, self.head())?;
-        if let Some((seq, evidence)) = shown.filter(|(seq, _)| *seq > self.newest) {
+        // One that another run has written meanwhile is not missing.
+        let is_lost = |seq: Seq| seq > self.newest && !self.store.exists(&commit::path_of(seq));
+        if let Some((seq, evidence)) = shown.filter(|(seq, _)| is_lost(*seq)) {
             self.newest = seq;
             let what = format!("it is missing: `{evidence}` tells of it");
             self.note(Kind::NewestCommitMissing, &commit::path_of(seq), what, STEP_BACK);
@@ -262,14 +349,15 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn look_at_ended(&mut self) {
+    fn look_at_ended(&mut self) -> Result<()> {
         const PATH: &str = "state/ended.json";
         const WAY_OUT: &str = "--repair tells it from the parts that are there";
         match commit::ended(self.store) {
-            Ok(ended) if ended.0 == 0 || ended < self.newest => self.ended = ended,
-            Ok(ended) => {
-                let what = format!("it names {ended}, the newest commit is {}", self.newest);
-                self.note(Kind::EndedDamaged, PATH, what, WAY_OUT);
+            // Where it names a commit that is newer than all, that one is lost, which is told; or made
+            // meanwhile.
+            Ok(ended) => self.ended = ended,
+            Err(error @ commit::Error::Store(_)) if self.own_run.is_some() => {
+                return Err(error.into());
             }
             Err(error) => {
                 // What cannot be told lives only where its parts are there.
@@ -282,6 +370,7 @@ impl<'a> Scan<'a> {
                 self.note(Kind::EndedDamaged, PATH, chain(&error), WAY_OUT);
             }
         }
+        Ok(())
     }
 
     /// Looks whether commits agree with themselves and with the one before.
@@ -308,16 +397,16 @@ impl<'a> Scan<'a> {
 
     /// Looks at the bytes of all living parts, each once.
     fn look_at_parts(&mut self) -> Result<()> {
-        let mut files: BTreeMap<String, (StoredFile, bool)> = BTreeMap::new();
-        for commit in self.living() {
-            for part in commit.sources.values().flat_map(|source| &source.parts) {
-                files.insert(part.file.path.clone(), (part.file.clone(), false));
+        let mut files: BTreeMap<String, (StoredFile, SourceName, bool)> = BTreeMap::new();
+        for (name, source) in self.living().flat_map(|commit| &commit.sources) {
+            for part in &source.parts {
+                files.insert(part.file.path.clone(), (part.file.clone(), name.clone(), false));
                 if let Some(csv) = &part.csv {
-                    files.insert(csv.path.clone(), (csv.clone(), true));
+                    files.insert(csv.path.clone(), (csv.clone(), name.clone(), true));
                 }
             }
         }
-        for (path, (file, is_csv)) in files {
+        for (path, (file, name, is_csv)) in files {
             let Some(what) = self.look_at_file(&file)? else { continue };
             let (kind, way_out) = match (is_csv, what == load::MISSING) {
                 (false, true) => (Kind::PartMissing, REBUILT),
@@ -325,13 +414,15 @@ impl<'a> Scan<'a> {
                 (true, true) => (Kind::CsvMissing, RERENDERED),
                 (true, false) => (Kind::CsvDamaged, RERENDERED),
             };
-            self.note(kind, &path, what, way_out);
+            let way_out = self.way_out_of(&name, way_out);
+            self.note(kind, &path, what, &way_out);
         }
         Ok(())
     }
 
     /// Returns what is wrong with a file that a commit names.
     fn look_at_file(&mut self, file: &StoredFile) -> Result<Option<&'static str>> {
+        self.stop.check()?;
         self.checked.files += 1;
         let what = match load::difference(self.store, file) {
             Ok(None) => {
@@ -340,7 +431,7 @@ impl<'a> Scan<'a> {
             }
             Ok(Some(load::MISSING)) if !self.is_still_named(&file.path)? => return Ok(None),
             Ok(Some(what)) => what,
-            Err(error) if self.own_run.is_some() && is_forbidden(&error) => {
+            Err(error @ load::Error::Store(_)) if self.own_run.is_some() => {
                 return Err(error.into());
             }
             Err(_) => "it cannot be read",
@@ -350,7 +441,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Tells whether a commit that has not ended meanwhile names a file.
-    fn is_still_named(&self, path: &str) -> Result<bool> {
+    pub(super) fn is_still_named(&self, path: &str) -> Result<bool> {
         if self.own_run.is_some() {
             return Ok(true);
         }
@@ -474,10 +565,27 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Tells whether nobody but this user is kept from reading a file.
-fn is_forbidden(error: &load::Error) -> bool {
-    let load::Error::Store(error) = error else { return false };
-    error.source.kind() == std::io::ErrorKind::PermissionDenied
+/// Tells whether a segment could not be read since the disk has failed, or may not be read: that is no
+/// damage to mend.
+pub(super) fn is_of_disk(error: &archive::Error) -> bool {
+    match error {
+        archive::Error::Store(error) => !error.is_not_found(),
+        // Decoders say what is wrong in words, the operating system by number.
+        archive::Error::Read { source, .. } => source.raw_os_error().is_some(),
+        _ => false,
+    }
+}
+
+/// Returns under which name it is noted that rows of a partition are lost; no file has it.
+pub(super) fn lost_span(source: &SourceName, partition: &str) -> String {
+    format!("parts/part_source={source}/part_created={partition}")
+}
+
+/// Returns of which source and partition a name is that [`lost_span`] has given.
+fn lost_span_of(path: &str) -> Option<(&str, &str)> {
+    let (source, below) = path.strip_prefix("parts/part_source=")?.split_once('/')?;
+    let partition = below.strip_prefix("part_created=")?;
+    (!partition.contains('/')).then_some((source, partition))
 }
 
 /// Returns in what a commit contradicts itself or the one before it.

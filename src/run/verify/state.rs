@@ -26,7 +26,7 @@ impl Scan<'_> {
     pub(super) fn look_at_state(&mut self) -> Result<()> {
         self.look_at_key()?;
         for source in &self.job.sources.clone() {
-            self.look_at_ledger(source);
+            self.look_at_ledger(source)?;
         }
         for (path, error) in commit::unreadable_runs(self.store)? {
             let way_out = "records are history: --repair sets it aside";
@@ -62,24 +62,27 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn look_at_ledger(&mut self, source: &SourceSettings) {
+    fn look_at_ledger(&mut self, source: &SourceSettings) -> Result<()> {
         let ledger = match ledger_of(self, source) {
             Ok(ledger) => ledger,
             Err(error) => {
                 let path = format!("the ledger of source `{}`", source.name);
                 let hint = error.hint().unwrap_or_default();
                 self.note(Kind::NotChecked, &path, chain(&error), &hint);
-                return;
+                return Ok(());
             }
         };
         let path = self.relative(&ledger);
         if self.findings.iter().any(|finding| finding.path == path) {
-            return;
+            return Ok(());
         }
         match ledger.state(self.now) {
             Err(error @ quota::Error::NewerVersion { .. }) => {
                 let hint = error.hint().unwrap_or_default();
                 self.note(Kind::NotChecked, &path, chain(&error), &hint);
+            }
+            Err(error @ quota::Error::Store(_)) if self.own_run.is_some() => {
+                return Err(error.into());
             }
             Err(error) => self.note(Kind::LedgerDamaged, &path, chain(&error), BLOCKED),
             Ok(_) if !ledger.exists() && self.has_sent(&source.name) => {
@@ -88,6 +91,7 @@ impl Scan<'_> {
             }
             Ok(_) => {}
         }
+        Ok(())
     }
 
     /// Returns where a ledger lies, relative to the lake where it is inside.
@@ -101,13 +105,14 @@ impl Scan<'_> {
         let runs = commit::runs(self.store).unwrap_or_default();
         let mut recent = runs.into_iter().filter(|run| {
             let ended = run.ended_at.unwrap_or(self.now);
-            self.now - ended < TimeDelta::hours(24) && run.command != "verify"
+            self.now - ended < TimeDelta::hours(24)
+                && !matches!(run.command.as_str(), "verify" | "replay")
         });
         recent.any(|run| {
-            let sent = run.summary.as_ref().map(|summary| {
-                summary["sources"][source.as_str()]["requests"]["sent"].as_u64().unwrap_or(0)
-            });
-            run.state != RunState::Ended || sent.unwrap_or(0) > 0
+            // A run that failed tells of no source, and may have sent all the same.
+            let told = run.summary.as_ref().and_then(|summary| summary.get("sources"));
+            let sent = told.map(|told| told[source.as_str()]["requests"]["sent"].as_u64());
+            run.state != RunState::Ended || sent.is_none_or(|sent| sent.unwrap_or(0) > 0)
         })
     }
 }
