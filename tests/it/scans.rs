@@ -53,7 +53,10 @@ async fn listings_read_to_their_end_by_a_run_that_died_are_not_asked_for_again()
         world.sync().await;
         let rows = world.rows();
         // As if the run had died after all was held and before its commit was written.
-        world.store().remove(&format!("commits/{}.json", world.head().seq)).unwrap();
+        let commit = format!("commits/{}.json", world.head().seq);
+        for path in [&*commit, "latest", "checkpoint.json"] {
+            world.store().remove(path).unwrap();
+        }
         world.sandbox.clear_requests();
         let summary = world.sync().await;
         assert_eq!(summary.exit_code(), 0, "{summary:#?}");
