@@ -608,11 +608,7 @@ async fn pages_behind_a_torn_segment_of_an_open_walk_are_loaded() {
     let head = world.head();
     world.sync_with(some()).await;
     // As if the second run had died before its commit: its pages are held and not loaded.
-    let second = world.head().seq;
-    for path in [&*format!("commits/{second}.json"), "latest", "checkpoint.json"] {
-        world.store().remove(path).unwrap();
-    }
-    world.store().remove_all(&format!("snapshots/{second}")).unwrap();
+    world.lose_commits_after(head.seq);
     let open = &head.checkpoint.sources.values().next().unwrap().open_walks;
     assert!(open.iter().any(|open| open.loaded_pages > 10), "{open:#?}");
     let lake = lake_of(&world);
@@ -661,13 +657,7 @@ async fn a_walk_that_was_closed_is_not_believed_where_pages_of_it_are_lost() {
         world.sync_with(at_most(20)).await;
         world.sync().await;
         // As if both had died before they could commit.
-        let commits = files(&lake_of(&world)).into_iter().filter(|path| {
-            let number = path.strip_prefix("commits/").and_then(|name| name.strip_suffix(".json"));
-            number.is_some_and(|number| number.parse::<u64>().unwrap() > head.0)
-        });
-        for path in commits.chain(["latest".to_owned(), "checkpoint.json".to_owned()]) {
-            world.store().remove(&path).unwrap();
-        }
+        world.lose_commits_after(head);
         let segments = segments_of(&world, &walk);
         assert_eq!(segments.len(), 3);
         match is_gone {

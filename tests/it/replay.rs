@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use leadpipe::clock::SharedClock;
+use leadpipe::ids::Seq;
 use leadpipe::run;
 use leadpipe::run::Options;
 use leadpipe::run::Summary;
@@ -104,16 +105,6 @@ async fn a_mapping_that_changes_in_the_middle_of_a_first_sync_gives_one_mapping(
     world.assert_whole().await;
 }
 
-/// As if the last run had died after all its pages were held and before its commit was written.
-fn lose_the_last_commit(world: &World) {
-    let head = world.head();
-    // What readers see is made after the commit.
-    for path in [&format!("commits/{}.json", head.seq), "latest", "checkpoint.json"] {
-        world.store().remove(path).unwrap();
-    }
-    world.store().remove_all(&format!("snapshots/{}", head.seq)).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_held_by_a_run_that_died_are_not_asked_for_again() {
     let world = World::still(Behaviour::default()).await;
@@ -121,7 +112,7 @@ async fn pages_held_by_a_run_that_died_are_not_asked_for_again() {
     world.pass(TimeDelta::days(1));
     world.sync().await;
     let before = world.rows();
-    lose_the_last_commit(&world);
+    world.lose_commits_after(Seq(world.head().seq.0 - 1));
     world.sandbox.clear_requests();
     let summary = world.sync().await;
     assert_eq!(summary.exit_code(), 0, "{summary:#?}");
@@ -135,7 +126,7 @@ async fn a_replay_does_not_lose_sight_of_walks_that_a_dead_run_has_left() {
     world.sync().await;
     world.pass(TimeDelta::days(1));
     world.sync().await;
-    lose_the_last_commit(&world);
+    world.lose_commits_after(Seq(world.head().seq.0 - 1));
     world.sandbox.clear_requests();
     world.job = abroad(&world.job);
     replay(&world).await;
@@ -151,7 +142,7 @@ async fn a_run_of_another_job_does_not_lose_sight_of_them_either() {
     world.sync().await;
     world.pass(TimeDelta::days(1));
     world.sync().await;
-    lose_the_last_commit(&world);
+    world.lose_commits_after(Seq(world.head().seq.0 - 1));
     let own = world.job.clone();
     world.job = own.replace("name = \"test\"", "name = \"other\"").replace("\"acme\"", "\"bcme\"");
     world.sync().await;

@@ -1,6 +1,7 @@
 //! Listings without dates: Whautomate and Convertalk, night after night.
 
 use chrono::TimeDelta;
+use leadpipe::ids::Seq;
 use leadpipe::sandbox::Fault;
 
 use crate::support::World;
@@ -53,10 +54,7 @@ async fn listings_read_to_their_end_by_a_run_that_died_are_not_asked_for_again()
         world.sync().await;
         let rows = world.rows();
         // As if the run had died after all was held and before its commit was written.
-        let commit = format!("commits/{}.json", world.head().seq);
-        for path in [&*commit, "latest", "checkpoint.json"] {
-            world.store().remove(path).unwrap();
-        }
+        world.lose_commits_after(Seq(world.head().seq.0 - 1));
         world.sandbox.clear_requests();
         let summary = world.sync().await;
         assert_eq!(summary.exit_code(), 0, "{summary:#?}");

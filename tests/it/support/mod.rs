@@ -216,6 +216,19 @@ impl World {
         commit::latest(&self.store()).unwrap().unwrap()
     }
 
+    /// As if the runs after a commit had died, after all their pages were held and before a commit.
+    pub(crate) fn lose_commits_after(&self, seq: Seq) {
+        let store = self.store();
+        for lost in commit::list(&store).unwrap().into_iter().filter(|lost| *lost > seq) {
+            store.remove(&format!("commits/{lost}.json")).unwrap();
+            store.remove_all(&format!("snapshots/{lost}")).unwrap();
+        }
+        // What readers see is made after the commit.
+        for made in ["latest", "checkpoint.json"] {
+            store.remove(made).unwrap();
+        }
+    }
+
     /// The rows of the snapshot: content hash by lead.
     pub(crate) fn rows(&self) -> Rows {
         let mut rows = Rows::new();
