@@ -297,6 +297,9 @@ impl Reader<'_> {
         if is_expected || is_one_page || book.round_of(page) > 0 {
             return Ok(said);
         }
+        if page > 2 && matches!(said, Said::Same) {
+            return self.ask_beyond(walk, page, book, scan).await;
+        }
         let (_, again) = self.next(walk, page, book, scan).await?;
         book.probes += 1;
         Ok(match again {
@@ -304,6 +307,31 @@ impl Reader<'_> {
             Said::Refused(_) | Said::Nothing => said,
             again => again,
         })
+    }
+
+    /// A page like the one before it is the end where the page after it is like them, too: what came in
+    /// the place of another page is not followed by the same. Else it is asked for once more.
+    async fn ask_beyond(
+        &self,
+        walk: &Walk,
+        page: u32,
+        book: &mut Book,
+        scan: &mut Scan,
+    ) -> Result<Said> {
+        let (_, beyond) = self.next(walk, page + 1, book, scan).await?;
+        book.probes += 1;
+        if matches!(beyond, Said::Same) {
+            return Ok(beyond);
+        }
+        let (_, again) = self.next(walk, page, book, scan).await?;
+        book.probes += 1;
+        let is_end = matches!(beyond, Said::Nothing | Said::Refused(_));
+        if matches!(again, Said::Same) && !is_end {
+            // There is more, and what this page has of it was not shown.
+            book.proven = false;
+            return Ok(Said::More);
+        }
+        Ok(again)
     }
 
     /// A second page like the first is the end of a listing of one page, or says that the number is

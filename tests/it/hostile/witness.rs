@@ -195,7 +195,8 @@ impl Watched {
         self.behave(|_| {});
         self.may_end_early = false;
         let mut last = None;
-        for night in 1..=4 {
+        // What was edited long ago is read again within the week.
+        for night in 1..=9 {
             let wait =
                 last.and_then(|ran: Ran| Some(ran.summary.resume_at? - ran.summary.ended_at));
             self.world.pass(wait.unwrap_or_default().max(TimeDelta::days(1)));
