@@ -384,7 +384,8 @@ impl Store {
             let made = access::folder_for(self.readers_of(level)).create(level);
             made.map_err(|source| fail("create", level, source))?;
             // The new folder's own name must survive a power cut too.
-            sync(level.parent().unwrap_or(level), steps, "folder-made")?;
+            let synced = sync(level.parent().unwrap_or(level), steps, "folder-made");
+            synced.map_err(|error| Error { path: level.to_owned(), ..error })?;
         }
         Ok(())
     }
