@@ -297,7 +297,8 @@ impl Reader<'_> {
         if is_expected || is_one_page || book.round_of(page) > 0 {
             return Ok(said);
         }
-        if matches!(said, Said::Same) {
+        // A second page like the first may also say that the number is ignored: see `believe_second`.
+        if page > 2 && matches!(said, Said::Same) {
             return self.ask_beyond(walk, page, book, scan).await;
         }
         let (_, again) = self.next(walk, page, book, scan).await?;

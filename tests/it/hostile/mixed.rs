@@ -79,7 +79,7 @@ async fn live(seed: u64, tallies: &mut Tallies) -> usize {
     nights as usize + watched.heal(&name).await as usize
 }
 
-fn print(tallies: &Tallies, lives: u64, runs: usize) {
+fn print(tallies: &Tallies, lives: u64, runs: usize, wrong: usize) {
     #[expect(clippy::print_stdout, reason = "`make hostile` shows the figures")]
     {
         for (name, Tally { runs, requests, met, exits }) in tallies {
@@ -87,7 +87,7 @@ fn print(tallies: &Tallies, lives: u64, runs: usize) {
                 "mixed {name:<26} {runs:>5} runs, {met:>6} met in {requests:>7} requests, exits {exits:?}"
             );
         }
-        println!("mixed {lives} lives, {runs} runs, no wrong snapshot");
+        println!("mixed {lives} lives, {runs} runs; lives that went wrong: {wrong}");
     }
 }
 
@@ -104,6 +104,6 @@ async fn faults_mixed_at_random_never_make_a_wrong_snapshot() {
             Err(_) => failed.push(seed),
         }
     }
-    print(&tallies, lives, runs);
+    print(&tallies, lives, runs, failed.len());
     assert!(failed.is_empty(), "of {lives} lives these fail: {failed:?}");
 }
