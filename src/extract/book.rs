@@ -173,6 +173,11 @@ impl Book {
         Some(first.page).filter(|page| *page > 1)
     }
 
+    /// Tells whether nothing was shown so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.holes.is_empty() && self.entries.values().all(|entry| entry.rows() == 0)
+    }
+
     /// Tells whether the rest of the listing is taken for empty, whatever its total says.
     pub(super) fn has_ended(&self) -> bool {
         self.ends_before.is_some()

@@ -78,6 +78,9 @@ pub struct Options {
     /// Rows that the last whole reading of the same listing showed; where there is no total, an end
     /// that comes well before them is asked for once more.
     pub expected_rows: Option<u64>,
+    /// Whether earlier readings showed rows of what is read: where it has none now, it is asked for once
+    /// more.
+    pub had_rows: bool,
     /// Pages of a listing without a total beyond which it is taken for one that never ends.
     pub most_pages: u32,
 }
@@ -193,6 +196,9 @@ impl Reader<'_> {
         }
         if book.total_pages.is_none() {
             self.scan(walk, book, goes_on).await?;
+        } else if self.options.had_rows && book.is_empty() && book.round_of(1) == 0 {
+            self.reread(walk, 0, book).await?;
+            book.probes += 1;
         }
         // A total may have come to light on the way.
         if book.total_pages.is_none() {
@@ -322,8 +328,7 @@ impl Reader<'_> {
     /// Past the end of a listing may begin at its first page. Where rows are known of it, or dates bound
     /// it, such an answer is no listing; else it is taken for an empty one, and proves nothing.
     fn may_be_empty(&self, walk: &Walk, error: &Error) -> bool {
-        let is_unknown = self.options.expected_rows.is_none_or(|expected| expected == 0);
-        walk.window.is_none() && is_unknown && error.says_not_found()
+        walk.window.is_none() && !self.options.had_rows && error.says_not_found()
     }
 
     /// A page that exists by the total, but is refused: the listing may have become shorter.

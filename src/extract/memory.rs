@@ -15,9 +15,9 @@ use super::Abilities;
 use super::Answer;
 use super::Caller;
 use super::Error;
-use super::Found;
 use super::Halt;
 use super::Held;
+use super::Lookup;
 use super::Options;
 use super::Outcome;
 use super::PageFacts;
@@ -86,6 +86,10 @@ pub(super) enum Trouble {
     Dies,
     /// It is answered as if the listing ended here.
     Ends(End),
+    /// Its answer cannot be read.
+    Breaks,
+    /// It is answered with another page than was asked for, counted from 0.
+    Shows(usize),
 }
 
 #[derive(Debug)]
@@ -189,16 +193,22 @@ impl Source for MemorySource {
             apply(&mut world, *edit);
         }
         let trouble = self.troubles.iter().find(|(at, _)| *at == number);
-        let mut end = None;
+        let (mut end, mut other) = (None, None);
         match trouble.map(|(_, trouble)| *trouble) {
             None => {}
             Some(Trouble::Dies) => return Err(Error::Stopped),
+            Some(Trouble::Breaks) => {
+                let (provider, detail) = (self.provider(), "cut short".to_owned());
+                return Err(Error::Broken { provider, detail });
+            }
             Some(Trouble::Ends(as_end)) => end = Some(as_end),
+            Some(Trouble::Shows(page)) => other = Some(page),
         }
         let size = self.own_size.unwrap_or(size as usize);
         let rows = self.listed(&world);
         let pages: Vec<&[Row]> = rows.chunks(size).collect();
         let asked = if self.same_page { 0 } else { page as usize - 1 };
+        let asked = other.unwrap_or(asked);
         let shown = match (pages.get(asked).filter(|_| end.is_none()), end.unwrap_or(self.end)) {
             (Some(rows), _) => *rows,
             (None, End::Empty) => &[],
@@ -226,8 +236,8 @@ impl Source for MemorySource {
         })
     }
 
-    async fn fetch_record(&self, _: &Walk, _: &str, _: bool) -> Result<Option<Found>> {
-        Ok(None)
+    async fn fetch_record(&self, _: &Walk, _: &str, _: bool) -> Result<Lookup> {
+        Ok(Lookup::Unknown)
     }
 
     async fn check(&self, _: &Caller) -> Result<&'static str> {
@@ -335,7 +345,13 @@ pub(super) fn read(
         caller: &caller,
         sink: &sink,
         slots: Arc::new(Semaphore::new(2)),
-        options: Options { in_flight: 2, reread_limit: 2, expected_rows, most_pages: MOST_PAGES },
+        options: Options {
+            in_flight: 2,
+            reread_limit: 2,
+            expected_rows,
+            had_rows: expected_rows.is_some_and(|rows| rows > 0),
+            most_pages: MOST_PAGES,
+        },
         sizes: &sizes,
     };
     loop {

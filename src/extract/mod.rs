@@ -66,13 +66,8 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     async fn fetch_page(&self, walk: &Walk, page: u32, size: u32) -> Result<Answer>;
 
     /// Asks once for one record by its id, anywhere in the account or, `in_scope`, as the walk's
-    /// partition shows it; `None` where the provider says that there is none.
-    async fn fetch_record(
-        &self,
-        walk: &Walk,
-        native_id: &str,
-        in_scope: bool,
-    ) -> Result<Option<Found>>;
+    /// partition shows it.
+    async fn fetch_record(&self, walk: &Walk, native_id: &str, in_scope: bool) -> Result<Lookup>;
 
     /// Asks for as little as proves the credentials, each request through `caller`, and returns
     /// which kind of key it is. Fails where the job says another kind.
@@ -100,6 +95,17 @@ pub struct Abilities {
     pub short_page_ends: bool,
     /// Whether single records can be asked for by id.
     pub finds_records: bool,
+}
+
+/// What a provider says of a record that is asked for by its id.
+#[derive(Debug, Clone)]
+pub enum Lookup {
+    /// It shows it.
+    Found(Found),
+    /// It shows none, in an answer that does not say why: one that has gone wrong may look the same.
+    Nothing,
+    /// It says that there is none.
+    Unknown,
 }
 
 /// A record that was asked for by its id.

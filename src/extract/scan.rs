@@ -20,6 +20,7 @@ use super::Result;
 use super::RowFacts;
 use super::book::Added;
 use super::book::Book;
+use super::book::Entry;
 use crate::record::DownTo;
 use crate::record::Order;
 use crate::record::Walk;
@@ -99,7 +100,7 @@ impl Scan {
     /// Counts what a page of an earlier run has told beside its rows: that run may have died, or run
     /// out of permits, before anything came of it.
     fn recall(&mut self, page: u32, ids: &[u64]) {
-        let known = ids.iter().filter(|id| self.places.contains_key(*id)).count() as u64;
+        let known = self.known(ids);
         let (furthest, rows) = &self.before.furthest;
         if ids.is_empty() || (page == furthest + 1 && ids == rows) {
             self.before.ended = true;
@@ -113,6 +114,11 @@ impl Scan {
             self.before.looked += 1;
             self.before.found += ids.len() as u64 - known;
         }
+    }
+
+    /// Returns how many of the rows were shown before.
+    fn known(&self, ids: &[u64]) -> u64 {
+        ids.iter().filter(|id| self.places.contains_key(*id)).count() as u64
     }
 
     /// Returns how many rows of a page that was asked for again stood on pages before it.
@@ -190,7 +196,11 @@ impl Reader<'_> {
                     break;
                 }
                 Some(said) => said,
-                None => break,
+                None => {
+                    // An end right behind a page that showed nothing new: that page may have hidden some.
+                    book.settled &= old_news == 0;
+                    break;
+                }
             };
             old_news = match said {
                 Said::OldNews | Said::Same => old_news + 1,
@@ -273,7 +283,7 @@ impl Reader<'_> {
             }
             Said::Same | Said::OldNews => {
                 match self.ask_again(walk, page, said, book, scan).await? {
-                    Said::Same if page == 2 => self.believe_second(walk, book).await.map(|()| None),
+                    Said::Same if page == 2 => self.believe_second(walk, book, scan).await,
                     Said::Same if !self.is_early(book, scan) => Ok(None),
                     Said::Same | Said::OldNews => Ok(Some(Said::OldNews)),
                     said => Ok(Some(said)),
@@ -292,9 +302,8 @@ impl Reader<'_> {
         book: &mut Book,
         scan: &mut Scan,
     ) -> Result<Said> {
-        let is_expected = self.options.expected_rows.is_some() && !self.is_early(book, scan);
-        let is_one_page = page == 2 && !book.first_page_is_full();
-        if is_expected || is_one_page || book.round_of(page) > 0 {
+        let is_known = self.is_known_end(page, &said, book, scan);
+        if is_known || self.is_one_page(page, book) || book.round_of(page) > 0 {
             return Ok(said);
         }
         // A second page like the first may also say that the number is ignored: see `believe_second`.
@@ -335,16 +344,68 @@ impl Reader<'_> {
         Ok(again)
     }
 
+    /// Tells whether a page that shows nothing new comes where the last whole reading has ended, behind a
+    /// page that is not full: one more row would have stood there.
+    fn is_known_end(&self, page: u32, said: &Said, book: &Book, scan: &Scan) -> bool {
+        let is_expected = self.options.expected_rows.is_some() && !self.is_early(book, scan);
+        let before = book.page(page - 1).map_or(0, Entry::rows);
+        let may_be_full = page > 2 && matches!(said, Said::Same) && before >= book.first_rows();
+        is_expected && !may_be_full
+    }
+
+    /// Tells whether the first page alone says that there is no second one.
+    fn is_one_page(&self, page: u32, book: &Book) -> bool {
+        page == 2 && self.source.abilities().sized_pages && !book.first_page_is_full()
+    }
+
     /// A second page like the first is the end of a listing of one page, or says that the number is
-    /// ignored.
-    async fn believe_second(&self, walk: &Walk, book: &mut Book) -> Result<()> {
-        let sized = self.source.abilities().sized_pages;
-        if sized && !book.first_page_is_full() {
-            return Ok(());
+    /// ignored, or came in the place of another one.
+    async fn believe_second(
+        &self,
+        walk: &Walk,
+        book: &mut Book,
+        scan: &mut Scan,
+    ) -> Result<Option<Said>> {
+        if self.is_one_page(2, book) {
+            return Ok(None);
         }
         // Where it cannot be told, what was shown is loaded and proves nothing.
         book.proven &= self.refuse_ignored_numbers(walk, book).await?;
-        Ok(())
+        if self.is_known_end(2, &Said::Same, book, scan) {
+            return Ok(None);
+        }
+        if !self.is_more_behind(walk, book, scan).await? {
+            return Ok(None);
+        }
+        // What the second page has of it was not shown.
+        book.proven = false;
+        Ok(Some(Said::OldNews))
+    }
+
+    /// Asks for what stands behind the second page, in halves where the size can be told: the first one is
+    /// the first half of the second page, under another number, and the next one what that would show if
+    /// the page before were shown for each.
+    async fn is_more_behind(&self, walk: &Walk, book: &mut Book, scan: &mut Scan) -> Result<bool> {
+        let half = book.size / 2;
+        if !self.source.abilities().sized_pages || half == 0 {
+            let (_, third) = self.next(walk, 3, book, scan).await?;
+            book.probes += 1;
+            return Ok(matches!(third, Said::More));
+        }
+        for page in [3, 4] {
+            book.probes += 1;
+            match self.read_page(walk, page, half, 0).await {
+                Ok((_, facts)) => {
+                    let mut ids = facts.rows.iter().filter_map(|row| row.id);
+                    if ids.any(|id| !scan.places.contains_key(&id)) {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if is_end(page, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 
     /// A page that was refused twice, although more is expected, is the end only where the one after it
@@ -395,9 +456,13 @@ impl Reader<'_> {
             }
             Err(error) if is_end(page, &error) => Ok((page, Said::Refused(error))),
             Err(error) => {
-                let size = self.size_for_pieces(page, book);
+                let (size, shown) = (self.size_for_pieces(page, book), book.shown.len());
                 self.recover(walk, page, size, error, book).await?;
                 let told = if book.page(page + 1).is_some() { page + 1 } else { page };
+                if told == page {
+                    // Pieces that show rows of other pages may hide their own.
+                    scan.doubles += scan.known(&book.shown[shown..]);
+                }
                 let said = self.said(walk, told, book, scan);
                 let is_end = matches!(said, Said::Nothing);
                 Ok((told, if is_end { said } else { Said::More }))
@@ -414,7 +479,7 @@ impl Reader<'_> {
     /// Says what the page added last tells.
     fn said(&self, walk: &Walk, page: u32, book: &Book, scan: &mut Scan) -> Said {
         let ids = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
-        let known = ids.iter().filter(|id| scan.places.contains_key(*id)).count() as u64;
+        let known = scan.known(ids);
         let (new, furthest) = (scan.take(book), scan.furthest(ids));
         let said = self.last_said(walk, page, book);
         if matches!(said, Said::Same | Said::Nothing) {
@@ -662,6 +727,45 @@ mod tests {
                 assert_eq!(outcome.shown, ids(&source), "{end:?} at {at}");
             }
         }
+    }
+
+    #[test]
+    fn a_second_page_that_comes_as_the_first_twice_proves_nothing() {
+        for rows in [11, 15, 35] {
+            for own_size in [None, Some(10)] {
+                let mut source = MemorySource::new(rows, Sorting::NewestCreated);
+                (source.abilities.sized_pages, source.own_size) = (own_size.is_none(), own_size);
+                source.troubles = vec![(1, Trouble::Shows(0)), (2, Trouble::Shows(0))];
+                assert!(!read(&source, 10).proven, "{rows} rows, {own_size:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_that_come_as_others_settle_nothing() {
+        let mut source = MemorySource::new(35, Sorting::OldestCreated);
+        // The third page breaks; of its two pieces the first comes as one of the second page.
+        source.troubles = vec![(2, Trouble::Breaks), (3, Trouble::Shows(3))];
+        let outcome = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap();
+        assert!(!outcome.settled || outcome.shown == ids(&source));
+    }
+
+    #[test]
+    fn a_full_last_page_in_the_place_of_one_with_a_new_row_is_no_end() {
+        let mut source = MemorySource::new(31, Sorting::OldestCreated);
+        source.troubles = vec![(3, Trouble::Shows(2))];
+        let outcome = memory::read(&source, &memory::whole(10), Some(30), |_| {}).unwrap();
+        assert_eq!(outcome.shown, ids(&source));
+        assert!(outcome.proven && outcome.settled);
+    }
+
+    #[test]
+    fn an_end_behind_another_page_than_was_asked_for_settles_nothing() {
+        let mut source = MemorySource::new(101, Sorting::OldestCreated);
+        source.troubles = vec![(10, Trouble::Shows(0))];
+        let outcome = memory::read(&source, &memory::whole(10), Some(100), |_| {}).unwrap();
+        // What it hid was looked for as for rows that moved, or the reading says that it is not all.
+        assert!(!outcome.settled || outcome.shown == ids(&source));
     }
 
     #[test]

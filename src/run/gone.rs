@@ -50,6 +50,19 @@ pub(super) struct Absences {
 }
 
 impl Absences {
+    /// Returns the same, where a reading that missed leads which the provider shows by id proves nothing
+    /// of the others that it missed.
+    fn as_told(&self, lookups: &Lookups) -> Self {
+        let is_found = |candidate: &&Candidate| lookups.found.contains(&candidate.lead_id);
+        let misled: BTreeSet<&str> =
+            self.candidates.iter().filter(is_found).map(|one| one.scope.as_str()).collect();
+        let candidate = |one: &Candidate| {
+            let reconciled = one.reconciled && !misled.contains(one.scope.as_str());
+            Candidate { reconciled, ..one.clone() }
+        };
+        Self { candidates: self.candidates.iter().map(candidate).collect(), ..self.clone() }
+    }
+
     /// Tells whether the reading showed any row held of a scope.
     fn shows_some(&self, scope: &str) -> bool {
         let absent = self.candidates.iter().filter(|candidate| candidate.scope == scope).count();
@@ -143,6 +156,7 @@ pub(super) fn decide(
     guard: Guard,
     now: DateTime<Utc>,
 ) -> Decision {
+    let absences = &absences.as_told(lookups);
     let by_id: BTreeMap<&str, &Absent> =
         known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
     let mut decision = Decision::default();
@@ -318,6 +332,21 @@ mod tests {
             decide(&absences(2, 3, 1), &unknown(&["lead-0", "lead-1"]), &[], GUARD, at(1));
         assert_eq!(decision.gone.len(), 2);
         assert_eq!(decision.held_back, 0);
+    }
+
+    #[test]
+    fn a_reading_that_missed_what_the_provider_shows_proves_nothing_of_the_rest() {
+        let missed = read_since(9, absences(5, 100, 1));
+        assert_eq!(decide(&missed, &Lookups::default(), &[], GUARD, at(1)).gone.len(), 5);
+        let (found, unknown) = (["lead-0".to_owned()].into(), ["lead-1".to_owned()].into());
+        let told = Lookups { found, unknown, ..Lookups::default() };
+        let first = decide(&missed, &told, &[], GUARD, at(1));
+        assert_eq!(first.gone, ["lead-1".to_owned()].into());
+        assert_eq!(first.absent.len(), 4);
+        // What another reading misses as well is gone.
+        let again = read_since(9, absences(5, 100, 2));
+        let second = decide(&again, &Lookups::default(), &first.absent, GUARD, at(2));
+        assert_eq!(second.gone.len(), 4);
     }
 
     #[test]

@@ -46,6 +46,7 @@ use crate::error::Hint;
 use crate::extract;
 use crate::extract::Found;
 use crate::extract::Held;
+use crate::extract::Lookup;
 use crate::extract::Outcome;
 use crate::extract::PageSink;
 use crate::extract::PageSizes;
@@ -70,6 +71,7 @@ use crate::record::Scope;
 use crate::record::Walk;
 use crate::store::Store;
 use crate::transform::Mapping;
+use crate::window::Covered;
 use crate::window::Window;
 
 /// Walks of a source that go at once.
@@ -426,6 +428,7 @@ impl SourceTask {
                 in_flight: self.client.at_once,
                 reread_limit: self.shared.job.run.reread_limit,
                 expected_rows: self.expected_rows(walk),
+                had_rows: self.had_rows(walk),
                 most_pages: extract::MOST_PAGES,
             },
             sizes: &sizes,
@@ -440,6 +443,17 @@ impl SourceTask {
     fn expected_rows(&self, walk: &Walk) -> Option<u64> {
         let scope = self.progress.scopes.get(&walk.scope.key())?;
         Some(scope.scan.as_ref()?.rows).filter(|_| walk.window.is_none())
+    }
+
+    /// Tells whether earlier readings of what a walk reads showed rows.
+    fn had_rows(&self, walk: &Walk) -> bool {
+        let Some(window) = &walk.window else {
+            return self.expected_rows(walk).is_some_and(|rows| rows > 0);
+        };
+        let scope = self.progress.scopes.get(&walk.scope.key());
+        let spans = scope.map(|scope| scope.coverage.spans()).unwrap_or_default();
+        let rows_in = |span: &Covered| span.rows_in(&span.window.intersect(window)?);
+        spans.iter().any(|span| rows_in(span).is_some_and(|rows| rows > 0))
     }
 
     fn sink<'a>(&'a self, walk: &'a Arc<Walk>, archived: u64) -> Sink<'a> {
@@ -543,7 +557,7 @@ impl SourceTask {
         Ok(lookups)
     }
 
-    /// Asks for a lead, and once more where the answer does not show all of it.
+    /// Asks for a lead, and once more where the answer shows nothing, or not all of it.
     async fn ask_for(
         &self,
         walk: &Walk,
@@ -552,14 +566,20 @@ impl SourceTask {
     ) -> extract::Result<Option<Found>> {
         let Client { source, caller, .. } = &self.client;
         summary.requests.lookups += 1;
-        let found = caller.attempt(|| source.fetch_record(walk, native, false)).await?;
-        let Some(partial) = found else { return Ok(None) };
+        let mut asked = caller.attempt(|| source.fetch_record(walk, native, false)).await?;
+        if matches!(asked, Lookup::Nothing) {
+            summary.requests.lookups += 1;
+            asked = caller.attempt(|| source.fetch_record(walk, native, false)).await?;
+        }
+        let Lookup::Found(partial) = asked else { return Ok(None) };
         if partial.is_whole {
             return Ok(Some(partial));
         }
         summary.requests.lookups += 1;
-        let whole = caller.attempt(|| source.fetch_record(walk, native, true)).await?;
-        Ok(Some(whole.unwrap_or(partial)))
+        match caller.attempt(|| source.fetch_record(walk, native, true)).await? {
+            Lookup::Found(whole) => Ok(Some(whole)),
+            Lookup::Nothing | Lookup::Unknown => Ok(Some(partial)),
+        }
     }
 
     async fn hold_found(&self, walk: &Arc<Walk>, answer: extract::Answer, page: u32) -> Result<()> {

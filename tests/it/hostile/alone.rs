@@ -106,7 +106,7 @@ fn said(ran: &Ran) -> String {
 /// Leaves out numbers that depend on where a page was cut, or which of several answers came first.
 fn steady(text: &str) -> String {
     let mut steady = text.to_owned();
-    for before in ["column ", "but ", "127.0.0.1:", "asked for page "] {
+    for before in ["column ", "there are ", "but ", "127.0.0.1:", "asked for page "] {
         let mut from = 0;
         while let Some(at) = steady[from..].find(before) {
             let start = from + at + before.len();

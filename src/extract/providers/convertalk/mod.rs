@@ -32,9 +32,9 @@ use crate::extract::Answer;
 use crate::extract::Call;
 use crate::extract::Caller;
 use crate::extract::Error;
-use crate::extract::Found;
 use crate::extract::HttpClient;
 use crate::extract::HttpSettings;
+use crate::extract::Lookup;
 use crate::extract::PageFacts;
 use crate::extract::Result;
 use crate::extract::Source;
@@ -219,12 +219,7 @@ impl Source for Convertalk {
     }
 
     /// No call for one record is documented, nor seen: a client finds one by reading all pages.
-    async fn fetch_record(
-        &self,
-        walk: &Walk,
-        _native_id: &str,
-        _in_scope: bool,
-    ) -> Result<Option<Found>> {
+    async fn fetch_record(&self, walk: &Walk, _native_id: &str, _in_scope: bool) -> Result<Lookup> {
         let what = format!("there is no call for one of the {}", walk.scope.stream);
         Err(Error::Setup { provider: PROVIDER, source: what.into() })
     }

@@ -36,6 +36,7 @@ use crate::extract::Error;
 use crate::extract::Found;
 use crate::extract::HttpClient;
 use crate::extract::HttpSettings;
+use crate::extract::Lookup;
 use crate::extract::PageFacts;
 use crate::extract::Result;
 use crate::extract::Source;
@@ -229,12 +230,7 @@ impl Source for WhatConverts {
         self.get("api/v1/leads", &query).await
     }
 
-    async fn fetch_record(
-        &self,
-        walk: &Walk,
-        native_id: &str,
-        in_scope: bool,
-    ) -> Result<Option<Found>> {
+    async fn fetch_record(&self, walk: &Walk, native_id: &str, in_scope: bool) -> Result<Lookup> {
         // A master key is shown custom fields only where a profile is named; but a lead that has
         // moved to another profile may then be "unknown".
         let profile = profile_of(walk).filter(|_| in_scope).map(|id| ("profile_id", id.to_owned()));
@@ -243,17 +239,17 @@ impl Source for WhatConverts {
         let call = Call::get("api/v1/leads").segment(native_id).query(&query);
         let answer = match self.send(call).await {
             Ok(answer) => answer,
-            Err(error) if page::says_unknown_lead(&error) => return Ok(None),
+            Err(error) if page::says_unknown_lead(&error) => return Ok(Lookup::Unknown),
             Err(error) => return Err(error),
         };
         match page::read_single(&answer.body, native_id) {
-            Ok(page::Single::None) => Ok(None),
+            Ok(page::Single::None) => Ok(Lookup::Nothing),
             Ok(page::Single::Lead { has_custom_fields }) => {
                 // A listing that names no profile shows no custom fields either.
                 let is_whole = !self.is_master || has_custom_fields || profile_of(walk).is_none();
-                Ok(Some(Found { answer, is_whole }))
+                Ok(Lookup::Found(Found { answer, is_whole }))
             }
-            Err(error) if page::says_unknown_lead(&error) => Ok(None),
+            Err(error) if page::says_unknown_lead(&error) => Ok(Lookup::Unknown),
             Err(error) => Err(self.blot(error)),
         }
     }
@@ -501,7 +497,8 @@ mod tests {
         let (server, source) = saying(&[(404, unknown), (404, unknown)]).await;
         let walk = walk("leads", "profile:1", "");
         for id in ["7", "7/../../accounts?x=1#y"] {
-            assert!(source.fetch_record(&walk, id, true).await.unwrap().is_none());
+            let asked = source.fetch_record(&walk, id, true).await.unwrap();
+            assert!(matches!(asked, Lookup::Unknown));
         }
         // Where a part of a path means a folder, nothing is asked.
         assert!(matches!(source.fetch_record(&walk, "..", true).await, Err(Error::Setup { .. })));

@@ -31,6 +31,7 @@ use crate::extract::Error;
 use crate::extract::Found;
 use crate::extract::HttpClient;
 use crate::extract::HttpSettings;
+use crate::extract::Lookup;
 use crate::extract::PageFacts;
 use crate::extract::Result;
 use crate::extract::Source;
@@ -135,12 +136,7 @@ impl Source for Whautomate {
     /// One contact is asked for like this by a client that runs, one client by the vendor's
     /// documents; that it then shows what the listing shows is inferred. What stands under a name of
     /// its own is no page, and only tells that the record is there.
-    async fn fetch_record(
-        &self,
-        walk: &Walk,
-        native_id: &str,
-        _in_scope: bool,
-    ) -> Result<Option<Found>> {
+    async fn fetch_record(&self, walk: &Walk, native_id: &str, _in_scope: bool) -> Result<Lookup> {
         let path = format!("v1/{}", walk.scope.stream);
         let asked = self.send(Call::get(&path).segment(native_id)).await;
         let read = asked.and_then(|answer| {
@@ -149,10 +145,12 @@ impl Source for Whautomate {
         });
         match read {
             Ok((page::Single::Record { is_page }, answer)) => {
-                Ok(Some(Found { answer, is_whole: is_page }))
+                Ok(Lookup::Found(Found { answer, is_whole: is_page }))
             }
-            Ok((page::Single::None, _)) => Ok(None),
-            Err(error) if page::says_unknown_record(&error, &walk.scope.stream) => Ok(None),
+            Ok((page::Single::None, _)) => Ok(Lookup::Nothing),
+            Err(error) if page::says_unknown_record(&error, &walk.scope.stream) => {
+                Ok(Lookup::Unknown)
+            }
             Err(error) => Err(error),
         }
     }

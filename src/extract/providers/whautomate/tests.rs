@@ -47,10 +47,11 @@ async fn an_id_is_one_segment_whatever_its_characters() {
     let (server, source) = saying(&[(404, ""), (404, ""), (200, r#"{"id":"nmgGHJrt6RTG"}"#)]).await;
     let contacts = walk("contacts", "all", "");
     for id in ["a/b?c=d#e f%2Fü", "..x"] {
-        assert!(source.fetch_record(&contacts, id, false).await.unwrap().is_none());
+        let asked = source.fetch_record(&contacts, id, false).await.unwrap();
+        assert!(matches!(asked, Lookup::Unknown));
     }
-    let found = source.fetch_record(&contacts, "nmgGHJrt6RTG", true).await.unwrap().unwrap();
-    assert!(found.is_whole);
+    let asked = source.fetch_record(&contacts, "nmgGHJrt6RTG", true).await.unwrap();
+    assert!(matches!(asked, Lookup::Found(Found { is_whole: true, .. })));
     assert_eq!(
         server.lines(),
         [
@@ -77,15 +78,17 @@ async fn only_a_clear_answer_says_that_a_record_is_unknown() {
         let (_server, source) = saying(&[(status, body)]).await;
         source.fetch_record(&walk("clients", "all", ""), "5", false).await
     };
-    for (status, body) in
-        [(404, ""), (400, r#"{"message":"Client not found"}"#), (200, "[]"), (200, "null")]
-    {
-        assert!(matches!(ask(status, body).await, Ok(None)), "{status} {body}");
+    for (status, body) in [(404, ""), (400, r#"{"message":"Client not found"}"#)] {
+        assert!(matches!(ask(status, body).await, Ok(Lookup::Unknown)), "{status} {body}");
+    }
+    for body in ["[]", "null"] {
+        assert!(matches!(ask(200, body).await, Ok(Lookup::Nothing)), "{body}");
     }
     assert!(matches!(ask(403, NO_SUCH_PATH).await, Err(Error::Refused { .. })));
     assert!(matches!(ask(403, FORBIDDEN).await, Err(Error::Unauthorized { .. })));
     assert!(matches!(ask(200, r#"{"id":"6"}"#).await, Err(Error::Broken { .. })));
-    assert!(matches!(ask(200, r#"{"data":{"id":"5"}}"#).await, Ok(Some(found)) if !found.is_whole));
+    let bare = ask(200, r#"{"data":{"id":"5"}}"#).await;
+    assert!(matches!(bare, Ok(Lookup::Found(Found { is_whole: false, .. }))));
 }
 
 #[tokio::test]
