@@ -156,9 +156,10 @@ fn as_csv(leads: &RecordBatch) -> Outcome {
             continue;
         };
         for (row, text) in read.iter().zip(column) {
-            let (cell, text) = (&row[at], text.unwrap_or_default());
+            // Readers of CSV stop at a NUL.
+            let (cell, text) = (&row[at], text.unwrap_or_default().replace('\0', "\u{fffd}"));
             assert!(!is_formula(cell), "a cell of `{name}` begins as a formula does");
-            assert!(cell == text || cell.strip_prefix('\'') == Some(text), "`{name}` is another");
+            assert!(cell == text || cell.strip_prefix('\'') == Some(&text), "`{name}` is another");
         }
     }
     Ok(())
@@ -400,6 +401,8 @@ mod tests {
     #[test]
     fn leads_can_be_written() {
         holds_of_seeds_and_their_mutations("files");
+        // Found by `make fuzz`: CSV shows another text than Parquet.
+        files(br#"{"leads":[{"lead_id":8,"message":"\u0000=1"}],"total_leads":1}"#);
     }
 
     #[test]
