@@ -335,13 +335,17 @@ impl Reader<'_> {
         }
         let (_, again) = self.next(walk, page, book, scan).await?;
         book.probes += 1;
-        let is_end = matches!(beyond, Said::Nothing | Said::Refused(_));
-        if matches!(again, Said::Same) && !is_end {
-            // There is more, and what this page has of it was not shown.
-            book.proven = false;
-            return Ok(Said::More);
+        if !matches!(again, Said::Same) {
+            return Ok(again);
         }
-        Ok(again)
+        if matches!(beyond, Said::Nothing | Said::Refused(_)) {
+            // The listing ends otherwise than by its last page again.
+            book.settled = false;
+            return Ok(again);
+        }
+        // There is more, and what this page has of it was not shown.
+        book.proven = false;
+        Ok(Said::More)
     }
 
     /// Tells whether a page that shows nothing new comes where the last whole reading has ended, behind a
@@ -748,6 +752,14 @@ mod tests {
         source.troubles = vec![(2, Trouble::Breaks), (3, Trouble::Shows(3))];
         let outcome = memory::read(&source, &memory::whole(10), None, |_| {}).unwrap();
         assert!(!outcome.settled || outcome.shown == ids(&source));
+    }
+
+    #[test]
+    fn a_last_page_that_comes_as_the_one_before_it_twice_settles_nothing() {
+        let mut source = MemorySource::new(32, Sorting::OldestCreated);
+        source.troubles = vec![(3, Trouble::Shows(2)), (5, Trouble::Shows(2))];
+        let outcome = read(&source, 10);
+        assert!(!outcome.settled && outcome.shown.len() == 30);
     }
 
     #[test]

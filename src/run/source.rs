@@ -452,8 +452,10 @@ impl SourceTask {
         };
         let scope = self.progress.scopes.get(&walk.scope.key());
         let spans = scope.map(|scope| scope.coverage.spans()).unwrap_or_default();
+        let were_seen = |span: &Covered| window.covers(&span.window) && span.rows > Some(0);
         let rows_in = |span: &Covered| span.rows_in(&span.window.intersect(window)?);
-        spans.iter().any(|span| rows_in(span).is_some_and(|rows| rows > 0))
+        let about: u64 = spans.iter().filter_map(rows_in).sum();
+        spans.iter().any(were_seen) || about >= SURELY_SOME
     }
 
     fn sink<'a>(&'a self, walk: &'a Arc<Walk>, archived: u64) -> Sink<'a> {
@@ -642,6 +644,9 @@ fn first_or_longest(first: Option<Error>, next: Error) -> Error {
         },
     }
 }
+
+/// So many rows that fall to a window if they are spread evenly, and some are in it.
+const SURELY_SOME: u64 = 20;
 
 /// Walks that may fail one after the other before that is taken for the provider's state.
 const LOCAL_FAILURES: usize = 5;
