@@ -15,6 +15,7 @@ use leadpipe::run::Options;
 use leadpipe::run::Unobserved;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Edit;
+use leadpipe::sandbox::Fault;
 use leadpipe::sandbox::LoggedRequest;
 use leadpipe::sandbox::Settings;
 use leadpipe::sandbox::Times;
@@ -165,6 +166,54 @@ async fn a_lead_that_moves_to_a_time_that_is_not_read_is_found_by_its_id() {
     assert_eq!(changes, change("upsert", "moved"));
     assert!((1..=2).contains(&world.lookups().len()));
     assert_eq!(world.partition_of(lead), "2025");
+}
+
+/// Makes an answer empty, after so many that are sound.
+fn empty_after(sound: usize) -> Behaviour {
+    let mut fail_next = vec![Fault::Stall { ms: 0 }; sound];
+    fail_next.push(Fault::EndOfList { status: 200 });
+    Behaviour { fail_next, ..zulu() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_by_id_that_shows_nothing_is_asked_for_once_more() {
+    let world = World::still(zulu()).await;
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    world.sandbox.clear_requests();
+    world.sync().await;
+    let night = world.sandbox.requests().len();
+    let (_, lead) = *world.sandbox.lead_ids().last().unwrap();
+    let long_ago = world.sandbox.now() - TimeDelta::days(500);
+    world.sandbox.edit(lead, Edit::Created(long_ago)).unwrap();
+    world.pass(TimeDelta::days(1));
+    world.sandbox.behave(empty_after(night));
+    world.sandbox.clear_requests();
+    let summary = world.sync().await;
+    let lookups = world.lookups();
+    assert_eq!(lookups[0].fault, Some(Fault::EndOfList { status: 200 }), "{lookups:?}");
+    assert_eq!((summary.exit_code(), acme(&summary).leads.gone), (0, 0), "{summary:#?}");
+    world.assert_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_is_suddenly_empty_is_asked_for_once_more() {
+    let mut world = World::still(zulu()).await;
+    world.job = small_job("[refresh]\nevery_run = \"380d\"");
+    world.sync().await;
+    world.pass(TimeDelta::days(1));
+    world.sandbox.behave(empty_after(1));
+    world.sandbox.clear_requests();
+    let summary = world.sync().await;
+    assert!(
+        world
+            .listings()
+            .iter()
+            .any(|request| request.fault == Some(Fault::EndOfList { status: 200 }))
+    );
+    let requests = &acme(&summary).requests;
+    assert_eq!((summary.exit_code(), requests.probes, requests.lookups), (0, 1, 0), "{summary:#?}");
+    world.assert_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
