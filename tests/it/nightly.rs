@@ -168,11 +168,15 @@ async fn a_lead_that_moves_to_a_time_that_is_not_read_is_found_by_its_id() {
     assert_eq!(world.partition_of(lead), "2025");
 }
 
-/// Makes an answer empty, after so many that are sound.
+/// Makes an answer one without leads, after so many that are sound.
 fn empty_after(sound: usize) -> Behaviour {
     let mut fail_next = vec![Fault::Stall { ms: 0 }; sound];
-    fail_next.push(Fault::EndOfList { status: 200 });
+    fail_next.push(nothing());
     Behaviour { fail_next, ..zulu() }
+}
+
+fn nothing() -> Fault {
+    Fault::Body { text: r#"{"leads":[],"total_leads":0}"#.to_owned() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +195,7 @@ async fn an_answer_by_id_that_shows_nothing_is_asked_for_once_more() {
     world.sandbox.clear_requests();
     let summary = world.sync().await;
     let lookups = world.lookups();
-    assert_eq!(lookups[0].fault, Some(Fault::EndOfList { status: 200 }), "{lookups:?}");
+    assert_eq!(lookups[0].fault, Some(nothing()), "{lookups:?}");
     assert_eq!((summary.exit_code(), acme(&summary).leads.gone), (0, 0), "{summary:#?}");
     world.assert_whole().await;
 }
@@ -209,7 +213,7 @@ async fn a_window_that_is_suddenly_empty_is_asked_for_once_more() {
         world
             .listings()
             .iter()
-            .any(|request| request.fault == Some(Fault::EndOfList { status: 200 }))
+            .any(|request| request.fault == Some(nothing()))
     );
     let requests = &acme(&summary).requests;
     assert_eq!((summary.exit_code(), requests.probes, requests.lookups), (0, 1, 0), "{summary:#?}");
