@@ -31,8 +31,9 @@ pub(super) struct Candidate {
     pub(super) missed_at: DateTime<Utc>,
     /// Whether totals, distinct ids and rejects of that reading agreed.
     pub(super) reconciled: bool,
-    /// Whether that reading showed rows without a usable id that were not always there: it may be one.
-    pub(super) may_be_reject: bool,
+    /// Whether only an answer by id says that it is gone: that reading showed rows without a usable id that
+    /// were not always there, of which it may be one, or missed others that are there.
+    pub(super) needs_answer: bool,
 }
 
 /// What was read whole in this run, and what it did not show.
@@ -57,8 +58,12 @@ impl Absences {
         let misled: BTreeSet<&str> =
             self.candidates.iter().filter(is_found).map(|one| one.scope.as_str()).collect();
         let candidate = |one: &Candidate| {
-            let reconciled = one.reconciled && !misled.contains(one.scope.as_str());
-            Candidate { reconciled, ..one.clone() }
+            let is_misled = misled.contains(one.scope.as_str());
+            Candidate {
+                reconciled: one.reconciled && !is_misled,
+                needs_answer: one.needs_answer || is_misled,
+                ..one.clone()
+            }
         };
         Self { candidates: self.candidates.iter().map(candidate).collect(), ..self.clone() }
     }
@@ -209,7 +214,7 @@ fn settle_waiting(
             // Absent twice from the same days is not enough: it may have moved to days read before.
             false => all_read && (twice || candidate.reconciled),
         };
-        let proven = proven && !candidate.may_be_reject;
+        let proven = proven && !candidate.needs_answer;
         // No total ever speaks for a listing without dates: there, the user's word must do.
         let sure = candidate.reconciled || candidate.is_scan;
         let proven = proven || guard.accepted && sure;
@@ -305,7 +310,7 @@ mod tests {
             is_scan: false,
             missed_at: at(day),
             reconciled: true,
-            may_be_reject: false,
+            needs_answer: false,
         };
         Absences {
             candidates: (0..count).map(candidate).collect(),
@@ -343,7 +348,10 @@ mod tests {
         let first = decide(&missed, &told, &[], GUARD, at(1));
         assert_eq!(first.gone, ["lead-1".to_owned()].into());
         assert_eq!(first.absent.len(), 4);
-        // What another reading misses as well is gone.
+        // Nor does another reading of which that is so; one that misses the same without is enough.
+        let scan = of_scan(read_since(9, absences(5, 100, 2)));
+        let misled = decide(&scan, &told, &first.absent, GUARD, at(2));
+        assert_eq!(misled.gone, ["lead-1".to_owned()].into());
         let again = read_since(9, absences(5, 100, 2));
         let second = decide(&again, &Lookups::default(), &first.absent, GUARD, at(2));
         assert_eq!(second.gone.len(), 4);
@@ -416,7 +424,7 @@ mod tests {
     fn what_may_be_a_row_that_lost_its_id_is_gone_by_an_answer_alone() {
         let of_rejects = |absences: Absences| {
             let candidates = absences.candidates.into_iter();
-            let candidates = candidates.map(|one| Candidate { may_be_reject: true, ..one });
+            let candidates = candidates.map(|one| Candidate { needs_answer: true, ..one });
             Absences { candidates: candidates.collect(), ..absences }
         };
         let first = of_rejects(of_scan(read_since(5, absences(3, 100, 5))));
@@ -459,8 +467,11 @@ mod tests {
         let lookups = Lookups { found: ["lead-1".to_owned()].into(), ..unknown(&["lead-0"]) };
         let decision = decide(&second, &lookups, &first.absent, GUARD, at(6));
         let gone: Vec<&str> = decision.gone.iter().map(String::as_str).collect();
-        assert_eq!(gone, ["lead-0", "lead-2"]);
+        // Scans that have missed one that is there may have missed the third as well.
+        assert_eq!(gone, ["lead-0"]);
         assert!(decision.absent[0].found_at.is_some());
+        let none_is_there = decide(&second, &unknown(&["lead-0"]), &first.absent, GUARD, at(6));
+        assert_eq!(none_is_there.gone.len(), 3);
     }
 
     #[test]

@@ -209,12 +209,7 @@ async fn a_window_that_is_suddenly_empty_is_asked_for_once_more() {
     world.sandbox.behave(empty_after(1));
     world.sandbox.clear_requests();
     let summary = world.sync().await;
-    assert!(
-        world
-            .listings()
-            .iter()
-            .any(|request| request.fault == Some(nothing()))
-    );
+    assert!(world.listings().iter().any(|request| request.fault == Some(nothing())));
     let requests = &acme(&summary).requests;
     assert_eq!((summary.exit_code(), requests.probes, requests.lookups), (0, 1, 0), "{summary:#?}");
     world.assert_whole().await;

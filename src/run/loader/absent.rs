@@ -45,7 +45,7 @@ impl Loader {
             absences.candidates.push(Candidate {
                 missed_at: walk.opened_at,
                 reconciled: walk.reconciled,
-                may_be_reject: walk.has_rejects,
+                needs_answer: walk.has_rejects,
                 is_scan: walk.window.is_none(),
                 scope: judged.0.clone(),
                 lead_id: key.lead_id,
