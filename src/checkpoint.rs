@@ -3,6 +3,7 @@
 //! These are the domain types. How they are stored, and under which version, is `commit`'s matter.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::DateTime;
@@ -227,15 +228,25 @@ pub struct Difference {
     pub seen: u32,
 }
 
+const fn once() -> u32 {
+    1
+}
+
 /// A reading whose pages could not be told apart, or kept shifting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Unproven {
-    /// Stated total minus distinct leads seen; 0 where no total was stated. The same in two runs is
-    /// taken for the provider's own habit. Of a listing without a total that was suddenly empty, the
-    /// rows known.
+    /// Stated total minus distinct leads seen; 0 where no total was stated. Of a listing without a total
+    /// that was suddenly empty, the rows known.
     pub missing: i64,
+    /// The places, in rows from 0, of the first pages that showed just what an earlier one did, or nothing.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub places: BTreeSet<u64>,
     /// The commit under which the walk was opened, which tells runs apart.
     pub under: Seq,
+    /// In how many runs one after the other all of this was the same. What is so in several is taken
+    /// for the provider's own habit.
+    #[serde(default = "once")]
+    pub seen: u32,
 }
 
 /// The partitions a provider listed.

@@ -100,6 +100,9 @@ pub struct Outcome {
     pub holes: u64,
     /// Whether the pages are known to be different pages of one listing that stood still.
     pub proven: bool,
+    /// The places, in rows from 0, of pages that showed just what an earlier one did, or nothing where the
+    /// total says that there are rows. Where no total is stated, the first of them alone.
+    pub in_vain: BTreeSet<u64>,
     /// Hashes of all ids that any page showed, sorted, each once.
     pub shown: Vec<u64>,
     /// Pages the listing has, an empty last one included.

@@ -396,7 +396,7 @@ impl Loader {
     /// Records what a closed walk covers, and what is new about its totals.
     ///
     /// A reading whose pages could not be told apart, or stayed empty, covers nothing, so that the next run
-    /// reads the same again; what is missing the same in two runs is taken for the provider's habit.
+    /// reads the same again, until it is taken for the provider's habit.
     fn cover(&mut self, walk: &Walk, outcome: &Outcome) -> Note {
         let fence = self.checkpoint.backfills.values().map(|backfill| backfill.asked_at).min();
         let progress = self.progress_mut(&walk.scope.source);
@@ -408,8 +408,9 @@ impl Loader {
         if !outcome.proven {
             let under = walk.id.opened_under().unwrap_or_default();
             let missing = outcome.difference().unwrap_or_default();
-            let before = scope.unproven.replace(Unproven { missing, under });
-            if before.is_none_or(|before| before.missing != missing || before.under == under) {
+            let places = outcome.in_vain.iter().copied().take(MOST_PLACES).collect();
+            let enough = if missing == 0 { RUNS_THAT_SHOW } else { RUNS_THAT_SHOW_A_LACK };
+            if note_unproven(scope, Unproven { missing, places, under, seen: 1 }) < enough {
                 return Note::Unproven;
             }
         }
@@ -451,6 +452,16 @@ impl Loader {
 
 /// Fields remembered of a stream: every commit carries them, and their names are the provider's.
 const MOST_FIELDS: usize = 2_000;
+
+/// In how many runs a reading that proves nothing is the same, until it is the provider's habit.
+const RUNS_THAT_SHOW: u32 = 2;
+
+/// As many where the total says that rows are missing: pages that come wrong by chance may come so in two
+/// nights at the same places.
+const RUNS_THAT_SHOW_A_LACK: u32 = 3;
+
+/// Places remembered of a reading that proves nothing: every commit carries them.
+const MOST_PLACES: usize = 16;
 
 /// What is new about a walk's totals.
 enum Note {
@@ -521,8 +532,18 @@ fn note_scan(scope: &mut ScopeProgress, walk: &Walk, outcome: &Outcome) {
 fn is_empty_again(scope: &mut ScopeProgress, known: &Scanned, walk: &Walk) -> bool {
     let under = walk.id.opened_under().unwrap_or_default();
     let missing = i64::try_from(known.rows).unwrap_or(i64::MAX);
-    let before = scope.unproven.replace(Unproven { missing, under });
-    before.is_some_and(|before| before.missing == missing && before.under != under)
+    let empty = Unproven { missing, places: BTreeSet::new(), under, seen: 1 };
+    note_unproven(scope, empty) >= RUNS_THAT_SHOW
+}
+
+/// Takes note of a reading that proves nothing; returns in how many runs it was just so.
+fn note_unproven(scope: &mut ScopeProgress, mut now: Unproven) -> u32 {
+    let is_alike =
+        |before: &&Unproven| before.missing == now.missing && before.places == now.places;
+    if let Some(before) = scope.unproven.as_ref().filter(is_alike) {
+        now.seen = before.seen + u32::from(before.under != now.under);
+    }
+    scope.unproven.insert(now).seen
 }
 
 fn known_fields<'a>(checkpoint: &'a Checkpoint, scope: &Scope) -> Option<&'a Vec<String>> {
@@ -590,6 +611,17 @@ mod tests {
         let scan = noted(&[outcome(9, true), outcome(9, true), top]);
         assert_eq!((scan.rows, scan.order()), (9, Some(Order::Updated)));
         assert_eq!((scan.as_of, scan.read_at()), (walk(1).opened_at, walk(2).opened_at));
+    }
+
+    #[test]
+    fn what_proves_nothing_is_the_same_in_other_runs_at_the_same_places_alone() {
+        let mut scope = ScopeProgress::default();
+        let mut seen = |missing, place, under| {
+            let places = BTreeSet::from([place]);
+            note_unproven(&mut scope, Unproven { missing, places, under: Seq(under), seen: 1 })
+        };
+        assert_eq!([seen(10, 40, 1), seen(10, 40, 1), seen(10, 60, 2)], [1, 1, 1]);
+        assert_eq!([seen(9, 60, 3), seen(9, 60, 4), seen(9, 60, 4), seen(9, 60, 5)], [1, 2, 2, 3]);
     }
 
     #[test]
