@@ -23,7 +23,7 @@ use chrono::Utc;
 use tokio::sync::watch;
 
 use super::Error;
-use super::HeardTime;
+use super::Heard;
 use super::Result;
 use super::error::NoPermit;
 use crate::clock::SharedClock;
@@ -109,7 +109,7 @@ pub struct Caller {
     /// Until when the provider is left alone, as it has asked to.
     quiet_until: Mutex<DateTime<Utc>>,
     /// What the client hears of the provider's clock.
-    heard: HeardTime,
+    heard: Heard,
     counts: Counts,
 }
 
@@ -124,14 +124,14 @@ impl Caller {
     ) -> Self {
         let (answered, counts) = (AtomicBool::new(false), Counts::default());
         let quiet_until = Mutex::new(DateTime::UNIX_EPOCH);
-        let heard = HeardTime::default();
+        let heard = Heard::default();
         Self { provider, quota, clock, policy, halt, answered, quiet_until, heard, counts }
     }
 
     /// Lets the quota go by the provider's time where the clock is wrong, as the client notes it in
     /// `heard`.
     #[must_use]
-    pub fn hearing(self, heard: HeardTime) -> Self {
+    pub fn hearing(self, heard: Heard) -> Self {
         Self { heard, ..self }
     }
 

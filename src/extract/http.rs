@@ -57,19 +57,19 @@ pub struct HttpSettings {
     pub stall: Duration,
     /// The largest body taken, in bytes, decompressed.
     pub max_body_bytes: u64,
-    /// Where the provider's time is noted.
-    pub heard: HeardTime,
+    /// Where what answers tell beside their bodies is noted.
+    pub heard: Heard,
 }
 
 /// What the provider's last answer, a refusal too, told of its clock, and how many requests it sent on:
 /// a client notes it, and whoever shares this takes it.
 #[derive(Debug, Clone, Default)]
-pub struct HeardTime {
+pub struct Heard {
     ahead: Arc<Mutex<Option<TimeDelta>>>,
     redirects: Arc<AtomicU32>,
 }
 
-impl HeardTime {
+impl Heard {
     /// Takes by how much the provider's clock is ahead of ours, where it told since this was asked
     /// last.
     pub fn take(&self) -> Option<TimeDelta> {
@@ -622,7 +622,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(on)).await });
-        let heard = HeardTime::default();
+        let heard = Heard::default();
         let settings = HttpSettings {
             base_url,
             timeout: Duration::from_secs(5),

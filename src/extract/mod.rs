@@ -40,7 +40,7 @@ pub use error::Error;
 pub use error::NoPermit;
 pub use http::Answer;
 pub use http::Call;
-pub use http::HeardTime;
+pub use http::Heard;
 pub use http::HttpClient;
 pub use http::HttpSettings;
 pub use http::Phase;

@@ -9,6 +9,7 @@ use super::Result;
 use super::column;
 use super::cursor::Batches;
 use super::part::HeldPart;
+use super::part::refuse_damaged;
 use super::rows;
 use super::staging::partition_of;
 use crate::config::Partitioning;
@@ -163,7 +164,8 @@ pub fn changes_in(
     Ok((upserts, deletes))
 }
 
-/// Returns the whole rows of a Parquet file of the lake, as written.
-pub(super) fn whole_rows(store: &Store, file: &StoredFile) -> Result<Batches> {
+/// Returns the whole rows of a Parquet file of the lake. Fails where it is not as it was written.
+pub(super) fn undamaged_rows(store: &Store, file: &StoredFile) -> Result<Batches> {
+    refuse_damaged(store, file)?;
     HeldPart::open_whatever(store, file)?.batches(None)
 }

@@ -28,7 +28,6 @@ use super::column;
 use super::inspect;
 use super::part::PartFactory;
 use super::part::held_batches;
-use super::part::refuse_damaged;
 use super::render::CsvWriter;
 use super::rows;
 use super::runs::Run;
@@ -109,8 +108,7 @@ impl Rebuild {
         seq: Seq,
         is_followed: bool,
     ) -> Result<()> {
-        refuse_damaged(store, &changes.file)?;
-        for batch in inspect::whole_rows(store, &changes.file)? {
+        for batch in inspect::undamaged_rows(store, &changes.file)? {
             let batch = batch?;
             let (ops, sources) = (rows::text(&batch, "_op")?, rows::text(&batch, "source")?);
             let lead_ids = rows::text(&batch, column::LEAD_ID)?;
@@ -147,8 +145,7 @@ impl Rebuild {
         seq: Seq,
         is_followed: bool,
     ) -> Result<()> {
-        refuse_damaged(store, &part.file)?;
-        for batch in inspect::whole_rows(store, &part.file)? {
+        for batch in inspect::undamaged_rows(store, &part.file)? {
             let batch = batch?;
             let lead_ids = rows::text(&batch, column::LEAD_ID)?;
             let wanted = mask(&lead_ids, |lead_id| self.may_hold(lead_id));

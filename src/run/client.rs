@@ -18,7 +18,7 @@ use crate::config::SourceSettings;
 use crate::extract;
 use crate::extract::Caller;
 use crate::extract::Halt;
-use crate::extract::HeardTime;
+use crate::extract::Heard;
 use crate::extract::Source;
 use crate::extract::providers;
 use crate::ids::ProviderId;
@@ -120,7 +120,7 @@ pub(super) fn connect(
     clock: SharedClock,
 ) -> Result<Client> {
     let quota = quotas.of(source)?;
-    let heard = HeardTime::default();
+    let heard = Heard::default();
     let wire =
         providers::connect(source, heard.clone(), clock.clone()).map_err(|error| match error {
             extract::Error::Secret(error) => Error::Config(error),

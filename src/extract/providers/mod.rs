@@ -19,7 +19,7 @@ use std::time::Duration;
 use reqwest::header::HeaderValue;
 
 use super::Error;
-use super::HeardTime;
+use super::Heard;
 use super::HttpSettings;
 #[cfg(any(test, fuzzing))]
 use super::PageFacts;
@@ -74,11 +74,11 @@ fn account(source: &SourceSettings) -> &dyn Account {
     }
 }
 
-/// Reads the secrets of a source and makes its client, which notes the provider's time in `heard`.
+/// Reads the secrets of a source and makes its client, which notes in `heard` what answers tell beside their bodies.
 /// Nothing is sent.
 pub fn connect(
     source: &SourceSettings,
-    heard: HeardTime,
+    heard: Heard,
     clock: SharedClock,
 ) -> Result<Arc<dyn Source>> {
     let http = HttpSettings {
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_source_of_every_provider_is_connected() {
         for source in &job().sources {
-            let connected = connect(source, HeardTime::default(), testing::clock()).unwrap();
+            let connected = connect(source, Heard::default(), testing::clock()).unwrap();
             assert_eq!(connected.provider(), source.provider_id());
             assert!(!format!("{connected:?}").contains(testing::SECRET), "{connected:?}");
         }
@@ -197,7 +197,7 @@ mod tests {
                 ProviderSettings::Whautomate(settings) => settings.api_key = missing(),
                 ProviderSettings::Convertalk(settings) => settings.token = missing(),
             }
-            let error = connect(source, HeardTime::default(), testing::clock()).unwrap_err();
+            let error = connect(source, Heard::default(), testing::clock()).unwrap_err();
             assert!(matches!(error, Error::Secret(_)) && !error.is_retryable(), "{error}");
             assert!(error.to_string().contains("LEADPIPE_TEST_NEVER_SET"));
             assert!(error.hint().is_some());

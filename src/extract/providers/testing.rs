@@ -83,7 +83,7 @@ impl Server {
             timeout: Duration::from_secs(5),
             stall: Duration::from_secs(5),
             max_body_bytes: 1_000_000,
-            heard: crate::extract::HeardTime::default(),
+            heard: crate::extract::Heard::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use leadpipe::clock::SystemClock;
 use leadpipe::error::Hint;
 use leadpipe::extract::Call;
 use leadpipe::extract::Error;
-use leadpipe::extract::HeardTime;
+use leadpipe::extract::Heard;
 use leadpipe::extract::HttpClient;
 use leadpipe::extract::HttpSettings;
 use leadpipe::ids::ProviderId;
@@ -76,7 +76,7 @@ async fn a_certificate_that_nobody_vouches_for_ends_it_before_anything_is_said()
             timeout: Duration::from_secs(20),
             stall: Duration::from_secs(10),
             max_body_bytes: 1_000_000,
-            heard: HeardTime::default(),
+            heard: Heard::default(),
         };
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("secret"))]);
         let clock: SharedClock = Arc::new(SystemClock::default());

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use leadpipe::clock::SharedClock;
 use leadpipe::extract;
-use leadpipe::extract::HeardTime;
+use leadpipe::extract::Heard;
 use leadpipe::extract::Source;
 use leadpipe::ids::ProviderId;
 use leadpipe::record::id_hash;
@@ -61,7 +61,7 @@ impl Sides {
         };
         let body = body.to_string().into_bytes();
         Self {
-            source: extract::providers::connect(source, HeardTime::default(), clock).unwrap(),
+            source: extract::providers::connect(source, Heard::default(), clock).unwrap(),
             mapping: transform::mapping(id, stream).unwrap(),
             settings: transform::Settings {
                 account_id: None,

@@ -11,7 +11,7 @@ use leadpipe::clock::SharedClock;
 use leadpipe::clock::SystemClock;
 use leadpipe::extract::Call;
 use leadpipe::extract::Error;
-use leadpipe::extract::HeardTime;
+use leadpipe::extract::Heard;
 use leadpipe::extract::HttpClient;
 use leadpipe::extract::HttpSettings;
 use leadpipe::ids::ProviderId;
@@ -61,7 +61,7 @@ async fn ask(url: String) -> Result<String, Error> {
         timeout: TIMEOUT,
         stall: STALL,
         max_body_bytes: 1_000_000,
-        heard: HeardTime::default(),
+        heard: Heard::default(),
     };
     let clock: SharedClock = Arc::new(SystemClock::default());
     let headers = Default::default();

@@ -138,7 +138,7 @@ fn a_key_that_cannot_stand_in_a_header_is_not_shown() {
         timeout: std::time::Duration::from_secs(1),
         stall: std::time::Duration::from_secs(1),
         max_body_bytes: 1,
-        heard: crate::extract::HeardTime::default(),
+        heard: crate::extract::Heard::default(),
     };
     let api_key = format!("{SECRET}\n").into();
     let settings = Settings { http, api_key, stream: "contacts", short_page_ends: true };
