@@ -34,6 +34,10 @@ use crate::support::small_job;
 
 const KILLS_A_SYNC: u64 = 3;
 
+/// A walk that got no further for longer than two days is begun anew, within the bounds it had where others
+/// go on beside it: reruns stay within that.
+const LONGEST: TimeDelta = TimeDelta::hours(47);
+
 /// A sync that is killed and begun again.
 struct Killed {
     sandbox: Sandbox,
@@ -209,7 +213,7 @@ async fn killed_at_any_moment_the_next_run_goes_on_and_asks_for_no_page_that_is_
                 break;
             }
             done += 1;
-            let is_later = draw.below(3) == 0;
+            let is_later = draw.below(3) == 0 && killed.ahead + TimeDelta::hours(23) < LONGEST;
             killed.ahead += TimeDelta::hours(if is_later { 23 } else { 0 });
             // After a commit or a day, the next run reads again what every run does.
             goes_on_at_once =
