@@ -122,9 +122,10 @@ review: ## show snapshots of tests that differ, and those changed since the last
 interop: build $(VENV)/ready ## read a snapshot with DuckDB, pyarrow and pandas (needs python3)
 	@$(VENV)/bin/python tests/interop/interop.py --binary $(LEADPIPE)
 
-bench: ## first syncs of 100,000 and 500,000 leads: time and memory (release build, python3)
+bench: ## whole syncs and replays against a floor (release build, python3; LEADS="100000 500000" RUNS=1)
 	@cargo build --release
-	@python3 tests/bench/sync.py --binary $(TARGET)/release/leadpipe $(LEADS)
+	@cargo bench --quiet --bench floor --no-run
+	@python3 tests/bench/whole.py --binary $(TARGET)/release/leadpipe --runs $(or $(RUNS),1) $(LEADS)
 
 ci: check test ## what CI runs before `make interop`
 

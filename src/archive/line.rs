@@ -118,8 +118,10 @@ impl<'a> PageLine<'a> {
 
 /// Returns the body as raw JSON, if it is JSON and has no line break outside its texts.
 fn raw_on_one_line(body: &[u8]) -> Option<&RawValue> {
-    let breaks = body.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
-    if breaks {
+    // Looked at in pieces, a page is looked at many bytes at a time.
+    let has_break =
+        |piece: &[u8]| piece.iter().fold(false, |is, b| is | matches!(b, b'\n' | b'\r'));
+    if body.chunks(256).any(has_break) {
         return None;
     }
     serde_json::from_slice(body).ok()

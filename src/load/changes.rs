@@ -81,8 +81,7 @@ impl Op {
 /// The change file of a commit being written; costs one row group of memory.
 ///
 /// Columns: `_seq`, `_op`, `_reason`, then the lead's without its own `_seq`, which for an upsert is
-/// the same. There is a file for every commit, if need be without rows. [`super::publish()`]
-/// appends what it did to a source once it has done all of it.
+/// the same. There is a file for every commit, if need be without rows.
 pub struct ChangeWriter {
     file: ParquetFile,
     schema: SchemaRef,
@@ -104,7 +103,8 @@ impl ChangeWriter {
         let form = ParquetForm {
             compression,
             row_group_rows: 64 << 10,
-            row_group_bytes: 24 << 20,
+            // It is open beside a part, which has a row group of its own in memory.
+            row_group_bytes: 6 << 20,
             is_sorted: false,
         };
         let path = format!("changes/{seq}-{run}.parquet");
@@ -112,21 +112,11 @@ impl ChangeWriter {
         Ok(Self { file, schema, seq, upserts: 0, deletes: 0 })
     }
 
-    /// Appends rows of leads, each with its reason.
-    ///
-    /// For callers that change leads without [`super::publish()`], e.g. a rename; one operation a
-    /// key is their duty.
+    /// Appends rows of leads, each with its reason; one operation a key is the caller's duty.
     pub fn write(&mut self, leads: &RecordBatch, reasons: &[Reason]) -> Result<()> {
-        let marked = mark(leads, reasons, self.seq, &self.schema)?;
-        self.append(&marked)
-    }
-
-    /// Appends rows that carry their operation already.
-    pub(super) fn append(&mut self, marked: &RecordBatch) -> Result<()> {
-        self.file.write(marked)?;
-        let ops = rows::text(marked, "_op")?;
-        let deletes = ops.iter().filter(|op| *op == Some(Op::Delete.as_str())).count() as u64;
-        self.upserts += marked.num_rows() as u64 - deletes;
+        self.file.write(&mark(leads, reasons, self.seq, &self.schema)?)?;
+        let deletes = reasons.iter().filter(|reason| reason.op() == Op::Delete).count() as u64;
+        self.upserts += reasons.len() as u64 - deletes;
         self.deletes += deletes;
         Ok(())
     }
@@ -165,7 +155,7 @@ pub(super) fn change_schema(schema: &SchemaRef) -> SchemaRef {
 }
 
 /// Returns the leads with their operations in front.
-pub(super) fn mark(
+fn mark(
     leads: &RecordBatch,
     reasons: &[Reason],
     seq: Seq,

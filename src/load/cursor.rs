@@ -1,7 +1,5 @@
 //! A place in a stream of batches sorted by `lead_id`.
 
-use std::collections::HashMap;
-
 use arrow::array::Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
@@ -163,7 +161,8 @@ impl Lineage {
 #[derive(Default)]
 pub(super) struct Gather {
     batches: Vec<RecordBatch>,
-    placed: HashMap<(usize, u64), usize>,
+    /// By tag: the number of the batch it was in last, from 1, and its place in `batches`.
+    latest: Vec<(u64, usize)>,
     picks: Vec<(usize, usize)>,
     bytes: usize,
 }
@@ -172,10 +171,18 @@ impl Gather {
     /// Picks the row the cursor stands at; `tag` tells the cursors apart.
     pub(super) fn pick(&mut self, tag: usize, cursor: &Cursor) {
         let Some((batch, row)) = cursor.place() else { return };
-        let place = *self.placed.entry((tag, cursor.serial())).or_insert_with(|| {
-            self.batches.push(batch.clone());
-            self.batches.len() - 1
-        });
+        let latest = self.latest.get(tag).filter(|(serial, _)| *serial == cursor.serial());
+        let place = match latest {
+            Some((_, place)) => *place,
+            None => {
+                self.batches.push(batch.clone());
+                let place = self.batches.len() - 1;
+                let known = self.latest.len().max(tag + 1);
+                self.latest.resize(known, (0, 0));
+                self.latest[tag] = (cursor.serial(), place);
+                place
+            }
+        };
         self.picks.push((place, row));
         self.bytes += cursor.row_bytes();
     }

@@ -12,7 +12,6 @@ use arrow::array::RecordBatch;
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::new_null_array;
 use arrow::compute::filter_record_batch;
-use arrow::compute::interleave;
 use arrow::datatypes::DataType;
 use arrow::datatypes::SchemaRef;
 
@@ -23,8 +22,6 @@ use super::Publish;
 use super::Published;
 use super::Reason;
 use super::Result;
-use super::changes::change_schema;
-use super::changes::mark;
 use super::column;
 use super::compare::Arrivals;
 use super::compare::Comparison;
@@ -37,8 +34,8 @@ use super::part::PartFactory;
 use super::part::PartWriter;
 use super::part::held_cursor;
 use super::rows;
-use super::runs::Run;
-use super::runs::RunWriter;
+use super::rows::Picks;
+use super::rows::Place;
 use super::staging::Incoming;
 use crate::checkpoint::Caught;
 use crate::config::OnDelete;
@@ -50,15 +47,18 @@ pub(super) struct Merger<'a> {
     publish: &'a Publish<'a>,
     factory: PartFactory<'a>,
     assembly: Assembly,
-    change_schema: SchemaRef,
-    changes: RunWriter,
+    changes: &'a mut ChangeWriter,
     counts: Counts,
     caught: Caught,
     parts: Vec<PartFile>,
 }
 
 impl<'a> Merger<'a> {
-    pub(super) fn new(incoming: &'a Incoming, publish: &'a Publish<'a>) -> Result<Self> {
+    pub(super) fn new(
+        incoming: &'a Incoming,
+        publish: &'a Publish<'a>,
+        changes: &'a mut ChangeWriter,
+    ) -> Result<Self> {
         let factory = PartFactory {
             store: publish.store,
             schema: incoming.schema.clone(),
@@ -70,15 +70,11 @@ impl<'a> Merger<'a> {
             made: 0,
             guarded_cells: 0,
         };
-        let change_schema = change_schema(&incoming.schema);
-        let changes =
-            RunWriter::create(Run::beside(incoming.folder.path(), "changes"), &change_schema)?;
         Ok(Self {
             incoming,
             publish,
             factory,
             assembly: Assembly::new(&incoming.schema, publish)?,
-            change_schema,
             changes,
             counts: Counts::default(),
             caught: Caught::default(),
@@ -86,19 +82,11 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Writes the parts, then appends the changes.
-    pub(super) fn run(
-        mut self,
-        comparison: Comparison,
-        changes: &mut ChangeWriter,
-    ) -> Result<Published> {
+    /// Writes the parts and appends the changes.
+    pub(super) fn run(mut self, comparison: Comparison) -> Result<Published> {
         self.counts = comparison.counts;
         for (name, partition) in &comparison.partitions {
             self.merge_partition(name, partition, &comparison)?;
-        }
-        let run = self.changes.finish()?;
-        for batch in run.batches(None)? {
-            changes.append(&batch?)?;
         }
         let rows = self.parts.iter().map(|part| part.rows).sum();
         let guarded_cells = self.factory.guarded_cells;
@@ -333,7 +321,7 @@ impl<'a> Merger<'a> {
         let is_change: BooleanArray =
             assembled.reasons.iter().map(|reason| Some(reason.is_some())).collect();
         let leads = filter_record_batch(&assembled.rows, &is_change)?;
-        self.changes.write(&mark(&leads, &reasons, self.publish.seq, &self.change_schema)?)
+        self.changes.write(&leads, &reasons)
     }
 }
 
@@ -358,9 +346,6 @@ enum Tag {
     Incoming,
     Arrival(usize),
 }
-
-/// A batch of an [`Assembly`], and a row in it.
-type Place = (usize, usize);
 
 /// Where the pieces of a row to be written lie.
 #[derive(Debug, Clone, Copy)]
@@ -408,6 +393,7 @@ struct Assembly {
     /// Placed, but not yet among `batches`: pending `i` becomes batch `i + 1`.
     pending: Vec<RecordBatch>,
     placed: HashMap<(Tag, u64), usize>,
+    latest: [(Option<(Tag, u64)>, usize); 2],
     rows: Vec<Row>,
     bytes: usize,
 }
@@ -453,6 +439,7 @@ impl Assembly {
             common,
             pending: Vec::new(),
             placed: HashMap::new(),
+            latest: [(None, 0); 2],
             rows: Vec::new(),
             bytes: 0,
         })
@@ -461,10 +448,16 @@ impl Assembly {
     /// Returns where the row lies at which the cursor stands.
     fn place(&mut self, tag: Tag, cursor: &Cursor) -> Place {
         let Some((batch, row)) = cursor.place() else { return NOT_DELETED };
-        let place = *self.placed.entry((tag, cursor.serial())).or_insert_with(|| {
+        let key = (tag, cursor.serial());
+        // Most rows lie in the batch of one of the two before.
+        if let Some((_, place)) = self.latest.iter().find(|(latest, _)| *latest == Some(key)) {
+            return (*place, row);
+        }
+        let place = *self.placed.entry(key).or_insert_with(|| {
             self.pending.push(batch.clone());
             self.pending.len()
         });
+        self.latest = [(Some(key), place), self.latest[0]];
         (place, row)
     }
 
@@ -488,27 +481,29 @@ impl Assembly {
         let assembled = if rows.is_empty() { None } else { Some(self.assemble(&rows)?) };
         self.batches = vec![self.common.clone()];
         self.placed.clear();
+        self.latest = [(None, 0); 2];
         self.bytes = 0;
         Ok(assembled)
     }
 
     fn assemble(&self, rows: &[Row]) -> Result<Assembled> {
-        let places = |piece: fn(&Row) -> Place| rows.iter().map(piece).collect::<Vec<Place>>();
-        let content = places(|row| row.content);
+        let picks = |piece: fn(&Row) -> Place| Picks::new(rows.iter().map(piece).collect());
+        let (content, scope) = (picks(|row| row.content), picks(|row| row.scope));
+        let (first_seen_at, version) = (picks(|row| row.first_seen_at), picks(|row| row.version));
+        let (seq, deleted_at) = (picks(|row| row.seq), picks(|row| row.deleted_at));
         let mut columns = Vec::with_capacity(self.schema.fields().len());
         for (index, field) in self.schema.fields().iter().enumerate() {
             let arrays: Vec<&dyn Array> =
                 self.batches.iter().map(|batch| batch[index].as_ref()).collect();
-            columns.push(match field.name().as_str() {
-                column::SCOPE => interleave(&arrays, &places(|row| row.scope))?,
-                column::FIRST_SEEN_AT => interleave(&arrays, &places(|row| row.first_seen_at))?,
-                column::EXTRACTED_AT | column::RUN_ID | column::ARCHIVE => {
-                    interleave(&arrays, &places(|row| row.version))?
-                }
-                column::SEQ => interleave(&arrays, &places(|row| row.seq))?,
-                column::DELETED_AT => interleave(&arrays, &places(|row| row.deleted_at))?,
-                _ => interleave(&arrays, &content)?,
-            });
+            let picks = match field.name().as_str() {
+                column::SCOPE => &scope,
+                column::FIRST_SEEN_AT => &first_seen_at,
+                column::EXTRACTED_AT | column::RUN_ID | column::ARCHIVE => &version,
+                column::SEQ => &seq,
+                column::DELETED_AT => &deleted_at,
+                _ => &content,
+            };
+            columns.push(picks.gather(&arrays)?);
         }
         Ok(Assembled {
             rows: RecordBatch::try_new(self.schema.clone(), columns)?,

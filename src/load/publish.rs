@@ -75,7 +75,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes: 24 << 20 }
+        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes: 12 << 20 }
     }
 }
 
@@ -125,8 +125,7 @@ impl Counts {
 }
 
 /// Merges what is staged with what is held, writes the parts that change, and appends what was done
-/// to `changes` once all parts are written: where it fails, `changes` is as before, unless it is the
-/// change file itself that cannot be written.
+/// to `changes`. Where it fails, what was written is for nothing, `changes` too.
 pub fn publish(
     staging: Staging,
     publish: &Publish<'_>,
@@ -137,7 +136,7 @@ pub fn publish(
     }
     let incoming = staging.distribute()?;
     let comparison = Comparison::make(&incoming, publish)?;
-    Merger::new(&incoming, publish)?.run(comparison, changes)
+    Merger::new(&incoming, publish, changes)?.run(comparison)
 }
 
 /// Returns the parts by partition, each sorted by key, or an error where two overlap.

@@ -9,6 +9,8 @@ use arrow::array::StringArray;
 use arrow::array::TimestampMicrosecondArray;
 use arrow::array::new_null_array;
 use arrow::compute::cast;
+use arrow::compute::concat;
+use arrow::compute::interleave;
 use arrow::datatypes::DataType;
 use arrow::datatypes::SchemaRef;
 use arrow::datatypes::TimeUnit;
@@ -72,7 +74,96 @@ pub(super) fn retype(column: &ArrayRef, data_type: &DataType) -> Result<ArrayRef
     }
 }
 
+/// A row of one of several arrays: which, and where in it.
+pub(super) type Place = (usize, usize);
+
+/// An array, the first row taken from it, and how many follow one behind the other.
+type Stretch = (usize, usize, usize);
+
+/// Stretches are copied as such where they are as long as this on the average.
+const STRETCH_ROWS: usize = 8;
+
+/// Rows picked from several arrays.
+pub(super) struct Picks {
+    places: Vec<Place>,
+    /// The same as stretches; `None` where most rows stand alone.
+    stretches: Option<Vec<Stretch>>,
+}
+
+impl Picks {
+    /// Returns the rows at `places`.
+    pub(super) fn new(places: Vec<Place>) -> Self {
+        let stretches = stretches(&places);
+        Self { places, stretches }
+    }
+
+    /// Returns the rows as one array.
+    pub(super) fn gather(&self, arrays: &[&dyn Array]) -> Result<ArrayRef> {
+        let Some(stretches) = &self.stretches else {
+            return Ok(interleave(arrays, &self.places)?);
+        };
+        let slice = |(array, first, rows): &Stretch| arrays[*array].slice(*first, *rows);
+        let slices: Vec<ArrayRef> = stretches.iter().map(slice).collect();
+        match slices.as_slice() {
+            [whole] => Ok(whole.clone()),
+            slices => Ok(concat(&slices.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
+        }
+    }
+}
+
+fn stretches(places: &[Place]) -> Option<Vec<Stretch>> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for (array, row) in places {
+        match stretches.last_mut() {
+            Some((last, first, rows)) if last == array && *first + *rows == *row => *rows += 1,
+            _ => stretches.push((*array, *row, 1)),
+        }
+        if stretches.len() * STRETCH_ROWS > places.len().max(STRETCH_ROWS) {
+            return None;
+        }
+    }
+    Some(stretches)
+}
+
+/// Returns the bytes of the rows of a batch, about. Of arrays that share a buffer each counts what is its
+/// own: those that are read from a run lie in one.
+pub(super) fn bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}
+
 /// Returns the bytes of a row of the batch, about.
 pub(super) fn row_bytes(batch: &RecordBatch) -> usize {
-    batch.get_array_memory_size() / batch.num_rows().max(1)
+    bytes(batch) / batch.num_rows().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Copied in stretches or row by row, the rows are the same.
+        #[test]
+        fn stretches_are_the_rows(runs in proptest::collection::vec((0_usize..3, 0_usize..40, 1_usize..40), 1..9)) {
+            let names = |array: usize| (0..80).map(move |row| (row % 7 != 0).then(|| format!("{array}-{row}")));
+            let arrays: Vec<StringArray> = (0..3).map(|array| names(array).collect()).collect();
+            let arrays: Vec<&dyn Array> = arrays.iter().map(|array| array as &dyn Array).collect();
+            let places: Vec<Place> =
+                runs.iter().flat_map(|(array, first, rows)| (*first..first + rows).map(|row| (*array, row))).collect();
+            let expected = interleave(&arrays, &places).unwrap();
+            let found = Picks::new(places).gather(&arrays).unwrap();
+            prop_assert_eq!(found.as_string::<i32>(), expected.as_string::<i32>());
+        }
+    }
+
+    #[test]
+    fn rows_that_stand_alone_are_no_stretches() {
+        let alone: Vec<Place> = (0..64).map(|row| (row % 2, row)).collect();
+        assert_eq!(stretches(&alone), None);
+        let whole: Vec<Place> = (3..64).map(|row| (1, row)).collect();
+        assert_eq!(stretches(&whole), Some(vec![(1, 3, 61)]));
+    }
 }

@@ -369,7 +369,7 @@ impl Distributor {
                 entry.insert(Pending { writer, batches: Vec::new(), rows: 0, bytes: 0 })
             }
         };
-        let bytes = rows.get_array_memory_size();
+        let bytes = rows::bytes(&rows);
         pending.rows += rows.num_rows();
         pending.bytes += bytes;
         pending.batches.push(rows);

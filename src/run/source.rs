@@ -745,6 +745,7 @@ impl Sink<'_> {
             location,
             index,
             body,
+            mapped: None,
             stated_rows,
             from_archive: false,
             slot,

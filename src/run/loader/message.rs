@@ -30,7 +30,10 @@ pub(in crate::run) struct HeldPage {
     pub(in crate::run) location: String,
     /// Its place among the walk's held pages, in the order of the archive, from 0.
     pub(in crate::run) index: u64,
+    /// Empty once it is mapped.
     pub(in crate::run) body: bytes::Bytes,
+    /// Its leads, on the way from the thread that maps to the loader.
+    pub(in crate::run) mapped: Option<Result<transform::Mapped>>,
     /// Rows of the listing, where the provider stated them with it.
     pub(in crate::run) stated_rows: Option<u64>,
     /// Whether it came from the archive rather than from the provider.
@@ -53,6 +56,7 @@ impl HeldPage {
             location: page.location,
             index,
             body: page.body,
+            mapped: None,
             stated_rows: None,
             from_archive: true,
             slot,

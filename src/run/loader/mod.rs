@@ -1,12 +1,13 @@
 //! Takes held pages, maps and stages them, and commits: the one place that writes the lake.
 //!
-//! It runs on a thread of its own, fed through a bounded channel, so that mapping, sorting and
-//! writing never hold up requests. Messages of one walk come in order: opened, pages, closed.
+//! It runs on a thread of its own, fed through a bounded channel, so that sorting and writing never hold up
+//! requests; another one, ahead of it, maps. Messages of one walk come in order: opened, pages, closed.
 //! Memory: one page being mapped, and each source's staging budget.
 
 mod absent;
 mod keeping;
 mod loading;
+mod mapping;
 mod message;
 mod publish;
 mod tiers;
@@ -51,6 +52,7 @@ use chrono::Utc;
 use loading::ClosedWalk;
 use loading::Loading;
 use loading::Opened;
+use mapping::Mapper;
 pub(super) use message::HeldPage;
 pub(super) use message::Message;
 use std::collections::BTreeMap;
@@ -183,13 +185,16 @@ impl Loader {
     }
 
     /// Loads until all senders are gone, commits, and says what was done.
-    pub(super) fn run(mut self, mut messages: mpsc::Receiver<Message>) -> Result<Loaded> {
-        while let Some(message) = messages.blocking_recv() {
+    pub(super) fn run(mut self, messages: mpsc::Receiver<Message>) -> Result<Loaded> {
+        let sources = self.sources.values().map(|source| (&source.settings, &source.transform));
+        let (mut mapped, thread) = Mapper::new(sources)?.start(messages);
+        while let Some(message) = mapped.blocking_recv() {
             self.take(message)?;
             if self.clock.now() - self.last_commit_at >= self.job.run.publish_every {
                 self.commit(false)?;
             }
         }
+        mapping::join(thread)?;
         self.commit(true)?;
         self.finish()
     }
@@ -275,17 +280,14 @@ impl Loader {
         }
     }
 
-    fn load(&mut self, page: HeldPage) -> Result<()> {
+    fn load(&mut self, mut page: HeldPage) -> Result<()> {
+        let Some(mapped) = page.mapped.take().transpose()? else { return Ok(()) };
         let source = page.walk.scope.source.clone();
         let seq = self.next_seq();
         let known = known_fields(&self.checkpoint, &page.walk.scope);
         let scan = tiers::scan_before(&self.checkpoint, &page.walk.scope);
         let is_first = known.is_none();
         let Some(loading) = self.sources.get_mut(&source) else { return Ok(()) };
-        // A walk of a stream that the job no longer names is dropped, not loaded.
-        let stream = page.walk.scope.stream.as_str();
-        let Some(mapping) = loading.mappings.get(stream) else { return Ok(()) };
-        let mapped = page.map(&**mapping, &loading.transform)?;
         loading.reject(&self.store, &self.run, seq, &source, &page, &mapped.rejects)?;
         loading.count(&page, &mapped);
         let recency = page.recency(&mapped.places);

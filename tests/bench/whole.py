@@ -1,0 +1,186 @@
+"""Measures leadpipe as whole processes against a floor of the same sitting.
+
+`make bench` runs it with a release build. For each number of leads, from the sandbox, another process:
+a first sync, the sync after it, with some leads changed, and a replay of the archive; and the start-up.
+The floor (`floor.rs`) parses the same pages and writes the same fields, and nothing else, on one thread.
+No package is needed, and none is imported: on Linux the peak memory of a child begins at that of the
+process it was forked from, so this one stays small.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+JOB = """
+name = "bench"
+lake = "lake"
+
+[[sources]]
+name = "acme"
+provider = "whatconverts"
+base_url = "{url}"
+token = {{ env = "BENCH_TOKEN" }}
+secret = {{ env = "BENCH_SECRET" }}
+plan = "master"
+start = {start}
+currency = "USD"
+default_region = "US"
+"""
+
+# Leads of the last days that change between two syncs.
+CHANGED = 1_000
+
+
+class Figures:
+    """What a process took; of several runs the median of each."""
+
+    def __init__(self, wall, cpu, peak):
+        self.wall, self.cpu, self.peak = wall, cpu, peak
+
+    @staticmethod
+    def median(figures):
+        middle = lambda values: sorted(values)[len(values) // 2]
+        return Figures(*(middle([getattr(f, name) for f in figures]) for name in ("wall", "cpu", "peak")))
+
+
+def run(command, environment, log):
+    """Runs a command to its end and returns its figures."""
+    with open(log, "wb") as out:
+        started = time.monotonic()
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.monotonic() - started
+    if os.waitstatus_to_exitcode(status) != 0:
+        sys.stderr.write(Path(log).read_text())
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    # Linux counts in KiB, macOS in bytes.
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Figures(wall, used.ru_utime + used.ru_stime, peak / 1e6)
+
+
+class Sandbox:
+    """A platform with so many leads, none younger than a day: a sync leaves out the last two minutes."""
+
+    def __init__(self, binary, leads):
+        yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
+        command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still"]
+        command += ["--profiles", "2", "--accounts", "1", "--now", yesterday]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for line in self.process.stdout:
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                self.url = found.group()
+                return
+        raise SystemExit("the sandbox did not say where it listens")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+
+    def call(self, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=600) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def change(self, count):
+        """Changes the youngest leads; returns how many."""
+        pairs = self.call("/sandbox/leads?ids=1")
+        youngest = sorted(pair[1] for pair in pairs)[-count:]
+        for lead_id in youngest:
+            edit = {"set": {"contact_name": f"Robin {lead_id}"}}
+            self.call("/sandbox/edit", {"lead_id": lead_id, "edit": edit})
+        return len(youngest)
+
+
+def floor_of(lake):
+    """Returns the CPU seconds in which the pages of a lake can be parsed and written at all."""
+    command = ["cargo", "bench", "--quiet", "--bench", "floor", "--", str(lake), "acme"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    return json.loads(done.stdout)
+
+
+def measure(binary, leads, folder):
+    """Lives through two syncs and a replay; returns rows, requests, floor, and the figures of each."""
+    job, lake, log = folder / "job.toml", folder / "lake", folder / "log"
+    with Sandbox(binary, leads) as sandbox:
+        key = sandbox.call("/sandbox/keys")["master"]
+        environment = {**os.environ, "BENCH_TOKEN": key["token"], "BENCH_SECRET": key["secret"]}
+        # The world has five years of history.
+        job.write_text(JOB.format(url=sandbox.url, start=f"{time.gmtime().tm_year - 6}-12-01"))
+        first = run([binary, "sync", str(job)], environment, log)
+        requests = len(sandbox.call("/sandbox/requests"))
+        floor = floor_of(lake)
+        changed = sandbox.change(min(CHANGED, leads // 100))
+        night = run([binary, "sync", str(job)], environment, log)
+    replay = run([binary, "replay", str(job)], environment, log)
+    listed = subprocess.run(
+        [binary, "files", str(job), "--json"], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    rows = sum(file["rows"] for file in json.loads(listed.stdout)["files"])
+    stages = {"first sync": first, f"sync, {changed} changed": night, "replay": replay}
+    return rows, requests, floor, stages
+
+
+def print_row(what, rows, figures, floor):
+    speed, ratio = "", ""
+    if floor:
+        speed = f"{rows / figures.cpu:.0f}"
+        ratio = f"{figures.cpu / floor:.2f}"
+    print(
+        f"{what:<22} {rows:>9} {figures.wall:>8.2f} {figures.cpu:>8.2f} {speed:>12} {ratio:>8}"
+        f" {figures.peak:>8.0f}",
+        flush=True,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", required=True, help="the leadpipe to measure")
+    parser.add_argument("--runs", type=int, default=1, help="of which the median is shown")
+    parser.add_argument("leads", type=int, nargs="*", help="by default 100000 500000")
+    arguments = parser.parse_args()
+    binary = str(Path(arguments.binary).resolve())
+    print(f"{os.cpu_count()} CPUs; the sandbox, a process of its own, uses them too")
+    print("what                       leads   wall s    CPU s  leads/CPU s  x floor  peak MB")
+    starts = [run([binary, "--version"], dict(os.environ), os.devnull) for _ in range(21)]
+    print_row("start-up", 0, Figures.median(starts), None)
+    peaks = []
+    for leads in arguments.leads or [100_000, 500_000]:
+        measured = []
+        for _ in range(arguments.runs):
+            folder = Path(tempfile.mkdtemp(prefix="leadpipe-bench-"))
+            try:
+                measured.append(measure(binary, leads, folder))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        rows, requests, floor, _ = measured[0]
+        cpu = sorted(found[2]["cpu"] for found in measured)[len(measured) // 2]
+        print_row("floor", rows, Figures(cpu, cpu, 0), cpu)
+        for stage in measured[0][3]:
+            figures = Figures.median([found[3][stage] for found in measured])
+            # A sync that reads the last days only has no floor of its own.
+            print_row(stage, rows, figures, None if "changed" in stage else cpu)
+            if stage == "first sync":
+                peaks.append(figures.peak)
+        print(f"  ({requests} requests, {floor['bytes'] / rows:.0f} bytes of JSON a lead)")
+    if len(peaks) > 1:
+        print(f"peak memory of a first sync, the last size to the first: {peaks[-1] / peaks[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
