@@ -238,7 +238,8 @@ pub struct Unproven {
     /// Stated total minus distinct leads seen; 0 where no total was stated. Of a listing without a total
     /// that was suddenly empty, the rows known.
     pub missing: i64,
-    /// The places, in rows from 0, of the first pages that showed just what an earlier one did, or nothing.
+    /// The places, in rows from 0, of the first page that showed just what an earlier one did, and of the
+    /// first that showed nothing.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub places: BTreeSet<u64>,
     /// The commit under which the walk was opened, which tells runs apart.

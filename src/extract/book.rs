@@ -420,26 +420,31 @@ impl Book {
 
     /// Returns the place of the first page that shows the same rows as an earlier one.
     pub(super) fn repeats(&self) -> Option<u64> {
-        self.repeated().first().copied()
-    }
-
-    /// Returns the places of the pages that show the same rows as an earlier one.
-    fn repeated(&self) -> Vec<u64> {
         let pages = u64::from(self.total_pages.unwrap_or(u32::MAX));
         let end = pages * u64::from(self.size);
         // Pieces of a page are no pages of their own.
         let whole = self.entries.range(..end).filter(|(_, entry)| entry.size >= self.size);
         let mut by_first_row: HashMap<(u32, u64), &Entry> = HashMap::new();
-        let mut repeated = Vec::new();
         for (offset, entry) in whole {
             let Some(first) = entry.ids.first() else { continue };
             match by_first_row.get(&(entry.size, *first)) {
-                Some(earlier) if earlier.ids == entry.ids => repeated.push(*offset),
+                Some(earlier) if earlier.ids == entry.ids => return Some(*offset),
                 Some(_) => {}
                 None => drop(by_first_row.insert((entry.size, *first), entry)),
             }
         }
-        repeated
+        None
+    }
+
+    /// Tells whether a page shows just what the one before it does, although others behind it show more:
+    /// what it has itself was not shown.
+    pub(super) fn hides_a_page(&self) -> bool {
+        let whole = |entry: &&Entry| entry.size == self.size && !entry.ids.is_empty();
+        let pages: Vec<&Entry> = self.entries.values().filter(whole).collect();
+        pages.windows(2).enumerate().any(|(at, pair)| {
+            let is_same = pair[0].page + 1 == pair[1].page && pair[0].ids == pair[1].ids;
+            is_same && pages[at + 2..].iter().any(|behind| behind.ids != pair[1].ids)
+        })
     }
 
     /// Tells whether the first page has as many rows as were asked for.
@@ -505,9 +510,7 @@ impl Book {
     pub(super) fn close(mut self) -> Outcome {
         let (distinct, rejects, holes) = self.counts();
         let pages = self.last_page();
-        // Where no total is stated, pages may repeat past the end.
-        let most = if self.last_total.is_some() { usize::MAX } else { 1 };
-        let in_vain = self.repeated().into_iter().take(most).chain(self.empty()).collect();
+        let in_vain = self.repeats().into_iter().chain(self.empty().first().copied()).collect();
         // What lies past the end of the listing as it stands now belonged to an earlier one.
         if let Some((_, total)) = self.last_total {
             self.entries.retain(|offset, _| *offset < total.max(1));

@@ -100,8 +100,8 @@ pub struct Outcome {
     pub holes: u64,
     /// Whether the pages are known to be different pages of one listing that stood still.
     pub proven: bool,
-    /// The places, in rows from 0, of pages that showed just what an earlier one did, or nothing where the
-    /// total says that there are rows. Where no total is stated, the first of them alone.
+    /// The places, in rows from 0, of the first page that showed just what an earlier one did, and of the first
+    /// that showed nothing where the total says that there are rows.
     pub in_vain: BTreeSet<u64>,
     /// Hashes of all ids that any page showed, sorted, each once.
     pub shown: Vec<u64>,
@@ -197,11 +197,14 @@ impl Reader<'_> {
                 read => read?,
             }
         }
-        if book.total_pages.is_none() {
-            self.scan(walk, book, goes_on).await?;
-        } else if self.options.had_rows && book.is_empty() && book.round_of(1) == 0 {
+        // A scan asks for an end that comes early once more itself.
+        let is_counted = walk.window.is_some() || book.total_pages.is_some();
+        if is_counted && self.options.had_rows && book.is_empty() && book.round_of(1) == 0 {
             self.reread(walk, 0, book).await?;
             book.probes += 1;
+        }
+        if book.total_pages.is_none() {
+            self.scan(walk, book, goes_on).await?;
         }
         // A total may have come to light on the way.
         if book.total_pages.is_none() {

@@ -102,7 +102,7 @@ impl Scan {
     fn recall(&mut self, page: u32, ids: &[u64]) {
         let known = self.known(ids);
         let (furthest, rows) = &self.before.furthest;
-        if ids.is_empty() || (page == furthest + 1 && ids == rows) {
+        if ids.is_empty() || (page > *furthest && ids == rows) {
             self.before.ended = true;
         } else if page > *furthest {
             self.doubles += known;
@@ -216,6 +216,10 @@ impl Reader<'_> {
             let is_known = book.page(page).is_some() && page == book.last_page();
             (page, said) = self.next(walk, page, book, &mut scan).await?;
             book.rereads += u64::from(is_known);
+        }
+        // An earlier run may have been shown it, and ended before it could ask again.
+        if book.hides_a_page() {
+            (book.proven, book.settled) = (false, false);
         }
         // A reading from the top that came to the end is one of the whole listing.
         if walk.window.is_none() && book.whole {
@@ -753,6 +757,20 @@ mod tests {
                 let shows_more_behind = own_size.is_none() || rows > 20;
                 assert_eq!(outcome.settled, !shows_more_behind, "{rows} rows, {own_size:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_page_that_came_as_another_is_remembered_by_the_run_that_goes_on() {
+        for troubles in [
+            // It comes so twice; and it dies before it could ask again.
+            [(2, Trouble::Shows(1)), (4, Trouble::Shows(1)), (6, Trouble::Dies)].as_slice(),
+            &[(2, Trouble::Shows(1)), (4, Trouble::Dies)],
+        ] {
+            let mut source = MemorySource::new(72, Sorting::OldestCreated);
+            source.troubles = troubles.to_vec();
+            let outcome = read(&source, 10);
+            assert!(!outcome.settled || outcome.shown == ids(&source), "{troubles:?}");
         }
     }
 

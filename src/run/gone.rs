@@ -53,17 +53,16 @@ pub(super) struct Absences {
 impl Absences {
     /// Returns the same, where a reading that missed leads which the provider shows by id proves nothing
     /// of the others that it missed.
-    fn as_told(&self, lookups: &Lookups) -> Self {
-        let is_found = |candidate: &&Candidate| lookups.found.contains(&candidate.lead_id);
+    /// `was_found` tells of leads that it has shown so in an earlier run.
+    fn as_told(&self, lookups: &Lookups, was_found: impl Fn(&str) -> bool) -> Self {
+        let is_found = |candidate: &&Candidate| {
+            lookups.found.contains(&candidate.lead_id) || was_found(&candidate.lead_id)
+        };
         let misled: BTreeSet<&str> =
             self.candidates.iter().filter(is_found).map(|one| one.scope.as_str()).collect();
         let candidate = |one: &Candidate| {
-            let is_misled = misled.contains(one.scope.as_str());
-            Candidate {
-                reconciled: one.reconciled && !is_misled,
-                needs_answer: one.needs_answer || is_misled,
-                ..one.clone()
-            }
+            let needs_answer = one.needs_answer || misled.contains(one.scope.as_str());
+            Candidate { needs_answer, ..one.clone() }
         };
         Self { candidates: self.candidates.iter().map(candidate).collect(), ..self.clone() }
     }
@@ -116,7 +115,8 @@ const WAIT_FOR_ANSWER: TimeDelta = TimeDelta::days(7);
 /// Absences remembered of a source; those beyond are found again by the next reading.
 const REMEMBERED: usize = 10_000;
 
-/// Returns the candidates to ask for by id, at most `limit`: those known longest first. What one
+/// Returns the candidates to ask for by id, at most `limit`: those known longest first, and last those
+/// that it has shown before. What one
 /// reading of a listing without dates has missed waits for the next one.
 pub(super) fn to_look_up<'a>(
     absences: &'a Absences,
@@ -135,8 +135,11 @@ pub(super) fn to_look_up<'a>(
         })
         .collect();
     ask.sort_by_key(|candidate| {
-        let since = known.get(candidate.lead_id.as_str()).map(|absent| absent.since);
-        (since.is_none(), since)
+        let before = known.get(candidate.lead_id.as_str());
+        let since = before.map(|absent| absent.since);
+        // What it has shown before it will most likely show again: others come first.
+        let was_found = before.is_some_and(|absent| absent.found_at.is_some());
+        (was_found, since.is_none(), since)
     });
     ask.truncate(limit);
     ask
@@ -161,9 +164,11 @@ pub(super) fn decide(
     guard: Guard,
     now: DateTime<Utc>,
 ) -> Decision {
-    let absences = &absences.as_told(lookups);
     let by_id: BTreeMap<&str, &Absent> =
         known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
+    let was_found =
+        |lead_id: &str| by_id.get(lead_id).is_some_and(|absent| absent.found_at.is_some());
+    let absences = &absences.as_told(lookups, was_found);
     let mut decision = Decision::default();
     let (mut waiting, mut confirmed) = (Vec::new(), Vec::new());
     for candidate in &absences.candidates {
@@ -206,6 +211,7 @@ fn settle_waiting(
     let is_unanswered = |candidate: &Candidate| lookups.unanswered.contains(&candidate.lead_id);
     for (candidate, before) in waiting {
         let since = before.map_or(candidate.missed_at, |before| before.since);
+        let found_before = before.and_then(|before| before.found_at);
         let twice = candidate.is_missed_again(before);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
         let proven = match candidate.is_scan {
@@ -223,12 +229,12 @@ fn settle_waiting(
             if candidate.is_scan && absences.shows_some(&candidate.scope) {
                 // A few rows of a small listing are more than the guard lets through; absent once
                 // more, they are asked for by id, and what that confirms is gone.
-                decision.absent.push(remember(candidate, before, None));
+                decision.absent.push(remember(candidate, before, found_before));
             }
         } else if proven {
             decision.gone.insert(candidate.lead_id.clone());
         } else {
-            decision.absent.push(remember(candidate, before, None));
+            decision.absent.push(remember(candidate, before, found_before));
         }
     }
 }
@@ -272,7 +278,7 @@ fn remember(
     Absent {
         lead_id: candidate.lead_id.clone(),
         since: before.map_or(candidate.missed_at, |before| before.since),
-        reconciled: candidate.reconciled,
+        reconciled: candidate.reconciled && !candidate.needs_answer,
         found_at,
     }
 }
@@ -348,13 +354,28 @@ mod tests {
         let first = decide(&missed, &told, &[], GUARD, at(1));
         assert_eq!(first.gone, ["lead-1".to_owned()].into());
         assert_eq!(first.absent.len(), 4);
-        // Nor does another reading of which that is so; one that misses the same without is enough.
+        // Nor does another reading of which that is so, whether it could be asked that night or not.
         let scan = of_scan(read_since(9, absences(5, 100, 2)));
         let misled = decide(&scan, &told, &first.absent, GUARD, at(2));
         assert_eq!(misled.gone, ["lead-1".to_owned()].into());
-        let again = read_since(9, absences(5, 100, 2));
-        let second = decide(&again, &Lookups::default(), &first.absent, GUARD, at(2));
-        assert_eq!(second.gone.len(), 4);
+        for day in [2, 9] {
+            let again = read_since(9, absences(5, 100, day));
+            let second = decide(&again, &Lookups::default(), &first.absent, GUARD, at(day));
+            assert!(second.gone.is_empty(), "day {day}");
+            // What it has shown is asked for after the others.
+            let asked = to_look_up(&again, &second.absent, 20, at(9));
+            assert_eq!(asked.last().unwrap().lead_id, "lead-0");
+        }
+        // One that misses only what it has never shown is enough; the user's word is.
+        let mut without = read_since(9, absences(5, 100, 2));
+        without.candidates.remove(0);
+        assert_eq!(
+            decide(&without, &Lookups::default(), &first.absent, GUARD, at(2)).gone.len(),
+            4
+        );
+        let accepted = Guard { accepted: true, ..GUARD };
+        let all = read_since(9, absences(5, 100, 2));
+        assert_eq!(decide(&all, &Lookups::default(), &first.absent, accepted, at(2)).gone.len(), 4);
     }
 
     #[test]

@@ -410,7 +410,7 @@ impl Loader {
         if !outcome.proven {
             let under = walk.id.opened_under().unwrap_or_default();
             let missing = outcome.difference().unwrap_or_default();
-            let places = outcome.in_vain.iter().copied().take(MOST_PLACES).collect();
+            let places = outcome.in_vain.clone();
             let enough = if missing == 0 { RUNS_THAT_SHOW } else { RUNS_THAT_SHOW_A_LACK };
             if note_unproven(scope, Unproven { missing, places, under, seen: 1 }) < enough {
                 return Note::Unproven;
@@ -461,9 +461,6 @@ const RUNS_THAT_SHOW: u32 = 2;
 /// As many where the total says that rows are missing: pages that come wrong by chance may come so in two
 /// nights at the same places.
 const RUNS_THAT_SHOW_A_LACK: u32 = 3;
-
-/// Places remembered of a reading that proves nothing: every commit carries them.
-const MOST_PLACES: usize = 16;
 
 /// What is new about a walk's totals.
 enum Note {
