@@ -108,7 +108,7 @@ pub struct Caller {
     answered: AtomicBool,
     /// Until when the provider is left alone, as it has asked to.
     quiet_until: Mutex<DateTime<Utc>>,
-    /// What the client hears of the provider's clock.
+    /// What the client hears beside the bodies of answers.
     heard: Heard,
     counts: Counts,
 }

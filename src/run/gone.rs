@@ -52,8 +52,7 @@ pub(super) struct Absences {
 
 impl Absences {
     /// Returns the same, where a reading that missed leads which the provider shows by id proves nothing
-    /// of the others that it missed.
-    /// `was_found` tells of leads that it has shown so in an earlier run.
+    /// of the others that it missed. `was_found` tells of leads that it has shown so in an earlier run.
     fn as_told(&self, lookups: &Lookups, was_found: impl Fn(&str) -> bool) -> Self {
         let is_found = |candidate: &&Candidate| {
             lookups.found.contains(&candidate.lead_id) || was_found(&candidate.lead_id)
@@ -116,8 +115,8 @@ const WAIT_FOR_ANSWER: TimeDelta = TimeDelta::days(7);
 const REMEMBERED: usize = 10_000;
 
 /// Returns the candidates to ask for by id, at most `limit`: those known longest first, and last those
-/// that it has shown before. What one
-/// reading of a listing without dates has missed waits for the next one.
+/// that it has shown before. What one reading of a listing without dates has missed waits for the next
+/// one.
 pub(super) fn to_look_up<'a>(
     absences: &'a Absences,
     known: &[Absent],

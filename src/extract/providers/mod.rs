@@ -74,8 +74,8 @@ fn account(source: &SourceSettings) -> &dyn Account {
     }
 }
 
-/// Reads the secrets of a source and makes its client, which notes in `heard` what answers tell beside their bodies.
-/// Nothing is sent.
+/// Reads the secrets of a source and makes its client, which notes in `heard` what answers tell beside
+/// their bodies. Nothing is sent.
 pub fn connect(
     source: &SourceSettings,
     heard: Heard,
