@@ -348,7 +348,8 @@ pub(super) fn read(
         options: Options {
             in_flight: 2,
             reread_limit: 2,
-            expected_rows,
+            // As of a run: a window is told only whether it had rows.
+            expected_rows: expected_rows.filter(|_| walk.window.is_none()),
             had_rows: expected_rows.is_some_and(|rows| rows > 0),
             most_pages: MOST_PAGES,
         },

@@ -746,6 +746,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_without_a_total_that_had_rows_and_shows_none_is_asked_for_once_more() {
+        let mut source = MemorySource::new(7, Sorting::OldestCreated);
+        source.troubles = vec![(0, Trouble::Ends(End::Empty))];
+        let window = crate::window::Window::new(memory::minute(-1), memory::minute(9_999));
+        let walk = Walk { window, ..memory::whole(10) };
+        let outcome = memory::read(&source, &walk, Some(7), |_| {}).unwrap();
+        assert_eq!(outcome.shown, ids(&source));
+    }
+
+    #[test]
     fn a_second_page_that_comes_as_the_first_twice_proves_nothing() {
         for rows in [11, 15, 35] {
             for own_size in [None, Some(10)] {
