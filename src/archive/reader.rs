@@ -1,6 +1,5 @@
 //! Reads segments back, up to what a crash has left of them.
 
-use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -25,6 +24,7 @@ use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::record::PageHeader;
 use crate::record::Walk;
+use crate::store::OpenFile;
 use crate::store::Store;
 
 /// A segment, as its path tells.
@@ -139,7 +139,7 @@ struct Lines<R: Read> {
     end: SegmentEnd,
 }
 
-impl Lines<File> {
+impl Lines<OpenFile> {
     fn open(store: &Store, path: &str) -> Result<Self, Error> {
         Self::of(store.open_file(path)?, path)
     }

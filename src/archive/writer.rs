@@ -50,7 +50,7 @@ struct Request {
 
 #[derive(Debug)]
 enum Entry {
-    Open { walk: Box<Walk>, segment: String, held: u64 },
+    Open { walk: Box<Walk>, number: u32, held: u64 },
     Page(RawPage),
     Hole(Hole),
     Close { closing: Closing, at: DateTime<Utc> },
@@ -78,8 +78,7 @@ impl Writer {
     ///
     /// `number` is how many segments the walk has already, and `held` how many pages those have.
     pub async fn open(&self, walk: &Walk, number: u32, held: u64) -> Result<(), Error> {
-        let segment = super::reader::segment_path(walk, number);
-        let entry = Entry::Open { walk: Box::new(walk.clone()), segment, held };
+        let entry = Entry::Open { walk: Box::new(walk.clone()), number, held };
         self.send(&walk.id, entry).await.map(drop)
     }
 
@@ -117,6 +116,8 @@ impl Writer {
 struct Segment {
     path: String,
     walk: Box<Walk>,
+    /// How many segments the walk has before this one.
+    number: u32,
     /// Pages held of the walk before this segment.
     held: u64,
     /// Nothing until something is written.
@@ -164,18 +165,26 @@ impl Segments {
 
     fn sync(&mut self, walk: &WalkId) -> Option<store::Error> {
         let segment = self.open.get_mut(walk)?;
-        let error = segment.file.as_mut()?.sync().err()?;
-        segment.failed = Some(error.clone());
-        Some(error)
+        match segment.file.as_mut()?.sync() {
+            Err(error) => {
+                segment.failed = Some(error.clone());
+                Some(error)
+            }
+            Ok(()) if self.store.is_bucket() => {
+                segment.begin_next();
+                None
+            }
+            Ok(()) => None,
+        }
     }
 
     fn write(&mut self, walk: &WalkId, entry: Entry) -> Result<String, Error> {
         match entry {
-            Entry::Open { walk: whole, segment, held } => {
-                let (path, file) = (segment.clone(), None);
-                let opened = Segment { path, walk: whole, held, file, pages: 0, failed: None };
-                self.open.insert(walk.clone(), opened);
-                Ok(segment)
+            Entry::Open { walk: whole, number, held } => {
+                let segment = Segment::new(whole, number, held);
+                let path = segment.path.clone();
+                self.open.insert(walk.clone(), segment);
+                Ok(path)
             }
             Entry::Page(page) => {
                 let line = PageLine::new(self.run.clone(), &page);
@@ -206,6 +215,19 @@ impl Segments {
 }
 
 impl Segment {
+    fn new(walk: Box<Walk>, number: u32, held: u64) -> Self {
+        let path = super::reader::segment_path(&walk, number);
+        Self { path, walk, number, held, file: None, pages: 0, failed: None }
+    }
+
+    /// What is in a bucket is an object, and takes no more: what follows goes to a segment of its own.
+    fn begin_next(&mut self) {
+        self.number += 1;
+        self.path = super::reader::segment_path(&self.walk, self.number);
+        self.held += u64::from(std::mem::take(&mut self.pages));
+        self.file = None;
+    }
+
     fn append(
         &mut self,
         store: &Store,

@@ -54,7 +54,7 @@ fn end_under_way(arguments: &BackfillArguments) -> anyhow::Result<Option<DateTim
     let sources = job.sources.iter().map(|source| source.name.clone());
     let sources: Vec<SourceName> =
         sources.filter(|name| named.is_empty() || named.contains(name)).collect();
-    let head = commit::latest(&Store::open(&job.lake))?;
+    let head = commit::latest(&Store::at(&job.lake)?)?;
     let under_way = head.iter().flat_map(|head| head.checkpoint.backfills.values());
     let ours = under_way.filter(|backfill| {
         backfill.range.start() == arguments.from

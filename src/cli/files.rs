@@ -33,17 +33,17 @@ Examples:
 
 JSON: kind (`changes` or `snapshot`), seq (the commit the loader has afterwards), files with path
 (relative to the lake), bytes, blake3 and rows; `too_old` where changes since are no longer kept;
-`lake`, its folder.
+`lake`, its folder, or its address in a bucket.
 
 Exit codes: 0 listed, 1 failed, 2 bad usage or job file.";
 
 pub(super) fn run(context: &Context, arguments: FilesArguments) -> anyhow::Result<u8> {
     let job = Job::load(&arguments.job)?;
-    let lake = std::path::absolute(&job.lake)?;
-    let answer = commit::files(&Store::open(&lake), arguments.since.map(Seq))?;
+    let lake = job.lake.absolute();
+    let answer = commit::files(&Store::at(&lake)?, arguments.since.map(Seq))?;
     if context.json {
         let mut document = serde_json::to_value(&answer)?;
-        document["lake"] = lake.to_string_lossy().into();
+        document["lake"] = lake.to_string().into();
         terminal::json(&document)?;
         return Ok(exit::DONE);
     }
@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, arguments: FilesArguments) -> anyhow::Resul
     };
     let mut text = String::new();
     for path in paths(&answer) {
-        text.push_str(&format!("{}\n", lake.join(path).display()));
+        text.push_str(&format!("{}\n", lake.join(path)));
     }
     terminal::data(&text)?;
     context.say(&format!("as of commit {seq}"));

@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, arguments: QuotaArguments) -> anyhow::Resul
     if let Some(requests) = arguments.set_used {
         set_used(context, &job, named, requests)?;
     }
-    let report = look(context, &job, named);
+    let report = look(context, &job, named)?;
     if context.json {
         terminal::json(&report)?;
     } else {
@@ -56,17 +56,17 @@ pub(super) fn run(context: &Context, arguments: QuotaArguments) -> anyhow::Resul
 }
 
 /// Looks at the quotas of the sources named, whoever else shares them; at all where none is.
-fn look(context: &Context, job: &Job, named: &[SourceName]) -> QuotaReport {
-    let (mut groups, mut unknown) = run::quota_groups(job, &context.clock);
+fn look(context: &Context, job: &Job, named: &[SourceName]) -> run::Result<QuotaReport> {
+    let (mut groups, mut unknown) = run::quota_groups(job, &context.clock)?;
     let is_named = |source: &SourceName| named.is_empty() || named.contains(source);
     groups.retain(|group| group.sources.iter().any(is_named));
     unknown.retain(|source, _| is_named(source));
-    QuotaReport {
+    Ok(QuotaReport {
         job: job.name.clone(),
         now: context.clock.now(),
         groups: groups.into_iter().map(Into::into).collect(),
         unknown: unknown.into_iter().map(|(name, error)| (name, run::chain(&error))).collect(),
-    }
+    })
 }
 
 fn set_used(
@@ -75,7 +75,7 @@ fn set_used(
     named: &[SourceName],
     requests: u32,
 ) -> anyhow::Result<()> {
-    let (mut groups, mut unknown) = run::quota_groups(job, &context.clock);
+    let (mut groups, mut unknown) = run::quota_groups(job, &context.clock)?;
     let is_named = |source: &SourceName| named.is_empty() || named.contains(source);
     unknown.retain(|source, _| is_named(source));
     if let Some((_, error)) = unknown.pop_first() {

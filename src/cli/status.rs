@@ -68,20 +68,20 @@ pub(super) fn run(context: &Context, arguments: StatusArguments) -> anyhow::Resu
 }
 
 fn look(context: &Context, job: &Job, max_age: Option<TimeDelta>) -> anyhow::Result<Status> {
-    let lake = std::path::absolute(&job.lake)?;
-    let store = Store::open(&lake);
+    let lake = job.lake.absolute();
+    let store = Store::at(&lake)?;
     let now = context.clock.now();
     let head = commit::latest(&store)?;
-    let mut budgets = run::budgets(job, &context.clock);
+    let mut budgets = run::budgets(job, &context.clock)?;
     let mut status = Status {
         job: job.name.clone(),
-        lake,
+        lake: lake.to_string(),
         now,
         commit: head.as_ref().map(|head| head.seq),
         committed_at: head.as_ref().map(|head| head.created_at),
         as_of: None,
         is_stale: false,
-        holder: commit::holder(&store)?,
+        holder: commit::holder(&store, now)?,
         sources: Default::default(),
         backfills: head
             .iter()

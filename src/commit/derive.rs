@@ -34,17 +34,24 @@ const CHECKPOINT: &str = "checkpoint.json";
 ///
 /// Doing it again changes nothing. The caller holds the lake.
 pub fn derive(store: &Store, commit: &Commit) -> Result<()> {
-    let folder = folder_of(commit.snapshot);
-    let files = snapshot_files(commit);
-    if !is_whole(store, &folder, &files) {
-        build(store, commit, &folder, &files)?;
-    }
-    if store.pointee(LATEST).as_deref() != Some(folder.as_str()) {
-        store.point(LATEST, &folder)?;
+    if store.has_snapshots() {
+        show(store, commit)?;
     }
     let copy = checkpoint_copy(commit)?;
     if store.read_if_exists(CHECKPOINT)?.as_deref() != Some(copy.as_slice()) {
         store.write(CHECKPOINT, &copy)?;
+    }
+    Ok(())
+}
+
+fn show(store: &Store, commit: &Commit) -> Result<()> {
+    let folder = folder_of(commit.snapshot);
+    let files = snapshot_files(commit);
+    if !is_whole(store, &folder, &files)? {
+        build(store, commit, &folder, &files)?;
+    }
+    if store.pointee(LATEST).as_deref() != Some(folder.as_str()) {
+        store.point(LATEST, &folder)?;
     }
     Ok(())
 }
@@ -63,11 +70,12 @@ pub struct ShownFile {
     pub part: StoredFile,
 }
 
-/// Returns the files that the snapshot folder of a commit should show.
-pub fn shown_files(commit: &Commit) -> Vec<ShownFile> {
+/// Returns the files that the snapshot folder of a commit should show; none where it should have none.
+pub fn shown_files(store: &Store, commit: &Commit) -> Vec<ShownFile> {
     let folder = folder_of(commit.snapshot);
     let files = snapshot_files(commit).into_iter();
     files
+        .filter(|_| store.has_snapshots())
         .map(|file| ShownFile { path: format!("{folder}/{}", file.path), part: file.part.clone() })
         .collect()
 }
@@ -75,7 +83,8 @@ pub fn shown_files(commit: &Commit) -> Vec<ShownFile> {
 /// Returns which of `latest` and `checkpoint.json` are not as made from `commit`.
 pub fn derived_that_differ(store: &Store, commit: &Commit) -> Result<Vec<&'static str>> {
     let mut differ = Vec::new();
-    if store.pointee(LATEST).as_deref() != Some(folder_of(commit.snapshot).as_str()) {
+    let folder = folder_of(commit.snapshot);
+    if store.has_snapshots() && store.pointee(LATEST).as_deref() != Some(folder.as_str()) {
         differ.push(LATEST);
     }
     let copy = checkpoint_copy(commit)?;
@@ -133,15 +142,23 @@ pub fn refuse_losses(store: &Store, head: Option<&Commit>) -> Result<()> {
     }
     let Some(head) = head else { return Ok(()) };
     let parts = head.sources.values().flat_map(|source| &source.parts);
-    for file in parts.flat_map(|part| std::iter::once(&part.file).chain(&part.csv)) {
+    let files: Vec<_> =
+        parts.flat_map(|part| std::iter::once(&part.file).chain(&part.csv)).collect();
+    let paths: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+    for (file, found) in files.iter().zip(store.sizes(&paths)?) {
         let (path, seq, expected) = (file.path.clone(), head.seq, file.bytes);
-        match store.path(&path).metadata() {
-            Ok(found) if found.len() == expected => {}
-            Ok(found) => return Err(Error::CutShort { path, seq, found: found.len(), expected }),
-            Err(_) => return Err(Error::MissingFile { path, seq }),
+        match found {
+            Some(found) if found == expected => {}
+            Some(found) => return Err(Error::CutShort { path, seq, found, expected }),
+            None => return Err(Error::MissingFile { path, seq }),
         }
     }
     Ok(())
+}
+
+/// Returns the snapshot folder in which readers see a commit, where the lake has such folders.
+pub fn shown_folder(store: &Store, commit: &Commit) -> Option<String> {
+    store.has_snapshots().then(|| folder_of(commit.snapshot))
 }
 
 /// Returns the snapshot folder of a commit.
@@ -181,18 +198,23 @@ impl<'a> SnapshotFile<'a> {
 }
 
 /// A folder appears whole, yet files can be removed by hand, and copies cut short by a power cut.
-fn is_whole(store: &Store, folder: &str, files: &[SnapshotFile<'_>]) -> bool {
-    let is_there = |file: &SnapshotFile<'_>| {
-        let found = store.path(&format!("{folder}/{}", file.path)).metadata();
-        found.is_ok_and(|found| found.len() == file.part.bytes)
-    };
-    store.exists(folder) && files.iter().all(is_there)
+fn is_whole(store: &Store, folder: &str, files: &[SnapshotFile<'_>]) -> Result<bool> {
+    if files.is_empty() {
+        return Ok(store.is_bucket() || store.exists(folder));
+    }
+    let paths: Vec<_> = files.iter().map(|file| format!("{folder}/{}", file.path)).collect();
+    let sizes = store.sizes(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(files.iter().zip(sizes).all(|(file, found)| found == Some(file.part.bytes)))
 }
 
 fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>]) -> Result<()> {
     // What a run that died left half-made.
     store.remove_unfinished(SNAPSHOTS)?;
-    let staged = Store::unfinished(SNAPSHOTS, &commit.snapshot.to_string());
+    // Nothing is moved in a bucket: that a folder is whole, `latest` tells, which comes after it.
+    let staged = match store.is_bucket() {
+        true => folder.to_owned(),
+        false => Store::unfinished(SNAPSHOTS, &commit.snapshot.to_string()),
+    };
     // A lake without rows has its folders too, so that `latest/leads` can always be listed.
     for name in top_folders(commit) {
         store.create_folder(&format!("{staged}/{name}"))?;
@@ -203,6 +225,9 @@ fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>
             return Err(Error::MissingFile { path: from.clone(), seq: commit.seq });
         }
         store.link(from, &format!("{staged}/{}", file.path))?;
+    }
+    if staged == folder {
+        return Ok(());
     }
     if store.exists(folder) {
         remove_folder(store, folder)?;
@@ -220,6 +245,9 @@ fn top_folders(commit: &Commit) -> Vec<&'static str> {
 
 /// Removes a snapshot folder in one step, as far as readers can see.
 pub(super) fn remove_folder(store: &Store, folder: &str) -> Result<()> {
+    if store.is_bucket() {
+        return Ok(store.remove_all(folder)?);
+    }
     let name = folder.rsplit('/').next().unwrap_or(folder);
     let hidden = Store::unfinished(SNAPSHOTS, &format!("ended-{name}"));
     store.remove_all(&hidden)?;

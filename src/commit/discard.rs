@@ -24,7 +24,8 @@ pub fn discard(store: &Store, run: &RunId) -> Result<Vec<String>> {
     if run.as_str().is_empty() || !run.as_str().chars().all(|c| c.is_ascii_alphanumeric()) {
         return Ok(Vec::new());
     }
-    store.remove_all(&format!("state/scratch/{run}"))?;
+    store.remove_scratch(run)?;
+    store.abort_uploads(|path| carries(path, run))?;
     let mut written = Vec::new();
     for folder in WRITTEN {
         written.extend(store.list_all(folder)?.into_iter().filter(|path| carries(path, run)));

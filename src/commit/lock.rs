@@ -1,8 +1,8 @@
 //! One run at a time holds the lake.
 //!
-//! The lock is the operating system's, on `state/lock`, so that it dies with its process. What
-//! stands in the file names the holder, for people; it decides nothing, and what a dead holder left
-//! there blocks nobody.
+//! In a folder the lock is the operating system's, on `state/lock`, so that it dies with its process.
+//! What stands in the file names the holder, for people; it decides nothing, and what a dead holder left
+//! there blocks nobody. In a bucket it is a lease (see [`super::lease`]).
 
 use std::fmt;
 use std::fs::File;
@@ -16,9 +16,11 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::clock::Clock;
+use crate::clock::SharedClock;
 use crate::commit::Error;
 use crate::commit::Result;
+use crate::commit::lease;
+use crate::commit::lease::Lease;
 use crate::ids::RunId;
 use crate::point::Steps;
 use crate::store::Store;
@@ -51,9 +53,19 @@ impl fmt::Display for Holder {
 /// The lake, held until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    file: File,
     is_left: bool,
+    _kind: Kind,
 }
+
+#[derive(Debug)]
+enum Kind {
+    File(#[expect(dead_code, reason = "it is held, and freed when it is dropped")] Locked),
+    Lease(#[expect(dead_code, reason = "it is held, and freed when it is dropped")] Lease),
+}
+
+/// A file under the operating system's lock.
+#[derive(Debug)]
+struct Locked(File);
 
 impl Lock {
     /// Takes the lake for `holder`; where another run has it, tries again for up to `wait`.
@@ -64,15 +76,18 @@ impl Lock {
         store: &Store,
         holder: &Holder,
         wait: Option<TimeDelta>,
-        clock: &dyn Clock,
+        clock: SharedClock,
     ) -> Result<Self> {
-        let file = open(store)?;
+        let mut attempt = Attempt::new(store)?;
         let wait_at_most = wait.unwrap_or_default().max(GRACE);
         // Longer than the calendar reaches is for ever.
         let deadline = clock.now().checked_add_signed(wait_at_most);
         let deadline = deadline.unwrap_or(DateTime::<Utc>::MAX_UTC);
         let mut told = false;
-        while !try_lock(store, &file)? {
+        loop {
+            if let Some(lock) = attempt.take(store, holder, &clock)? {
+                return Ok(lock);
+            }
             let left = deadline - clock.now();
             if left <= TimeDelta::zero() {
                 return Err(Error::Held { holder: read_holder(store).map(Box::new) });
@@ -85,10 +100,6 @@ impl Lock {
             let pause = if wait.is_some() { PAUSE } else { GRACE / 4 };
             clock.sleep_until(clock.now() + pause.min(left)).await;
         }
-        // A holder that ends clears its name.
-        let is_left = file.metadata().map_err(|source| fail(store, source))?.len() > 0;
-        write_holder(&file, holder).map_err(|source| fail(store, source))?;
-        Ok(Self { file, is_left })
     }
 
     /// Tells whether the holder before has died: it may have left files that it did not finish.
@@ -97,17 +108,59 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for Locked {
     /// Releases the lake. That the name stays where it cannot be cleared does no harm.
     fn drop(&mut self) {
         steps().reach("released");
-        let _ = self.file.set_len(0);
-        let _ = self.file.unlock();
+        let _ = self.0.set_len(0);
+        let _ = self.0.unlock();
+    }
+}
+
+/// How the lake is tried for.
+enum Attempt {
+    File(File),
+    Lease(lease::Attempt),
+}
+
+impl Attempt {
+    fn new(store: &Store) -> Result<Self> {
+        match store.is_bucket() {
+            true => Ok(Self::Lease(lease::Attempt::default())),
+            false => open(store).map(Self::File),
+        }
+    }
+
+    fn take(
+        &mut self,
+        store: &Store,
+        holder: &Holder,
+        clock: &SharedClock,
+    ) -> Result<Option<Lock>> {
+        let file = match self {
+            Self::Lease(attempt) => {
+                let taken = attempt.take(store, holder, clock)?;
+                return Ok(taken.map(|(lease, is_left)| Lock { is_left, _kind: Kind::Lease(lease) }));
+            }
+            Self::File(file) => file,
+        };
+        if !try_lock(store, file)? {
+            return Ok(None);
+        }
+        let fail = |source| fail(store, source);
+        let locked = Locked(file.try_clone().map_err(fail)?);
+        // A holder that ends clears its name.
+        let is_left = file.metadata().map_err(fail)?.len() > 0;
+        write_holder(file, holder).map_err(fail)?;
+        Ok(Some(Lock { is_left, _kind: Kind::File(locked) }))
     }
 }
 
 /// Returns who holds the lake at this moment, where somebody does and the lock tells.
-pub fn holder(store: &Store) -> Result<Option<Holder>> {
+pub fn holder(store: &Store, now: DateTime<Utc>) -> Result<Option<Holder>> {
+    if store.is_bucket() {
+        return lease::holder(store, now);
+    }
     let opened = steps().read("looked-at").and_then(|()| File::open(store.path(LOCK)));
     let Ok(file) = opened else { return Ok(None) };
     match file.try_lock_shared() {
@@ -117,7 +170,8 @@ pub fn holder(store: &Store) -> Result<Option<Holder>> {
     }
 }
 
-const LOCK: &str = "state/lock";
+/// Where the lock lies.
+pub(super) const LOCK: &str = "state/lock";
 
 /// `holder` holds a shared lock for an instant; nobody is turned away for that.
 const GRACE: TimeDelta = TimeDelta::milliseconds(100);
@@ -167,6 +221,7 @@ fn fail(store: &Store, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
     use crate::clock::ManualClock;
     use crate::commit::testing::at;
     use crate::commit::testing::lake;
@@ -189,40 +244,40 @@ mod tests {
     #[tokio::test]
     async fn a_second_run_is_refused_and_told_who_holds_the_lake() {
         let (_folder, store) = lake();
-        let clock = ManualClock::new(at(0));
-        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
-        let error = Lock::acquire(&store, &by(2, "backfill"), None, &clock).await.unwrap_err();
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, clock.clone()).await.unwrap();
+        let error = Lock::acquire(&store, &by(2, "backfill"), None, clock.clone()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "another run holds the lake: `sync` of job `agency-nightly`, process 4711 on etl-1, \
              since 2026-03-01 02:00:00 UTC"
         );
         assert!(error.hint().unwrap().contains("--lock-wait"));
-        assert_eq!(holder(&store).unwrap(), Some(by(1, "sync")));
+        assert_eq!(holder(&store, at(0)).unwrap(), Some(by(1, "sync")));
     }
 
     #[tokio::test]
     async fn the_lake_is_free_again_when_the_lock_is_dropped() {
         let (_folder, store) = lake();
-        let clock = ManualClock::new(at(0));
-        assert_eq!(holder(&store).unwrap(), None);
-        drop(Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap());
-        assert_eq!(holder(&store).unwrap(), None);
-        let lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
+        assert_eq!(holder(&store, at(0)).unwrap(), None);
+        drop(Lock::acquire(&store, &by(1, "sync"), None, clock.clone()).await.unwrap());
+        assert_eq!(holder(&store, at(0)).unwrap(), None);
+        let lock = Lock::acquire(&store, &by(2, "sync"), None, clock.clone()).await.unwrap();
         assert!(!lock.is_left());
-        assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+        assert_eq!(holder(&store, at(0)).unwrap(), Some(by(2, "sync")));
     }
 
     #[tokio::test]
     async fn what_a_dead_holder_left_in_the_file_blocks_nobody() {
         let (_folder, store) = lake();
-        let clock = ManualClock::new(at(0));
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
         let stale = serde_json::to_vec(&by(1, "a command with a very long name")).unwrap();
         for stale in [&stale[..], b"{\"pid\":", b""] {
             store.write(LOCK, stale).unwrap();
-            assert_eq!(holder(&store).unwrap(), None);
-            let lock = Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
-            assert_eq!(holder(&store).unwrap(), Some(by(2, "sync")));
+            assert_eq!(holder(&store, at(0)).unwrap(), None);
+            let lock = Lock::acquire(&store, &by(2, "sync"), None, clock.clone()).await.unwrap();
+            assert_eq!(holder(&store, at(0)).unwrap(), Some(by(2, "sync")));
             assert_eq!(lock.is_left(), !stale.is_empty());
         }
     }
@@ -230,11 +285,11 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_waits_gets_the_lake_when_it_comes_free_or_gives_up_in_time() {
         let (_folder, store) = lake();
-        let clock = ManualClock::new(at(0));
-        let lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
+        let lock = Lock::acquire(&store, &by(1, "sync"), None, clock.clone()).await.unwrap();
         let wait = Some(TimeDelta::minutes(30));
         let second = by(2, "sync");
-        let refused = Lock::acquire(&store, &second, wait, &clock).await;
+        let refused = Lock::acquire(&store, &second, wait, clock.clone()).await;
         assert!(matches!(refused, Err(Error::Held { .. })));
         assert_eq!(clock.now() - at(0), TimeDelta::minutes(30));
 
@@ -242,14 +297,14 @@ mod tests {
             clock.sleep_until(clock.now() + TimeDelta::seconds(5)).await;
             drop(lock);
         };
-        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &second, wait, &clock), release);
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &second, wait, clock.clone()), release);
         assert!(acquired.is_ok());
     }
 
     #[tokio::test]
     async fn somebody_looking_who_holds_the_lake_turns_nobody_away() {
         let (_folder, store) = lake();
-        let clock = ManualClock::new(at(0));
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
         store.write(LOCK, b"").unwrap();
         let looking = File::open(store.path(LOCK)).unwrap();
         looking.try_lock_shared().unwrap();
@@ -258,7 +313,7 @@ mod tests {
             drop(looking);
         };
         let first = by(1, "sync");
-        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, &clock), look_away);
+        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, clock.clone()), look_away);
         assert!(acquired.is_ok());
     }
 
@@ -276,13 +331,13 @@ mod tests {
         let said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(io::Result::ok);
         assert!(said.into_iter().any(|line| line.contains(HOLDS)), "the child took no lock");
 
-        let clock = ManualClock::new(at(0));
-        let refused = Lock::acquire(&store, &by(2, "sync"), None, &clock).await;
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
+        let refused = Lock::acquire(&store, &by(2, "sync"), None, clock.clone()).await;
         assert!(matches!(refused, Err(Error::Held { holder: Some(_) })));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(store.read(LOCK).unwrap().starts_with(b"{"), "a dead holder's name is left");
-        Lock::acquire(&store, &by(2, "sync"), None, &clock).await.unwrap();
+        Lock::acquire(&store, &by(2, "sync"), None, clock.clone()).await.unwrap();
     }
 
     const HOLDS: &str = "holds the lake";
@@ -294,8 +349,8 @@ mod tests {
         if store.exists("Cargo.toml") {
             return;
         }
-        let clock = ManualClock::new(at(0));
-        let _lock = Lock::acquire(&store, &by(1, "sync"), None, &clock).await.unwrap();
+        let clock = std::sync::Arc::new(ManualClock::new(at(0)));
+        let _lock = Lock::acquire(&store, &by(1, "sync"), None, clock.clone()).await.unwrap();
         writeln!(io::stdout(), "{HOLDS}").unwrap();
         // Until killed: nobody writes there.
         io::stdin().lines().for_each(drop);

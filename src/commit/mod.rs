@@ -12,6 +12,7 @@ mod error;
 mod files;
 mod keep;
 mod key;
+mod lease;
 mod lock;
 mod losses;
 mod runs;
@@ -47,6 +48,7 @@ pub use derive::newer_shown;
 pub use derive::refuse_losses;
 pub use derive::show_anew;
 pub use derive::shown_files;
+pub use derive::shown_folder;
 pub use discard::discard;
 pub use discard::sweep;
 pub use error::Error;
@@ -246,13 +248,16 @@ pub fn read(store: &Store, seq: Seq) -> Result<Commit> {
 /// Writes a commit, and with it makes all that it names visible.
 ///
 /// The files it names must be durable. Returns [`Error::Taken`], and changes nothing, where another
-/// run has written this number.
+/// run has written this number; in a bucket [`Error::Held`], where another has taken the lake.
 pub fn write(store: &Store, commit: &Commit) -> Result<()> {
     let seq = commit.seq;
     if let Some(reason) = commit.fault() {
         return Err(Error::Invalid { seq, reason });
     }
     let bytes = stored::encode(commit)?;
+    if store.is_bucket() {
+        lease::refuse_lost(store, &commit.run)?;
+    }
     if store.write_if_absent(&path_of(seq), &bytes)? { Ok(()) } else { Err(Error::Taken { seq }) }
 }
 

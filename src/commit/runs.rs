@@ -123,9 +123,19 @@ pub fn unreadable_runs(store: &Store) -> Result<Vec<(String, Error)>> {
 }
 
 /// Returns the runs that died: begun, not ended, and not `current`, which holds the lake.
-pub fn dead_runs(store: &Store, current: &RunId) -> Result<Vec<RunRecord>> {
+///
+/// In a bucket one that lost its lease may only sleep, and commit what it has written if it wakes in
+/// time: it is dead a day after another run began.
+pub fn dead_runs(store: &Store, current: &RunId, now: DateTime<Utc>) -> Result<Vec<RunRecord>> {
     let mut records = runs(store)?;
-    records.retain(|record| record.state == RunState::Running && record.run != *current);
+    let begun: Vec<_> = records.iter().map(|record| record.started_at).collect();
+    let is_given_up = |record: &RunRecord| {
+        let later = begun.iter().filter(|at| **at > record.started_at).min();
+        !store.is_bucket() || later.is_some_and(|later| now - *later >= SLEEP)
+    };
+    records.retain(|record| {
+        record.state == RunState::Running && record.run != *current && is_given_up(record)
+    });
     Ok(records)
 }
 
@@ -145,6 +155,8 @@ pub fn prune_runs(store: &Store, now: DateTime<Utc>) -> Result<usize> {
 }
 
 const RUNS: &str = "state/runs";
+/// For how long a run whose lease another has may sleep and still have files that are its own.
+const SLEEP: TimeDelta = TimeDelta::hours(24);
 const KEEP_NEWEST: usize = 20;
 const KEEP_AGE: TimeDelta = TimeDelta::days(90);
 
@@ -267,12 +279,12 @@ mod tests {
         let (_folder, store) = lake();
         begin_run(&store, &holder(1, 0)).unwrap();
         begin_run(&store, &holder(2, 24)).unwrap();
-        let dead = dead_runs(&store, &run(2)).unwrap();
+        let dead = dead_runs(&store, &run(2), at(25)).unwrap();
         assert_eq!(dead.iter().map(|record| &record.run).collect::<Vec<_>>(), [&run(1)]);
         for record in dead {
             bury_run(&store, record, at(25)).unwrap();
         }
-        assert_eq!(dead_runs(&store, &run(2)).unwrap(), []);
+        assert_eq!(dead_runs(&store, &run(2), at(25)).unwrap(), []);
         let buried = runs(&store).unwrap().remove(1);
         assert_eq!((buried.state, buried.ended_at), (RunState::Died, Some(at(25))));
     }

@@ -84,7 +84,7 @@ pub enum ProblemKind {
     LiteralSecret,
     /// A value of the right type that its key does not take.
     Value,
-    /// The lake lies in a bucket, which this version cannot write.
+    /// The address of a bucket is none that is known, or has a key in it.
     Bucket,
 }
 
@@ -131,7 +131,8 @@ impl ProblemKind {
                  provider",
             ),
             Self::Bucket => Some(
-                "let `lake` be a folder, and copy its `snapshots/` to the bucket after each run",
+                "where a bucket is and who may use it stands in the environment, under the names that \
+                 the provider's own tools know (`AWS_...`, `GOOGLE_...`, `AZURE_...`)",
             ),
             Self::Syntax | Self::WrongType | Self::Value => None,
         }

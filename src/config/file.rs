@@ -34,10 +34,11 @@ use super::settings::WhautomateStream;
 pub struct JobFile {
     /// The job's name: lower-case letters, digits, `-` and `_`, first a letter.
     pub name: String,
-    /// The folder of the lake, relative to the job file.
+    /// Where the lake lies: a folder, relative to the job file, or a bucket with a prefix, as
+    /// `s3://bucket/prefix`, `gs://` or `az://`.
     pub lake: String,
-    /// Where the quota ledgers lie, relative to the job file; by default in the lake. Jobs of
-    /// different lakes that share a key should share this folder.
+    /// Where the quota ledgers lie, a folder or a bucket as for `lake`; by default in the lake. Jobs of
+    /// different lakes that share a key should share this place.
     pub quota_dir: Option<String>,
     /// The accounts to read.
     #[schemars(length(min = 1))]

@@ -69,6 +69,8 @@ pub use settings::WhautomatePlan;
 pub use settings::WhautomateSettings;
 pub use settings::WhautomateStream;
 
+use crate::store::Place;
+
 /// The defaults of a job file, commented: the reference of what a job file may leave out.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
@@ -154,7 +156,7 @@ impl Job {
     /// Returns the same job on another lake, which keeps the ledgers and makes the privacy key.
     #[must_use]
     pub fn on_another_lake(mut self, lake: PathBuf) -> Self {
-        self.lake = lake;
+        self.lake = Place::Folder(lake);
         self.quota_dir = None;
         self.privacy.key = None;
         self

@@ -50,6 +50,7 @@ use super::settings::WhatConvertsPlan;
 use super::settings::WhatConvertsSettings;
 use super::settings::WhautomateSettings;
 use crate::ids::SourceName;
+use crate::store::Place;
 
 /// Turns `file`, which stands at `path`, into a job.
 ///
@@ -89,9 +90,9 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn job(&mut self, file: file::JobFile, path: &Path) -> Option<Job> {
         let name = self.slug("name", file.name);
-        let lake = self.lake(&file.lake);
+        let lake = self.place("lake", &file.lake);
         let quota_dir = match &file.quota_dir {
-            Some(text) => self.path("quota_dir", text).map(Some),
+            Some(text) => self.place("quota_dir", text).map(Some),
             None => Some(None),
         };
         let run = self.run(&file.run);
@@ -121,18 +122,18 @@ impl Resolver<'_> {
         })
     }
 
-    fn lake(&mut self, text: &str) -> Option<PathBuf> {
-        let Some((scheme, _)) = text.split_once("://") else {
-            return self.path("lake", text);
-        };
-        if ["s3", "gs", "az"].contains(&scheme) {
-            return self.report(
-                "lake",
-                ProblemKind::Bucket,
-                "buckets are not supported by this version".to_owned(),
-            );
+    /// Reads where a lake or its ledgers lie.
+    fn place(&mut self, key: &str, text: &str) -> Option<Place> {
+        if !text.contains("://") {
+            return self.path(key, text).map(Place::Folder);
         }
-        self.fail("lake", format!("expected a folder, found a `{scheme}` address"))
+        let place = Place::bucket(text);
+        if place.is_none() {
+            let expected = "expected a folder, or a bucket as `s3://bucket/prefix`, `gs://` or `az://`";
+            let found = "without a key or a query in it";
+            self.report::<()>(key, ProblemKind::Bucket, format!("{expected}, {found}"));
+        }
+        place
     }
 
     fn run(&mut self, run: &file::RunFile) -> Option<RunSettings> {

@@ -20,6 +20,7 @@ use url::Url;
 use super::secret::SecretRef;
 use crate::ids::ProviderId;
 use crate::ids::SourceName;
+use crate::store::Place;
 
 /// A job: what to sync, into which lake, and how.
 #[derive(Debug, Clone)]
@@ -29,10 +30,10 @@ pub struct Job {
     pub path: PathBuf,
     /// Its name.
     pub name: String,
-    /// The folder of the lake.
-    pub lake: PathBuf,
+    /// Where the lake lies.
+    pub lake: Place,
     /// Where the quota ledgers lie; `None` for the lake's own place.
-    pub quota_dir: Option<PathBuf>,
+    pub quota_dir: Option<Place>,
     /// The accounts to read, at least one, their names (earlier ones too) all different.
     pub sources: Vec<SourceSettings>,
     /// How a run behaves.

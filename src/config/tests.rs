@@ -116,7 +116,7 @@ fn the_published_schema_refuses_what_we_refuse() {
 fn the_example_of_the_design_means_what_it_says() {
     let job = Job::parse(DESIGN, Path::new("jobs/design.toml")).unwrap();
     assert_eq!(job.name, "agency-nightly");
-    assert_eq!(job.lake, Path::new("jobs/../lake"));
+    assert_eq!(job.lake, Path::new("jobs/../lake").into());
     let providers: Vec<_> = job.sources.iter().map(SourceSettings::provider_id).collect();
     assert_eq!(
         providers,
@@ -248,11 +248,11 @@ fn what_goes_into_a_header_must_fit_into_one() {
 fn paths_are_taken_from_the_folder_of_the_job_file() {
     let text = least_with("{ env = \"T\" }", "{ file = \"secrets/token\" }");
     let job = Job::parse(&text, Path::new("/srv/jobs/job.toml")).unwrap();
-    assert_eq!(job.lake, Path::new("/srv/jobs/lake"));
+    assert_eq!(job.lake, Path::new("/srv/jobs/lake").into());
     let SecretRef::File(path) = &whatconverts(&job).token else { panic!() };
     assert_eq!(path, Path::new("/srv/jobs/secrets/token"));
     let absolute = least_with("lake = \"lake\"", "lake = \"/lakes/one\"");
-    assert_eq!(parse(&absolute).unwrap().lake, Path::new("/lakes/one"));
+    assert_eq!(parse(&absolute).unwrap().lake, Path::new("/lakes/one").into());
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_stand_in_takes_the_place_of_lake_servers_and_credentials() {
     let own = parse(&text).unwrap();
     assert!(own.quota_dir.is_some() && own.privacy.key.is_some());
     let job = own.with_stand_in(&stand_in);
-    assert_eq!(job.lake, Path::new("elsewhere"));
+    assert_eq!(job.lake, Path::new("elsewhere").into());
     assert!(job.quota_dir.is_none() && job.privacy.key.is_none());
     assert_eq!(job.sources[0].base_url, stand_in.base_url);
     assert_eq!(whatconverts(&job).secret.read().unwrap().expose_secret(), "two");
@@ -457,6 +457,8 @@ fn selections_do_not_contradict_each_other() {
 #[test]
 fn a_bucket_is_a_problem_of_its_own_kind() {
     let text = least_with("lake = \"lake\"", "lake = \"s3://bucket/leads\"");
+    assert_eq!(parse(&text).unwrap().lake, Place::bucket("s3://bucket/leads").unwrap());
+    let text = text.replace("bucket/leads", "key:secret@bucket");
     let Error::Invalid { problems, .. } = parse(&text).unwrap_err() else { panic!() };
     assert_eq!(problems[0].kind, ProblemKind::Bucket);
     insta::assert_snapshot!(refusal(&text));

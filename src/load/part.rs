@@ -1,6 +1,5 @@
 //! Parquet files of leads: written, and read back in pieces.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::Array;
@@ -37,6 +36,7 @@ use crate::schema::PartFile;
 use crate::schema::StoredFile;
 use crate::store;
 use crate::store::NewFile;
+use crate::store::OpenFile;
 use crate::store::Store;
 
 /// A Parquet file being written; costs one row group of memory, bounded by [`Limits`].
@@ -262,7 +262,7 @@ impl PartWriter {
 
 /// A part opened for reading.
 pub(super) struct HeldPart {
-    builder: ParquetRecordBatchReaderBuilder<File>,
+    builder: ParquetRecordBatchReaderBuilder<OpenFile>,
     path: String,
     schema: SchemaRef,
 }
@@ -357,7 +357,7 @@ pub fn difference(store: &Store, file: &StoredFile) -> Result<Option<&'static st
         opened => opened?,
     };
     let fail = |source| store::Error { action: "read", path: store.path(&file.path), source };
-    if opened.metadata().map_err(fail)?.len() != file.bytes {
+    if opened.size().map_err(fail)? != file.bytes {
         return Ok(Some("its length is another"));
     }
     let (_, blake3) = store::digest(opened).map_err(fail)?;
@@ -397,7 +397,7 @@ pub(super) fn project(schema: &SchemaRef, names: &[&str]) -> SchemaRef {
 }
 
 /// Returns how many rows of a part are read at once: fewer where rows are long.
-fn rows_at_once(builder: &ParquetRecordBatchReaderBuilder<File>) -> usize {
+fn rows_at_once(builder: &ParquetRecordBatchReaderBuilder<OpenFile>) -> usize {
     let groups = builder.metadata().row_groups();
     let largest = groups.iter().map(|group| {
         usize::try_from(group.total_byte_size() / group.num_rows().max(1)).unwrap_or_default()

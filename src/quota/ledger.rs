@@ -12,9 +12,9 @@
 //! is leased with its places in the rate. Calls block: make them from threads that may.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use chrono::DateTime;
 use chrono::DurationRound;
 use chrono::TimeDelta;
@@ -36,9 +36,7 @@ use super::pace::Places;
 use super::rule::Day;
 use super::rule::Rule;
 use crate::calendar;
-use crate::point::Steps;
 use crate::seal;
-use crate::store;
 use crate::store::Store;
 
 /// A block's permits count from this long after it was leased.
@@ -216,7 +214,7 @@ impl Ledger {
 
     /// Returns where the ledger lies.
     pub fn path(&self) -> PathBuf {
-        self.store.path(&self.path_of("json"))
+        self.store.path(&self.file_name())
     }
 
     /// Returns what is left at `now`.
@@ -336,7 +334,7 @@ impl Ledger {
 
     /// Returns by how much the clock was ahead when a provider last told its time.
     pub(super) fn clock_ahead(&self) -> Result<TimeDelta> {
-        let Some(bytes) = self.store.read_if_exists(&self.path_of("json"))? else {
+        let Some(bytes) = self.store.read_if_exists(&self.file_name())? else {
             return Ok(TimeDelta::zero());
         };
         let seconds = i64::try_from(self.decode(&bytes)?.clock_ahead_seconds).unwrap_or(0);
@@ -345,13 +343,12 @@ impl Ledger {
 
     /// Tells whether the file is there. One that is not was never written, or is lost with its count.
     pub fn exists(&self) -> bool {
-        self.store.exists(&self.path_of("json"))
+        self.store.exists(&self.file_name())
     }
 
     /// Begins a new count in place of one that is lost: until then nothing may be sent, since all that
     /// counts now was perhaps sent already. Returns until when, and `None` where no day is counted.
     pub fn begin_anew(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
-        let _lock = self.lock()?;
         let mut count = Count::new(now);
         let until = self.rule.allowance().map(|_| {
             let all_lapsed = now + EXPIRY + BUCKET + ROLLING;
@@ -360,10 +357,8 @@ impl Ledger {
                 None => count.block(all_lapsed, BlockedBy::OldestRequest),
             }
         });
-        let stored = Stored::V1 { group: self.group.clone(), count };
-        let bytes = serde_json::to_vec(&stored).map_err(Error::Encode)?;
-        self.store.write_locked(&self.path_of("json"), &seal::seal(&bytes))?;
-        Ok(until)
+        let bytes = self.encode(count)?;
+        self.store.update(&self.file_name(), |_| Ok((Some(bytes.clone()), until)))
     }
 
     /// Reads `bytes` as this ledger, asks and tells it at `now` all that a run does, and returns what
@@ -387,38 +382,32 @@ impl Ledger {
         serde_json::to_vec(&Stored::V1 { group: self.group.clone(), count }).map_err(Error::Encode)
     }
 
-    fn path_of(&self, extension: &str) -> String {
-        format!("{}.{extension}", self.file)
+    fn file_name(&self) -> String {
+        format!("{}.json", self.file)
     }
 
-    fn change<T>(&self, now: DateTime<Utc>, change: impl FnOnce(&mut Count) -> T) -> Result<T> {
-        let _lock = self.lock()?;
-        let before = self.load(now)?;
-        let mut count = before.clone();
-        let outcome = change(&mut count);
-        if count != before {
-            let stored = Stored::V1 { group: self.group.clone(), count };
-            let bytes = serde_json::to_vec(&stored).map_err(Error::Encode)?;
-            self.store.write_locked(&self.path_of("json"), &seal::seal(&bytes))?;
-        }
-        Ok(outcome)
+    fn encode(&self, count: Count) -> Result<Vec<u8>> {
+        let stored = Stored::V1 { group: self.group.clone(), count };
+        Ok(seal::seal(&serde_json::to_vec(&stored).map_err(Error::Encode)?))
     }
 
-    fn lock(&self) -> Result<File> {
-        self.store.create_folder("")?;
-        let name = self.path_of("lock");
-        let steps = Steps::new(|| "state/ledger/lock".to_owned());
-        let opened = self.store.open_to_lock(&name, &steps);
-        let locked = opened.and_then(|file| file.lock().map(|()| file));
-        let path = || self.store.path(&name);
-        let locked =
-            locked.map_err(|source| store::Error { action: "lock", path: path(), source })?;
-        steps.reach("taken");
-        Ok(locked)
+    fn change<T>(&self, now: DateTime<Utc>, mut change: impl FnMut(&mut Count) -> T) -> Result<T> {
+        self.store.update(&self.file_name(), |bytes| {
+            let before = self.count(bytes, now)?;
+            let mut count = before.clone();
+            let outcome = change(&mut count);
+            let after = (count != before).then(|| self.encode(count)).transpose()?;
+            Ok((after, outcome))
+        })
     }
 
     fn load(&self, now: DateTime<Utc>) -> Result<Count> {
-        let mut count = match self.store.read_if_exists(&self.path_of("json"))? {
+        self.count(self.store.read_if_exists(&self.file_name())?, now)
+    }
+
+    /// Returns what a file counts at `now`; one that is not there counts nothing.
+    fn count(&self, bytes: Option<Bytes>, now: DateTime<Utc>) -> Result<Count> {
+        let mut count = match bytes {
             Some(bytes) => self.decode(&bytes)?,
             None => Count::new(now),
         };

@@ -160,7 +160,7 @@ pub async fn rehearse(
         run::rule(source).ok_or_else(|| run::Error::NoRule(source.name.clone()))
     };
     let rules: Vec<Rule> = job.sources.iter().map(rule).collect::<run::Result<_>>()?;
-    let head = commit::latest(&Store::open(&job.lake))?;
+    let head = commit::latest(&Store::at(&job.lake).map_err(commit::Error::from)?)?;
     let sources: Vec<(SourceSettings, Rule)> =
         job.sources.iter().cloned().zip(rules.iter().copied()).collect();
     let shapes = shape::shapes(&sources, head.as_ref(), request, request.first);

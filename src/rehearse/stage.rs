@@ -181,7 +181,7 @@ impl Stage {
             }
         }
         self.note_requests();
-        let head = commit::latest(&Store::open(&self.job.lake))?;
+        let head = commit::latest(&Store::at(&self.job.lake).map_err(commit::Error::from)?)?;
         let sources = calendar::sources(&self.job, &self.shapes, &runs, head.as_ref());
         self.is_whole = sources.values().all(|source| source.is_whole);
         Ok(Played { runs, sources })
@@ -469,7 +469,7 @@ mod tests {
         let stages = set(job, &rules, &shapes, &request, &observer).await.unwrap();
         assert_eq!(stages.len(), 3);
         for stage in &stages {
-            assert!(stage.job.lake.starts_with(stage.folder.path()));
+            assert!(stage.job.lake.as_folder().unwrap().starts_with(stage.folder.path()));
             assert!(stage.job.quota_dir.is_none() && stage.job.privacy.key.is_none());
         }
         for source in stages.iter().flat_map(|stage| &stage.job.sources) {

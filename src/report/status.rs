@@ -1,7 +1,6 @@
 //! What a lake holds, and how current it is.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use chrono::DateTime;
 use chrono::Datelike;
@@ -41,8 +40,8 @@ use crate::window::Window;
 pub struct Status {
     /// The job's name.
     pub job: String,
-    /// The folder of the lake.
-    pub lake: PathBuf,
+    /// The folder of the lake, or its address in a bucket.
+    pub lake: String,
     /// When this was looked at.
     pub now: DateTime<Utc>,
     /// The newest commit.
@@ -242,7 +241,7 @@ fn midnight(date: NaiveDate) -> DateTime<Utc> {
 
 /// Returns all of it as text; `zone` is that of the times.
 pub fn status_text(status: &Status, zone: FixedOffset) -> String {
-    let lake = harmless(&status.lake.to_string_lossy());
+    let lake = harmless(&status.lake);
     let mut text = match (status.commit, status.committed_at) {
         (Some(seq), Some(at)) => format!("{lake}: commit {seq} of {}\n", instant(at, zone)),
         _ => format!("{lake}: no commit yet\n"),

@@ -1,7 +1,6 @@
 //! What a run did, as text.
 
 use std::cmp::Reverse;
-use std::path::Path;
 
 use chrono::FixedOffset;
 
@@ -20,13 +19,14 @@ use crate::run::Requests;
 use crate::run::SourceSummary;
 use crate::run::State;
 use crate::run::Summary;
+use crate::store::Place;
 
 /// So many names of a list are shown.
 const SHOWN: usize = 5;
 
 /// Returns a table of the sources, what there is to say about each, and as last line how the run
 /// ended. `lake` is where the snapshot's path begins, `zone` that of the times.
-pub fn summary_text(summary: &Summary, lake: &Path, zone: FixedOffset) -> String {
+pub fn summary_text(summary: &Summary, lake: &Place, zone: FixedOffset) -> String {
     let mut text = table(summary).to_string();
     for (name, source) in &summary.sources {
         text.push_str(&format!("\n{name}\n"));
@@ -232,7 +232,7 @@ fn needs_look(name: &SourceName, source: &SourceSummary) -> Vec<String> {
     notes
 }
 
-fn last_line(summary: &Summary, lake: &Path, zone: FixedOffset) -> String {
+fn last_line(summary: &Summary, lake: &Place, zone: FixedOffset) -> String {
     let endings: Vec<&str> = summary.endings.iter().map(|ending| describe(*ending)).collect();
     let mut line = match endings.as_slice() {
         [] => "done".to_owned(),
@@ -242,8 +242,10 @@ fn last_line(summary: &Summary, lake: &Path, zone: FixedOffset) -> String {
         Some(seq) => line.push_str(&format!("; committed {seq}")),
         None => line.push_str("; nothing committed"),
     }
-    if let Some(snapshot) = &summary.snapshot {
-        line.push_str(&format!("; snapshot {}", harmless(&lake.join(snapshot).to_string_lossy())));
+    match &summary.snapshot {
+        Some(snapshot) => line.push_str(&format!("; snapshot {}", harmless(&lake.join(snapshot)))),
+        None if summary.commit.is_some() => line.push_str(&format!("; lake {}", harmless(&lake.to_string()))),
+        None => {}
     }
     if let Some(at) = summary.resume_at {
         line.push_str(&format!("; run again after {}", instant(at, zone)));
@@ -292,7 +294,7 @@ mod tests {
 
     fn text(summary: &Summary) -> String {
         let zone = FixedOffset::east_opt(3600).unwrap();
-        summary_text(summary, Path::new("/data/lake"), zone)
+        summary_text(summary, &Place::Folder("/data/lake".into()), zone)
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct CheckedSource {
 /// Checks each source of a job. Fails only where the job itself cannot be run.
 pub async fn check(job: Job, options: Options, clock: SharedClock) -> Result<Vec<CheckedSource>> {
     let job = only(job, &options.sources)?;
-    let quotas = Quotas::new(&job, options.max_requests, clock.clone());
+    let quotas = Quotas::new(&job, options.max_requests, clock.clone())?;
     let mut checked = Vec::new();
     for source in &job.sources {
         let halt = options.stop.watch();

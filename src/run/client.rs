@@ -57,14 +57,15 @@ impl Quotas {
     }
 
     /// Returns the quotas of a run of `job`, of which all sources together may send `max_requests`.
-    pub(super) fn new(job: &Job, max_requests: Option<u64>, clock: SharedClock) -> Self {
+    pub(super) fn new(job: &Job, max_requests: Option<u64>, clock: SharedClock) -> Result<Self> {
         let max_requests = max_requests.map(|requests| Arc::new(RequestCap::new(requests)));
         let options = Options { patience: job.run.patience, max_requests };
         let ledgers = match &job.quota_dir {
-            Some(folder) => Store::open(folder),
-            None => settings::lake(job).folder("state/ledger"),
+            Some(place) => Store::at(place)?,
+            None => settings::lake(job)?.folder("state/ledger"),
         };
-        Self { ledgers, clock, options, kept_back: BTreeMap::new(), groups: Mutex::default() }
+        let (kept_back, groups) = (BTreeMap::new(), Mutex::default());
+        Ok(Self { ledgers, clock, options, kept_back, groups })
     }
 
     /// Returns the quota of a source. Fails where the key, by which the ledger is found, cannot be
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn a_key_has_one_ledger_and_another_key_has_another() {
         let clock: SharedClock = Arc::new(ManualClock::new(chrono::DateTime::UNIX_EPOCH));
-        let quotas = Quotas::new(&job("one"), None, clock);
+        let quotas = Quotas::new(&job("one"), None, clock).unwrap();
         let of = |secret| {
             let sources = job(secret).sources;
             sources.iter().map(|source| ledger_of(&quotas, source)).collect::<Vec<_>>()

@@ -14,7 +14,7 @@ use super::event::Observer;
 use super::settings;
 use crate::archive;
 use crate::checkpoint::OpenWalk;
-use crate::clock::Clock;
+use crate::clock::SharedClock;
 use crate::commit;
 use crate::commit::Commit;
 use crate::commit::Holder;
@@ -44,14 +44,14 @@ impl Lake {
         job: &Job,
         command: &str,
         lock_wait: Option<TimeDelta>,
-        clock: &dyn Clock,
+        clock: &SharedClock,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let store = settings::lake(job);
+        let store = settings::lake(job)?;
         store.create_folder("")?;
         let now = clock.now();
         let holder = holder(job, command, now);
-        let lock = Lock::acquire(&store, &holder, lock_wait, clock).await?;
+        let lock = Lock::acquire(&store, &holder, lock_wait, clock.clone()).await?;
         clean_up(&store, &holder.run, lock.is_left(), now, observer)?;
         commit::begin_run(&store, &holder)?;
         let head = commit::latest(&store)?;
@@ -137,7 +137,7 @@ fn clean_up(
     now: DateTime<Utc>,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let dead = commit::dead_runs(store, run)?;
+    let dead = commit::dead_runs(store, run, now)?;
     let found = is_left || !dead.is_empty();
     for record in dead {
         commit::discard(store, &record.run)?;

@@ -22,10 +22,13 @@ use crate::record::ScopeKey;
 
 /// Returns what is left of each source's quota; an error where its secret, by which the ledger is
 /// found, cannot be read.
-pub fn budgets(job: &Job, clock: &SharedClock) -> BTreeMap<SourceName, Result<Budget>> {
-    let quotas = Quotas::new(job, None, clock.clone());
+pub fn budgets(
+    job: &Job,
+    clock: &SharedClock,
+) -> Result<BTreeMap<SourceName, Result<Budget>>> {
+    let quotas = Quotas::new(job, None, clock.clone())?;
     let budget = |source: &SourceSettings| Ok(quotas.of(source)?.budget()?);
-    job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect()
+    Ok(job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect())
 }
 
 /// A quota and the sources that share it.
@@ -45,11 +48,15 @@ pub struct QuotaGroup {
 
 /// Returns the quotas of a job in the order of its sources, and the sources of which the quota is not
 /// known, with the reason.
+///
+/// # Errors
+///
+/// Where the lake lies in a bucket that cannot be opened.
 pub fn quota_groups(
     job: &Job,
     clock: &SharedClock,
-) -> (Vec<QuotaGroup>, BTreeMap<SourceName, Error>) {
-    let quotas = Quotas::new(job, None, clock.clone());
+) -> Result<(Vec<QuotaGroup>, BTreeMap<SourceName, Error>)> {
+    let quotas = Quotas::new(job, None, clock.clone())?;
     let (mut groups, mut unknown): (Vec<QuotaGroup>, _) = (Vec::new(), BTreeMap::new());
     for source in &job.sources {
         match quota_group(source, &quotas) {
@@ -60,7 +67,7 @@ pub fn quota_groups(
             },
         }
     }
-    (groups, unknown)
+    Ok((groups, unknown))
 }
 
 fn quota_group(source: &SourceSettings, quotas: &Quotas) -> Result<QuotaGroup> {
@@ -77,7 +84,7 @@ fn quota_group(source: &SourceSettings, quotas: &Quotas) -> Result<QuotaGroup> {
 /// Tells the ledger of a source how many requests others have sent with its key in the last 24 hours;
 /// they count as sent now, in place of what it was told before.
 pub fn set_used(job: &Job, source: &SourceName, requests: u32, clock: &SharedClock) -> Result<()> {
-    let quotas = Quotas::new(job, None, clock.clone());
+    let quotas = Quotas::new(job, None, clock.clone())?;
     let settings = job.sources.iter().find(|settings| settings.name == *source);
     match settings {
         Some(settings) => Ok(quotas.of(settings)?.set_used(requests)?),

@@ -383,7 +383,7 @@ impl Run {
             settings::mappings(source)?;
         }
         let deadline = Deadline::watch(&options, &clock);
-        let opening = Lake::open(&job, command, options.lock_wait, &*clock, &*observer);
+        let opening = Lake::open(&job, command, options.lock_wait, &clock, &*observer);
         let lake = tokio::select! {
             biased;
             lake = opening => lake?,
@@ -458,7 +458,7 @@ impl Run {
         let (store, now) = (&self.lake.store, self.clock.now());
         let planner = Planner::new(&self.whole, &checkpoint, store, &self.options, now)?;
         let kept_back = planner.kept_back_of_range(&task);
-        let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone());
+        let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone())?;
         let quotas = quotas.keeping_back(kept_back);
         let (tasks, refused) = self.tasks(&quotas, &shared, &planner, &task)?;
         drop(shared);
@@ -619,7 +619,7 @@ impl Run {
             started_at: holder.since,
             ended_at,
             commit: loaded.committed,
-            snapshot: loaded.head.as_ref().map(|head| format!("snapshots/{}", head.snapshot)),
+            snapshot: loaded.head.as_ref().and_then(|head| commit::shown_folder(&self.lake.store, head)),
             endings: Vec::new(),
             retired: retired(loaded.head.as_ref()),
             resume_at: loaded.sources.values().filter_map(|source| source.resume_at).min(),

@@ -125,7 +125,7 @@ pub async fn preview(
 ) -> Result<Preview> {
     let whole = job.clone();
     let job = only(job, &options.sources)?;
-    let store = settings::lake(&job);
+    let store = settings::lake(&job)?;
     let head = commit::latest(&store)?;
     let planned_at = clock.now();
     let mut checkpoint = head.map(|head| head.checkpoint).unwrap_or_default();
@@ -133,7 +133,7 @@ pub async fn preview(
     let planner = Planner::new(&whole, &checkpoint, &store, &options, planned_at)?;
     let task = task_of(range, &job, &checkpoint, planned_at);
     let kept_back = planner.kept_back_of_range(&task);
-    let quotas = Quotas::new(&job, options.max_requests, clock.clone());
+    let quotas = Quotas::new(&job, options.max_requests, clock.clone())?;
     let quotas = quotas.keeping_back(kept_back.clone());
     let mut drafts = Vec::new();
     for settings in &job.sources {

@@ -163,7 +163,7 @@ impl Replaying {
             rows: commit.sources.values().map(|source| source.rows).sum(),
             changes: commit.changes.rows,
         });
-        self.store.remove_all(&format!("state/scratch/{}", self.run))?;
+        self.store.remove_scratch(&self.run)?;
         Ok((commit, summaries))
     }
 
@@ -221,7 +221,7 @@ impl Replaying {
         held: &SourceCommit,
         summary: &mut SourceSummary,
     ) -> Result<Staging> {
-        let scratch = self.store.path(&format!("state/scratch/{}", self.run));
+        let scratch = self.store.scratch(&self.run);
         let mut staging =
             Staging::new(scratch, lead::arrow_schema(), held.partition, super::STAGING_BYTES)?;
         let mappings = settings::mappings(source)?;

@@ -12,12 +12,14 @@ use crate::config;
 use crate::config::Job;
 use crate::config::ReadableBy;
 use crate::config::SourceSettings;
+use crate::config::Tree;
 use crate::extract::RetryPolicy;
 use crate::extract::providers;
 use crate::load;
 use crate::quota;
 use crate::quota::Quota;
 use crate::record::Scope;
+use crate::store;
 use crate::store::Readers;
 use crate::store::Store;
 use crate::transform;
@@ -81,14 +83,15 @@ pub(super) fn fingerprint(job: &Job) -> String {
     blake3::hash(covered.join(" ").as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Returns the lake of a job, without touching the disk.
-pub(super) fn lake(job: &Job) -> Store {
+/// Returns the lake of a job, without touching it.
+pub(super) fn lake(job: &Job) -> store::Result<Store> {
     let readers = match job.load.readable_by {
         ReadableBy::Owner => Readers::Owner,
         ReadableBy::Group => Readers::Group,
         ReadableBy::All => Readers::All,
     };
-    Store::open(&job.lake).readable_by(readers)
+    let lake = Store::at(&job.lake)?.readable_by(readers);
+    Ok(lake.with_copies(job.load.tree == Tree::Copy))
 }
 
 /// Returns how often and how patiently a source's requests are sent again.

@@ -192,7 +192,7 @@ async fn ids_that_chats_and_users_share_are_counted_and_have_a_row_in_each() {
 /// A summary as its reader sees it.
 fn text(world: &World, summary: &Summary) -> String {
     let zone = chrono::FixedOffset::east_opt(0).unwrap();
-    leadpipe::report::summary_text(summary, world.folder.path(), zone)
+    leadpipe::report::summary_text(summary, &world.folder.path().into(), zone)
 }
 
 async fn backfill(world: &World, again: bool) -> Summary {

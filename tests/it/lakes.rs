@@ -223,8 +223,8 @@ fn a_while_ago() -> String {
 /// Syncs or backfills a lake of its own, with a ledger that all such lakes share.
 async fn run_into(world: &World, lake: &str, range: Option<Range>) -> Summary {
     let mut job = world.job();
-    job.lake = world.folder.path().join(lake);
-    job.quota_dir = Some(world.folder.path().join("quota"));
+    job.lake = world.folder.path().join(lake).into();
+    job.quota_dir = Some(world.folder.path().join("quota").into());
     let (clock, observer): (SharedClock, _) = (world.clock.clone(), Arc::new(Unobserved));
     match range {
         None => run::sync(job, Options::default(), clock, observer).await.unwrap(),

@@ -138,8 +138,8 @@ async fn two_sources_of_one_key_share_what_it_may() {
 /// Syncs into a lake of its own, with a ledger that all such lakes share.
 async fn sync_into(world: &World, lake: &str) -> Summary {
     let mut job = world.job();
-    job.lake = world.folder.path().join(lake);
-    job.quota_dir = Some(world.folder.path().join("quota"));
+    job.lake = world.folder.path().join(lake).into();
+    job.quota_dir = Some(world.folder.path().join("quota").into());
     let clock: SharedClock = world.clock.clone();
     run::sync(job, Options::default(), clock, Arc::new(Unobserved)).await.unwrap()
 }
@@ -204,7 +204,7 @@ async fn a_quota_that_somebody_else_spends_is_told_with_our_count_and_what_we_ma
         assert!(refused, "the provider never called it used up");
         let found = acme(&summary).spent_elsewhere;
         assert_eq!(found.map(|found| found.allowance), expected, "{summary:#?}");
-        let told = summary_text(&summary, world.folder.path(), FixedOffset::east_opt(0).unwrap());
+        let told = summary_text(&summary, &world.folder.path().into(), FixedOffset::east_opt(0).unwrap());
         assert_eq!(told.contains("somebody else spends on this key"), expected.is_some(), "{told}");
         let Some(found) = found else { continue };
         // As many as the provider answered, and no more than were under way and leased ahead.

@@ -145,7 +145,7 @@ async fn a_second_signal_ends_at_once_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_waits_for_the_lake_ends_when_it_is_asked_to() {
     let stand = Stand::new().await;
-    let clock = SystemClock::default();
+    let clock = Arc::new(SystemClock::default());
     let store = leadpipe::store::Store::create(stand.folder.path().join("lake")).unwrap();
     let holder = commit::Holder {
         pid: 4_242,
@@ -155,7 +155,7 @@ async fn a_run_that_waits_for_the_lake_ends_when_it_is_asked_to() {
         job: "other".into(),
         since: stand.sandbox.now(),
     };
-    let held = commit::Lock::acquire(&store, &holder, None, &clock).await.unwrap();
+    let held = commit::Lock::acquire(&store, &holder, None, clock).await.unwrap();
     let mut running = stand.start(&["--lock-wait", "1h"]);
     let told = || std::fs::read_to_string(stand.told()).unwrap();
     until(|| told().contains("waiting")).await;

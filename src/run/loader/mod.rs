@@ -144,7 +144,7 @@ impl Loader {
 
     fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Loading> {
         let mappings = settings::mappings(&settings)?;
-        let scratch = self.store.path(&format!("state/scratch/{}", self.run));
+        let scratch = self.store.scratch(&self.run);
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;

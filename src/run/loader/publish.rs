@@ -197,7 +197,7 @@ impl Loader {
         if let Some(head) = &self.head {
             self.let_go(head);
         }
-        self.store.remove_all(&format!("state/scratch/{}", self.run))?;
+        self.store.remove_scratch(&self.run)?;
         let sources = self.sources.into_iter().map(|(name, loading)| (name, loading.summary));
         Ok(Loaded { head: self.head, committed: self.committed, sources: sources.collect() })
     }

@@ -63,7 +63,7 @@ impl Scan<'_> {
             Ok::<(), Error>(())
         });
         self.checked.segments += 1;
-        let length = self.store.path(path).metadata().map_or(0, |found| found.len());
+        let length = self.store.open_file(path).ok().and_then(|file| file.size().ok()).unwrap_or(0);
         self.checked.bytes += length;
         let short = || format!("it ends after page {pages}, rows come from page {needed}");
         match read {

@@ -1,6 +1,5 @@
 //! What `verify` finds, repairs and compares, as values.
 
-use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -144,7 +143,7 @@ pub struct Verified {
     /// The job.
     pub job: String,
     /// The lake.
-    pub lake: PathBuf,
+    pub lake: String,
     /// The newest commit that can be read.
     pub commit: Option<Seq>,
     /// Whether nothing was found that matters, after the repair where there was one.

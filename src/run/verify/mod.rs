@@ -68,7 +68,7 @@ pub async fn verify(job: Job, asked: Verify, clock: SharedClock) -> Result<Verif
     let (repairs, committed) = repaired.unwrap_or_default();
     let (shared, at, stop) = (Arc::clone(&job), clock.clone(), asked.stop.clone());
     let looking = tokio::task::spawn_blocking(move || {
-        let store = Store::open(&shared.lake);
+        let store = Store::at(&shared.lake)?;
         let scan = Scan::make(&store, &shared, &at, None, &stop)?;
         let head = scan.head().cloned();
         Ok::<_, Error>((scan.findings, scan.checked, head))
@@ -82,7 +82,7 @@ pub async fn verify(job: Job, asked: Verify, clock: SharedClock) -> Result<Verif
     let differs = totals.iter().any(|totals| totals.verdict == Verdict::Differs);
     Ok(Verified {
         job: job.name.clone(),
-        lake: std::path::absolute(&job.lake).unwrap_or_else(|_| job.lake.clone()),
+        lake: job.lake.absolute().to_string(),
         commit: head.map(|head| head.seq),
         is_sound: !differs && !findings.iter().any(|finding| finding.matters),
         checked,

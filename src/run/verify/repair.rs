@@ -142,10 +142,10 @@ impl Repairer {
         stop: Stop,
         clock: SharedClock,
     ) -> Result<Self> {
-        let store = settings::lake(&job);
+        let store = settings::lake(&job)?;
         store.create_folder("")?;
         let holder = lake::holder(&job, "verify", clock.now());
-        let lock = Lock::acquire(&store, &holder, lock_wait, &*clock).await?;
+        let lock = Lock::acquire(&store, &holder, lock_wait, clock.clone()).await?;
         commit::begin_run(&store, &holder)?;
         Ok(Self { job, store, clock, holder, stop, done: Vec::new(), _lock: lock })
     }
@@ -155,7 +155,7 @@ impl Repairer {
     pub(super) fn mend(mut self) -> Result<Mended> {
         let mended = self.mend_all();
         let now = self.clock.now();
-        self.store.remove_all(&format!("state/scratch/{}", self.holder.run))?;
+        self.store.remove_scratch(&self.holder.run)?;
         let (code, summary) = match &mended {
             Ok(committed) => (0, serde_json::json!({ "repairs": self.done, "commit": committed })),
             Err(error) => {
@@ -618,7 +618,7 @@ impl Repairer {
         lost: &[PartFile],
         target: &Target<'_>,
     ) -> Result<Remade> {
-        let scratch = self.store.path(&format!("state/scratch/{}", self.holder.run));
+        let scratch = self.store.scratch(&self.holder.run);
         let partition = source.partition;
         let mut rebuild =
             Rebuild::new(scratch, partition, STAGING_BYTES, lost.to_vec(), target.seq)?;
@@ -883,7 +883,7 @@ impl Repairer {
         let scan = Scan::of_commits(&store, &job, &clock, Some(&run))?;
         let mut shown = BTreeSet::new();
         for commit in scan.living().rev().filter(|commit| !is_left(commit)) {
-            let files = commit::shown_files(commit);
+            let files = commit::shown_files(&store, commit);
             let is_new = shown.insert(commit.snapshot);
             if is_new && files.iter().any(|file| scan.shown_difference(file).is_some()) {
                 commit::show_anew(&store, commit)?;

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -141,7 +140,7 @@ impl<'a> Scan<'a> {
         if self.own_run.is_some() {
             return Ok(());
         }
-        let is_held = commit::holder(self.store)?.is_some();
+        let is_held = commit::holder(self.store, self.now)?.is_some();
         let newest = commit::latest(self.store).ok().flatten();
         let mut findings = std::mem::take(&mut self.findings);
         let mut kept = Vec::with_capacity(findings.len());
@@ -491,7 +490,7 @@ impl<'a> Scan<'a> {
             if !looked_at.insert(commit.snapshot) {
                 continue;
             }
-            for shown in commit::shown_files(commit) {
+            for shown in commit::shown_files(self.store, commit) {
                 if let Some(what) = self.shown_difference(&shown) {
                     differ.push((shown.path, what));
                 }
@@ -500,7 +499,7 @@ impl<'a> Scan<'a> {
         let newest = commit::list(self.store)?.last().copied();
         let Some(head) = self.head().filter(|head| newest == Some(head.seq)) else { return Ok(()) };
         // Another run may be about to make it.
-        if self.own_run.is_none() && commit::holder(self.store)?.is_some() {
+        if self.own_run.is_none() && commit::holder(self.store, self.now)?.is_some() {
             return Ok(());
         }
         let derived = commit::derived_that_differ(self.store, head)?;
@@ -516,12 +515,7 @@ impl<'a> Scan<'a> {
 
     /// Returns in what a second name of a part differs from it. One that is the same file costs nothing.
     pub(super) fn shown_difference(&self, shown: &commit::ShownFile) -> Option<&'static str> {
-        let inode = |path: &str| {
-            let found = self.store.path(path).metadata().ok()?;
-            Some((found.dev(), found.ino()))
-        };
-        let own = inode(&shown.path);
-        if own.is_some() && own == inode(&shown.part.path) {
+        if self.store.is_one_file(&shown.path, &shown.part.path) {
             return None;
         }
         let file = StoredFile { path: shown.path.clone(), ..shown.part.clone() };
@@ -534,7 +528,7 @@ impl<'a> Scan<'a> {
             let what = "a repair has set it aside";
             self.note(Kind::SetAside, &path, what, "remove it once nobody wants to look into it");
         }
-        if self.own_run.is_none() && commit::holder(self.store)?.is_some() {
+        if self.own_run.is_none() && commit::holder(self.store, self.now)?.is_some() {
             return Ok(());
         }
         let mut named = BTreeSet::new();
@@ -542,7 +536,7 @@ impl<'a> Scan<'a> {
             named.extend(commit.part_paths().chain(commit.log_paths()).map(str::to_owned));
         }
         for folder in ["parts", "csv", "changes", "rejects", "commits", "snapshots"] {
-            for path in self.store.list_unfinished(folder)? {
+            for path in self.store.list_unfinished(folder) {
                 let what = "it was never finished";
                 self.note(
                     Kind::Leftover,

@@ -119,6 +119,6 @@ impl Scan<'_> {
 
 /// Returns the ledger of a source; it is found by the source's key.
 pub(super) fn ledger_of(scan: &Scan<'_>, source: &SourceSettings) -> Result<Ledger> {
-    let quotas = Quotas::new(scan.job, None, scan.clock.clone());
+    let quotas = Quotas::new(scan.job, None, scan.clock.clone())?;
     Ok(quotas.of(source)?.ledger().clone())
 }

@@ -90,7 +90,7 @@ pub(super) async fn compare(
     stop: &Stop,
     clock: &SharedClock,
 ) -> Result<Vec<Totals>> {
-    let quotas = Quotas::new(job, None, clock.clone());
+    let quotas = Quotas::new(job, None, clock.clone())?;
     let mut totals = Vec::new();
     for source in &job.sources {
         let client = client::connect(job, source, &quotas, stop.watch(), clock.clone());
@@ -132,7 +132,7 @@ async fn compare_source(
         let why = Some("nothing was read whole yet".to_owned());
         return Ok(vec![of_source(source, Verdict::NotChecked, why)]);
     }
-    count(&Store::open(&job.lake), head, source, &mut spans)?;
+    count(&Store::at(&job.lake)?, head, source, &mut spans)?;
     let mut totals = Vec::new();
     let mut stopped: Option<String> = None;
     for (asked, span) in (0..).zip(spans) {
