@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kills crashes damages contract hostile trial together nights freshness soak backfills \
-	fuzz check lint audit schemas fmt review interop bench ci clean build
+	fuzz check lint audit schemas fmt review interop buckets bench ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -126,6 +126,10 @@ bench: ## whole syncs and replays against a floor (release build, python3; LEADS
 	@cargo build --release
 	@cargo bench --quiet --bench floor --no-run
 	@python3 tests/bench/whole.py --binary $(TARGET)/release/leadpipe --runs $(or $(RUNS),1) $(LEADS)
+
+buckets: ## lakes in buckets: deaths, faults and all that differs, at S3 and Azure served here (needs python3, npm)
+	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) python3 tests/servers.py $(TARGET)/servers-venv $(TOOLS) \
+		cargo test --test it -- bucket --ignored --nocapture
 
 ci: check test ## what CI runs before `make interop`
 

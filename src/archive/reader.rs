@@ -314,6 +314,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn in_a_bucket_each_page_is_held_as_a_segment_that_tells_how_many_came_before() {
+        let store = Store::in_memory();
+        let (walk, run) = (walk(), RunId::new(DateTime::UNIX_EPOCH));
+        let writer = Writer::start(store.clone(), run);
+        writer.open(&walk, 3, 7).await.unwrap();
+        for number in 1..=2 {
+            let place = writer.page(&walk.id, page(number, r#"{"leads":[1]}"#)).await.unwrap();
+            assert!(place.ends_with(&format!("-{}.jsonl.zst#1", number + 2)), "{place}");
+        }
+        writer.close(&walk.id, Closing::default(), DateTime::UNIX_EPOCH).await.unwrap();
+        let found = segments(&store, &walk.scope.source).unwrap();
+        let numbers: Vec<u32> = found.iter().map(|segment| segment.number).collect();
+        assert_eq!(numbers, [3, 4, 5]);
+        let before = found.iter().map(|segment| match read(&store, &segment.path).swap_remove(0) {
+            Record::Opened(_, before) => before.unwrap(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(before.collect::<Vec<_>>(), [7, 8, 9]);
+    }
+
+    #[tokio::test]
     async fn a_walk_of_which_nothing_came_to_be_held_leaves_no_segment() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).unwrap();

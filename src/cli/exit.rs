@@ -95,7 +95,7 @@ fn of_config_error(error: &config::Error) -> Option<u8> {
 
 fn of_commit_error(error: &commit::Error) -> Option<u8> {
     match error {
-        commit::Error::Held { .. } => Some(HELD),
+        commit::Error::Held { .. } | commit::Error::LeaseLost { .. } => Some(HELD),
         commit::Error::SinceAhead { .. } => Some(USAGE),
         _ => None,
     }

@@ -104,6 +104,12 @@ pub enum Error {
         /// Who holds it, where the lock tells.
         holder: Option<Box<Holder>>,
     },
+    /// The run slept past its lease, and another has had the lake since.
+    #[error("the lease of the lake has lapsed, and another run has had it since{}", describe(.holder.as_deref()))]
+    LeaseLost {
+        /// Who holds it now, where somebody does.
+        holder: Option<Box<Holder>>,
+    },
     /// The lock could not be tried.
     #[error("failed to lock `{path}`", path = path.display())]
     Lock {
@@ -183,6 +189,11 @@ impl Hint for Error {
             }
             Self::Taken { .. } => {
                 "nothing is lost; run the command again, or let runs wait with --lock-wait"
+                    .to_owned()
+            }
+            Self::LeaseLost { .. } => {
+                "nothing is lost: what this run held is loaded by the next one; machines that share a lake \
+                 need clocks that agree within a minute"
                     .to_owned()
             }
             Self::Held { .. } => {

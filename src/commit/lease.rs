@@ -131,12 +131,13 @@ fn renew(store: &Store, holder: &Holder, now: DateTime<Utc>) -> Result<bool> {
     })
 }
 
-/// Fails where another run than `run` has taken the lake. That nobody holds it is no reason.
+/// Fails where another run than `run` has taken the lake, whether or not it has let go of it since. A lake
+/// that nobody ever took is no reason.
 pub(super) fn refuse_lost(store: &Store, run: &RunId) -> Result<()> {
-    let bytes = store.read_if_exists(LOCK)?.unwrap_or_default();
+    let Some(bytes) = store.read_if_exists(LOCK)? else { return Ok(()) };
     match read(&bytes).holder {
-        Some(holder) if holder.run != *run => Err(Error::Held { holder: Some(Box::new(holder)) }),
-        _ => Ok(()),
+        Some(holder) if holder.run == *run => Ok(()),
+        holder => Err(Error::LeaseLost { holder: holder.map(Box::new) }),
     }
 }
 
@@ -225,10 +226,12 @@ mod tests {
         assert!(!renew(&store, &by(1), clock.now()).unwrap());
         assert!(refuse_lost(&store, &run(1)).is_err() && refuse_lost(&store, &run(2)).is_ok());
         let refused = crate::commit::write(&store, &seq_commit(&store, 1));
-        assert!(matches!(refused, Err(Error::Held { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::LeaseLost { holder: Some(_) })), "{refused:?}");
         assert_eq!(store.list("commits").unwrap(), [""; 0]);
         drop(asleep);
         assert_eq!(holder(&store, clock.now()).unwrap(), Some(by(2)));
+        drop(lock);
+        assert!(matches!(refuse_lost(&store, &run(1)), Err(Error::LeaseLost { holder: None })));
     }
 
     #[tokio::test]

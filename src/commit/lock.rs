@@ -140,7 +140,9 @@ impl Attempt {
         let file = match self {
             Self::Lease(attempt) => {
                 let taken = attempt.take(store, holder, clock)?;
-                return Ok(taken.map(|(lease, is_left)| Lock { is_left, _kind: Kind::Lease(lease) }));
+                return Ok(
+                    taken.map(|(lease, is_left)| Lock { is_left, _kind: Kind::Lease(lease) })
+                );
             }
             Self::File(file) => file,
         };
@@ -246,7 +248,8 @@ mod tests {
         let (_folder, store) = lake();
         let clock = std::sync::Arc::new(ManualClock::new(at(0)));
         let _lock = Lock::acquire(&store, &by(1, "sync"), None, clock.clone()).await.unwrap();
-        let error = Lock::acquire(&store, &by(2, "backfill"), None, clock.clone()).await.unwrap_err();
+        let error =
+            Lock::acquire(&store, &by(2, "backfill"), None, clock.clone()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "another run holds the lake: `sync` of job `agency-nightly`, process 4711 on etl-1, \
@@ -297,7 +300,8 @@ mod tests {
             clock.sleep_until(clock.now() + TimeDelta::seconds(5)).await;
             drop(lock);
         };
-        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &second, wait, clock.clone()), release);
+        let (acquired, ()) =
+            tokio::join!(Lock::acquire(&store, &second, wait, clock.clone()), release);
         assert!(acquired.is_ok());
     }
 
@@ -313,7 +317,8 @@ mod tests {
             drop(looking);
         };
         let first = by(1, "sync");
-        let (acquired, ()) = tokio::join!(Lock::acquire(&store, &first, None, clock.clone()), look_away);
+        let (acquired, ()) =
+            tokio::join!(Lock::acquire(&store, &first, None, clock.clone()), look_away);
         assert!(acquired.is_ok());
     }
 

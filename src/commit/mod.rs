@@ -248,7 +248,8 @@ pub fn read(store: &Store, seq: Seq) -> Result<Commit> {
 /// Writes a commit, and with it makes all that it names visible.
 ///
 /// The files it names must be durable. Returns [`Error::Taken`], and changes nothing, where another
-/// run has written this number; in a bucket [`Error::Held`], where another has taken the lake.
+/// run has written this number; in a bucket [`Error::LeaseLost`], where another has taken
+/// the lake.
 pub fn write(store: &Store, commit: &Commit) -> Result<()> {
     let seq = commit.seq;
     if let Some(reason) = commit.fault() {

@@ -290,6 +290,17 @@ mod tests {
     }
 
     #[test]
+    fn in_a_bucket_a_run_is_given_a_day_to_wake_up_from_when_another_took_the_lake() {
+        let store = Store::in_memory();
+        begin_run(&store, &holder(1, 0)).unwrap();
+        assert_eq!(dead_runs(&store, &run(2), at(100)).unwrap(), []);
+        begin_run(&store, &holder(2, 100)).unwrap();
+        assert_eq!(dead_runs(&store, &run(3), at(123)).unwrap(), []);
+        let dead = dead_runs(&store, &run(3), at(124)).unwrap();
+        assert_eq!(dead.iter().map(|record| &record.run).collect::<Vec<_>>(), [&run(1)]);
+    }
+
+    #[test]
     fn a_record_that_cannot_be_read_hides_no_other() {
         let (_folder, store) = lake();
         begin_run(&store, &holder(1, 0)).unwrap();

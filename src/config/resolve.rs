@@ -129,7 +129,8 @@ impl Resolver<'_> {
         }
         let place = Place::bucket(text);
         if place.is_none() {
-            let expected = "expected a folder, or a bucket as `s3://bucket/prefix`, `gs://` or `az://`";
+            let expected =
+                "expected a folder, or a bucket as `s3://bucket/prefix`, `gs://` or `az://`";
             let found = "without a key or a query in it";
             self.report::<()>(key, ProblemKind::Bucket, format!("{expected}, {found}"));
         }

@@ -244,7 +244,9 @@ fn last_line(summary: &Summary, lake: &Place, zone: FixedOffset) -> String {
     }
     match &summary.snapshot {
         Some(snapshot) => line.push_str(&format!("; snapshot {}", harmless(&lake.join(snapshot)))),
-        None if summary.commit.is_some() => line.push_str(&format!("; lake {}", harmless(&lake.to_string()))),
+        None if summary.commit.is_some() => {
+            line.push_str(&format!("; lake {}", harmless(&lake.to_string())))
+        }
         None => {}
     }
     if let Some(at) = summary.resume_at {

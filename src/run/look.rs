@@ -22,10 +22,7 @@ use crate::record::ScopeKey;
 
 /// Returns what is left of each source's quota; an error where its secret, by which the ledger is
 /// found, cannot be read.
-pub fn budgets(
-    job: &Job,
-    clock: &SharedClock,
-) -> Result<BTreeMap<SourceName, Result<Budget>>> {
+pub fn budgets(job: &Job, clock: &SharedClock) -> Result<BTreeMap<SourceName, Result<Budget>>> {
     let quotas = Quotas::new(job, None, clock.clone())?;
     let budget = |source: &SourceSettings| Ok(quotas.of(source)?.budget()?);
     Ok(job.sources.iter().map(|source| (source.name.clone(), budget(source))).collect())

@@ -235,8 +235,12 @@ const EIO: i32 = 5;
 
 /// Returns what to do where the disk is at the root of an error, whichever stage met it.
 fn disk_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let error = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?;
+    let causes = || std::iter::successors(Some(error), |error| error.source());
+    let at = causes().find_map(|cause| cause.downcast_ref::<store::Error>());
+    if let Some(hint) = at.and_then(store::Error::bucket_hint) {
+        return Some(hint);
+    }
+    let error = causes().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?;
     let text = match error.kind() {
         _ if error.raw_os_error() == Some(EIO) => {
             "the disk fails; once it is sound again, run the same: what is held stays held"
@@ -619,7 +623,10 @@ impl Run {
             started_at: holder.since,
             ended_at,
             commit: loaded.committed,
-            snapshot: loaded.head.as_ref().and_then(|head| commit::shown_folder(&self.lake.store, head)),
+            snapshot: loaded
+                .head
+                .as_ref()
+                .and_then(|head| commit::shown_folder(&self.lake.store, head)),
             endings: Vec::new(),
             retired: retired(loaded.head.as_ref()),
             resume_at: loaded.sources.values().filter_map(|source| source.resume_at).min(),

@@ -177,11 +177,14 @@ impl Bucket {
                 Some((bytes, version)) => (Some(bytes), PutMode::Update(version)),
                 None => (None, PutMode::Create),
             };
+            let is_there = before.is_some();
             let (after, outcome) = change(before)?;
             let Some(after) = after else { return Ok(outcome) };
             match self.put(path, &after, mode, steps) {
                 Ok(()) => return Ok(outcome),
-                Err(error) if is_conflict(error.source.kind()) => {}
+                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
+                // It was removed meanwhile. What cannot be made at all lacks its bucket.
+                Err(error) if is_there && error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -388,11 +391,6 @@ fn both<S: ObjectStore + MultipartStore>(
 fn runtime() -> io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).max_blocking_threads(1).thread_name("bucket").enable_all().build()
-}
-
-/// Both words for "somebody was there before", and what is said of an object that is gone meanwhile.
-fn is_conflict(kind: io::ErrorKind) -> bool {
-    matches!(kind, io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }
 
 fn io_error(error: &object_store::Error) -> io::Error {

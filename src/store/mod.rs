@@ -47,6 +47,32 @@ pub struct Error {
 }
 
 impl Error {
+    /// Returns what to do where a bucket has said no.
+    pub fn bucket_hint(&self) -> Option<String> {
+        let address = self.path.to_str()?;
+        let (scheme, below) = address.split_once("://")?;
+        let names = match scheme {
+            "s3" => "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
+            "gs" => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
+            _ => "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+        };
+        let bucket = below.split('/').next().unwrap_or(below);
+        match self.source.kind() {
+            _ if self.source.raw_os_error().is_some() => None,
+            io::ErrorKind::NotFound => {
+                Some(format!("make the bucket `{bucket}` first: leadpipe makes none"))
+            }
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "who asks comes from the environment ({names}, or the role of the machine), and must be \
+                 allowed to read, write, list and remove"
+            )),
+            _ => Some(format!(
+                "where the bucket is comes from the environment ({names}); once it answers, run the \
+                 same: what is held stays held"
+            )),
+        }
+    }
+
     /// Tells whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
@@ -612,7 +638,9 @@ impl Appender {
     pub fn sync(&mut self) -> Result<()> {
         let file = match &mut self.end {
             End::File(file) => file,
-            End::Object { bucket, path, bytes } => return put_new(bucket, path, bytes, &self.steps),
+            End::Object { bucket, path, bytes } => {
+                return put_new(bucket, path, bytes, &self.steps);
+            }
         };
         let synced = self.steps.change("written").and_then(|()| file.sync_data());
         synced.map_err(|source| fail("write", &self.at, source))?;
@@ -782,5 +810,140 @@ mod tests {
         store.remove_unfinished("not there").unwrap();
         let left = |folder: &str| fs::read_dir(store.path(folder)).unwrap().count();
         assert_eq!((left("parts"), left("parts/a")), (1, 1));
+    }
+
+    /// A folder and a bucket, each empty.
+    fn both() -> (tempfile::TempDir, [Store; 2]) {
+        let (folder, store) = store();
+        (folder, [store, Store::in_memory()])
+    }
+
+    #[test]
+    fn a_bucket_does_what_a_folder_does() {
+        let (_folder, both) = both();
+        for store in both {
+            store.write("parts/a/one", b"one").unwrap();
+            store.write("parts/a/one", b"once").unwrap();
+            store.write("parts/b/two", b"two").unwrap();
+            store.write("partsize", b"no part").unwrap();
+            assert_eq!(store.list("parts").unwrap(), ["a", "b"]);
+            assert_eq!(store.list("parts/a").unwrap(), ["one"]);
+            assert_eq!(store.list("nothing").unwrap(), [""; 0]);
+            assert_eq!(store.list_all("parts").unwrap(), ["parts/a/one", "parts/b/two"]);
+            assert!(store.exists("parts") && store.exists("parts/b/two") && !store.exists("part"));
+            let sizes = store.sizes(&["parts/b/two", "parts/c", "partsize"]).unwrap();
+            assert_eq!(sizes, [Some(3), None, Some(7)]);
+            assert!(store.read("parts/c").unwrap_err().is_not_found());
+            assert_eq!(store.read_if_exists("parts/c").unwrap(), None);
+            assert!(store.open_file("parts/c").unwrap_err().is_not_found());
+            store.link("parts/a/one", "parts/a/same").unwrap();
+            store.rename("parts/a", "parts/z").unwrap();
+            assert_eq!(
+                store.list_all("parts").unwrap(),
+                ["parts/b/two", "parts/z/one", "parts/z/same"]
+            );
+            store.rename("parts/b/two", "parts/z/two").unwrap();
+            assert_eq!(store.read("parts/z/same").unwrap(), "once");
+            store.remove("parts/z/one").unwrap();
+            store.remove("parts/z/one").unwrap();
+            store.remove_all("parts").unwrap();
+            store.remove_all("parts").unwrap();
+            assert!(!store.exists("parts") && store.exists("partsize"));
+            let below = store.folder("state/ledger");
+            below.write("key.json", b"1").unwrap();
+            assert_eq!(store.list_all("state").unwrap(), ["state/ledger/key.json"]);
+            store.point("latest", "snapshots/1").unwrap();
+            assert_eq!(store.pointee("latest").as_deref(), Some("snapshots/1"));
+            assert!(store.write_if_absent("commits/1", b"one").unwrap());
+            assert!(!store.write_if_absent("commits/1", b"two").unwrap());
+            assert_eq!(store.read("commits/1").unwrap(), "one");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_changed_sees_what_stood_there() {
+        let (_folder, both) = both();
+        for store in both {
+            for expected in 0..3_usize {
+                let count = store.update("count.json", |bytes| {
+                    let before = bytes.map_or(0, |bytes| bytes.len());
+                    Ok::<_, Error>((Some(vec![b'x'; before + 1]), before))
+                });
+                assert_eq!(count.unwrap(), expected);
+            }
+            assert_eq!(store.update("count.json", |_| Ok::<_, Error>((None, 7))).unwrap(), 7);
+            assert_eq!(store.read("count.json").unwrap(), "xxx");
+        }
+    }
+
+    #[test]
+    fn in_a_bucket_a_change_is_made_again_where_another_came_before_it() {
+        let store = Store::in_memory();
+        store.write("count", b"1").unwrap();
+        let mut tries = 0;
+        let seen = store.update("count", |bytes| {
+            tries += 1;
+            if tries == 1 {
+                store.write("count", b"5")?;
+            }
+            Ok::<_, Error>((Some(b"6".to_vec()), bytes.unwrap()))
+        });
+        assert_eq!((seen.unwrap(), tries), (Bytes::from("5"), 2));
+        let never = store.update("count", |_| {
+            store.write("count", b"5")?;
+            Ok::<_, Error>((Some(b"6".to_vec()), ()))
+        });
+        assert!(never.unwrap_err().source.to_string().contains("keep changing"));
+    }
+
+    #[test]
+    fn a_write_to_a_bucket_that_is_sent_twice_was_the_first_all_the_same() {
+        let store = Store::in_memory();
+        assert!(store.write_if_absent("commits/1", b"one").unwrap());
+        assert!(store.write_if_absent("commits/1", b"one").unwrap());
+    }
+
+    #[test]
+    fn what_is_appended_in_a_bucket_is_an_object_of_its_own() {
+        let store = Store::in_memory();
+        let mut appender = store.append("archive/x").unwrap();
+        appender.write(b"one").unwrap();
+        assert!(!store.exists("archive/x"));
+        appender.write(b"two").unwrap();
+        appender.sync().unwrap();
+        assert_eq!(store.read("archive/x").unwrap(), "onetwo");
+        let mut other = store.append("archive/x").unwrap();
+        other.write(b"other").unwrap();
+        assert_eq!(other.sync().unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(store.read("archive/x").unwrap(), "onetwo");
+    }
+
+    #[test]
+    fn an_upload_in_pieces_is_noted_until_it_ends() {
+        let store = Store::in_memory();
+        let bytes = vec![7; 11 << 20];
+        let mut file = store.new_file("parts/a").unwrap();
+        file.write_all(&bytes).unwrap();
+        assert_eq!(store.list_all("").unwrap(), ["state/uploads/parts/a"]);
+        let stored = file.finish().unwrap();
+        assert_eq!(store.list_all("").unwrap(), ["parts/a"]);
+        assert_eq!(
+            digest(store.open_file("parts/a").unwrap()).unwrap(),
+            (stored.bytes, stored.blake3)
+        );
+        let mut file = store.new_file("parts/b").unwrap();
+        file.write_all(&bytes).unwrap();
+        drop(file);
+        assert_eq!(store.list_all("").unwrap(), ["parts/a"]);
+    }
+
+    #[test]
+    fn what_a_bucket_says_no_to_comes_with_a_way_out() {
+        let error = |kind: io::ErrorKind, at: &str| fail("read", at, kind.into()).bucket_hint();
+        let missing = error(io::ErrorKind::NotFound, "s3://leads/acme/state/lock").unwrap();
+        assert!(missing.contains("`leads`"), "{missing}");
+        let denied = error(io::ErrorKind::PermissionDenied, "az://leads/acme").unwrap();
+        assert!(denied.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{denied}");
+        assert_eq!(error(io::ErrorKind::NotFound, "/lakes/acme/state/lock"), None);
     }
 }

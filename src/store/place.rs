@@ -90,14 +90,19 @@ mod tests {
         for text in ["s3://leads", "s3://leads/acme/", "gs://leads/a/b", "az://leads/acme"] {
             assert_eq!(Place::bucket(text).unwrap().to_string(), text.trim_end_matches('/'));
         }
-        for text in ["file:///lake", "s3:///acme", "s3://key:secret@leads", "az://l/a?sig=x", "lake"] {
+        for text in
+            ["file:///lake", "s3:///acme", "s3://key:secret@leads", "az://l/a?sig=x", "lake"]
+        {
             assert_eq!(Place::bucket(text), None, "{text}");
         }
     }
 
     #[test]
     fn paths_below_it_follow_behind_one_slash() {
-        assert_eq!(Place::bucket("s3://leads/acme/").unwrap().join("parts/a"), "s3://leads/acme/parts/a");
+        assert_eq!(
+            Place::bucket("s3://leads/acme/").unwrap().join("parts/a"),
+            "s3://leads/acme/parts/a"
+        );
         assert_eq!(Place::Folder("lake".into()).join("parts/a"), "lake/parts/a");
     }
 }

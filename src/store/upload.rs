@@ -75,8 +75,7 @@ impl Upload {
         self.await_pending()?;
         self.step("bytes")?;
         let piece = Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)));
-        self.pending =
-            Some(self.bucket.send_piece(&self.path, &id, self.arrived.len(), piece));
+        self.pending = Some(self.bucket.send_piece(&self.path, &id, self.arrived.len(), piece));
         Ok(())
     }
 

@@ -209,12 +209,12 @@ const TOUCHES: [&str; 20] = [
 
 /// Where a lake, a ledger or a scratch folder is touched: there every function that does passes points.
 const LAKES: [&str; 6] = [
-    "store.rs",
+    "store/mod.rs",
+    "store/folder.rs",
     "commit/key.rs",
     "commit/lock.rs",
     "load/runs.rs",
     "load/staging.rs",
-    "quota/ledger.rs",
 ];
 
 /// What is read or written outside of lakes: job files, secrets, the folder of the demo, of a rehearsal

@@ -86,7 +86,8 @@ async fn a_lake_that_another_run_holds_is_left_alone_and_the_holder_is_named() {
         job: "other".into(),
         since: world.sandbox.now(),
     };
-    let held = commit::Lock::acquire(&world.store(), &holder, None, world.clock.clone()).await.unwrap();
+    let held =
+        commit::Lock::acquire(&world.store(), &holder, None, world.clock.clone()).await.unwrap();
     let error = world.try_sync(Options::default()).await.unwrap_err();
     assert!(matches!(error, Error::Commit(commit::Error::Held { .. })), "{error}");
     assert!(leadpipe::run::chain(&error).contains("4242"), "{error}");

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod backfills;
+mod buckets;
 mod cli;
 mod contract;
 mod corners;

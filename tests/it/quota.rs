@@ -204,7 +204,8 @@ async fn a_quota_that_somebody_else_spends_is_told_with_our_count_and_what_we_ma
         assert!(refused, "the provider never called it used up");
         let found = acme(&summary).spent_elsewhere;
         assert_eq!(found.map(|found| found.allowance), expected, "{summary:#?}");
-        let told = summary_text(&summary, &world.folder.path().into(), FixedOffset::east_opt(0).unwrap());
+        let told =
+            summary_text(&summary, &world.folder.path().into(), FixedOffset::east_opt(0).unwrap());
         assert_eq!(told.contains("somebody else spends on this key"), expected.is_some(), "{told}");
         let Some(found) = found else { continue };
         // As many as the provider answered, and no more than were under way and leased ahead.

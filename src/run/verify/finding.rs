@@ -1,6 +1,5 @@
 //! What `verify` finds, repairs and compares, as values.
 
-
 use serde::Serialize;
 
 use super::totals::Totals;

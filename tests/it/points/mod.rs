@@ -15,13 +15,11 @@ mod sight;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use chrono::TimeDelta;
-use leadpipe::store::Store;
 use scene::Asked;
 use scene::Ended;
 use scene::STAGES;
@@ -30,6 +28,7 @@ use scene::Stage;
 use sight::Rows;
 use sight::Start;
 
+use crate::buckets;
 use crate::support::number_from;
 use crate::support::process::Draw;
 
@@ -118,12 +117,12 @@ async fn play(scene: &Scene, mut each: impl FnMut(&Undisturbed)) {
         day = stage.day;
         let folder = scene.folder_with(stage.name, Some(&before));
         let record = scene.folder.path().join(format!("{}.points", stage.name));
-        let start = sight::start(&before.join("lake"));
+        let start = sight::start(&scene.lake(&before));
         let plan = format!("record {}", record.display());
         let run = |folder: &Path, plan| {
             let ended = tokio::task::block_in_place(|| scene.run(stage, 0, folder, plan));
             assert_eq!(ended.code, Some(0), "{}: {}", stage.name, ended.told);
-            let lake = folder.join("lake");
+            let lake = scene.lake(folder);
             let rows = sight::rows(&lake);
             assert_eq!(sight::wrong(&lake, &start, &rows), [""; 0], "{}", stage.name);
             (rows, ended.asked)
@@ -142,7 +141,7 @@ async fn play(scene: &Scene, mut each: impl FnMut(&Undisturbed)) {
 fn suffer(scene: &Scene, child: usize, undisturbed: &Undisturbed, trouble: &Trouble) -> Outcome {
     let stage = undisturbed.stage;
     let folder = scene.folder_with(&format!("child-{child}"), Some(&undisturbed.before));
-    let lake = folder.join("lake");
+    let lake = scene.lake(&folder);
     let mut outcome = Outcome::default();
     let (mut done, mut asked) = (Asked::new(), 0);
     for plan in &trouble.plans {
@@ -182,7 +181,7 @@ fn suffer(scene: &Scene, child: usize, undisturbed: &Undisturbed, trouble: &Trou
         wrong = sight::wrong(&lake, &undisturbed.start, &undisturbed.rows[1]);
     }
     outcome.wrong.extend(wrong);
-    fs::remove_dir_all(folder).unwrap();
+    scene.remove(&folder);
     outcome
 }
 
@@ -323,15 +322,16 @@ fn assert_none_wrong(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} went wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn wherever_a_run_dies_the_next_one_makes_of_it_what_it_would_have_been() {
-    let (crashes, twice) = (number_from("LEADPIPE_CRASHES", 2), number_from("LEADPIPE_PAIRS", 1));
-    let scene = Scene::start(CHILDREN).await;
+/// Points by name, each with its kind and the stages that pass it.
+type Passed = BTreeMap<String, (String, Vec<&'static str>)>;
+
+/// Lets runs of every stage die, `crashes` once and `twice` twice, and returns the points there are.
+async fn die_everywhere(scene: &Scene, crashes: u64, twice: u64) -> Passed {
     let mut draw = Draw(number_from("LEADPIPE_SEED", 5));
     let (mut once_all, mut twice_all) = (Figures::default(), Figures::default());
-    let mut names = BTreeMap::<String, (String, Vec<&str>)>::new();
+    let mut names = Passed::new();
     print_heading();
-    play(&scene, |undisturbed| {
+    play(scene, |undisturbed| {
         let name = undisturbed.stage.name;
         let once = drawn(all_deaths(undisturbed), crashes, &mut draw);
         let twice = pairs(undisturbed, twice, &mut draw);
@@ -340,7 +340,7 @@ async fn wherever_a_run_dies_the_next_one_makes_of_it_what_it_would_have_been() 
             (twice, &mut twice_all, format!("{name}, twice")),
         ] {
             let mut figures = Figures::default();
-            figures.add(&name, suffer_all(&scene, undisturbed, deaths));
+            figures.add(&name, suffer_all(scene, undisturbed, deaths));
             figures.print(&name);
             all.join(figures);
         }
@@ -352,11 +352,32 @@ async fn wherever_a_run_dies_the_next_one_makes_of_it_what_it_would_have_been() 
     once_all.print("all");
     twice_all.print("all, twice");
     assert_none_wrong(&[once_all.wrong, twice_all.wrong].concat());
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn wherever_a_run_dies_the_next_one_makes_of_it_what_it_would_have_been() {
+    let (crashes, twice) = (number_from("LEADPIPE_CRASHES", 2), number_from("LEADPIPE_PAIRS", 1));
+    let names = die_everywhere(&Scene::start(CHILDREN).await, crashes, twice).await;
     // A step that passes no point is missed here, and one that is new is to be looked at.
-    let line = |(point, (kind, stages)): (&String, &(String, Vec<&str>))| {
+    let line = |(point, (kind, stages)): (&String, &(String, Vec<&'static str>))| {
         format!("{kind:<7}{point}: {}", stages.join(", "))
     };
     insta::assert_snapshot!("points", names.iter().map(line).collect::<Vec<_>>().join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs servers that speak as buckets do: `make buckets`"]
+async fn wherever_a_run_dies_in_a_bucket_the_next_one_makes_of_it_what_it_would_have_been() {
+    let (crashes, twice) = (number_from("LEADPIPE_CRASHES", 6), number_from("LEADPIPE_PAIRS", 2));
+    for address in buckets::addresses() {
+        let scene = Scene::in_bucket(CHILDREN, &format!("{address}/deaths")).await;
+        let names = die_everywhere(&scene, crashes, twice).await;
+        // The lease, what is put and what is counted.
+        for point in ["state/lock/write", "commits/write-if-absent", "state/ledger/write"] {
+            assert!(names.keys().any(|name| name.starts_with(point)), "{point} in {names:?}");
+        }
+    }
 }
 
 /// Returns what is wrong with how a run ended whose disk failed: it says so, and what to do, or goes
@@ -366,7 +387,10 @@ fn wrong_end(trouble: &Trouble, ended: &Ended) -> Option<String> {
     let said = match ended.code {
         None => is_torn,
         Some(0) => true,
-        Some(1) => ended.told.contains("/lake") && ended.told.contains("hint: "),
+        Some(1) => {
+            let names_place = ended.told.contains("/lake") || ended.told.contains("/leadpipe-");
+            names_place && ended.told.contains("hint: ")
+        }
         Some(_) => false,
     };
     (!said).then(|| format!("exit {:?}", ended.code))
@@ -374,16 +398,28 @@ fn wrong_end(trouble: &Trouble, ended: &Ended) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn wherever_the_disk_fails_the_run_says_so_and_the_next_one_makes_good_for_it() {
-    let faults = number_from("LEADPIPE_FAULTS", 1);
-    let scene = Scene::start(CHILDREN).await;
+    fail_everywhere(&Scene::start(CHILDREN).await, number_from("LEADPIPE_FAULTS", 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs servers that speak as buckets do: `make buckets`"]
+async fn wherever_a_bucket_fails_the_run_says_so_and_the_next_one_makes_good_for_it() {
+    for address in buckets::addresses() {
+        let scene = Scene::in_bucket(CHILDREN, &format!("{address}/faults")).await;
+        fail_everywhere(&scene, number_from("LEADPIPE_FAULTS", 4)).await;
+    }
+}
+
+/// Lets storage fail `faults` times in every stage.
+async fn fail_everywhere(scene: &Scene, faults: u64) {
     let mut draw = Draw(number_from("LEADPIPE_SEED", 6));
     let mut all = BTreeMap::<String, Figures>::new();
     let (mut went_on, mut never_met) = (BTreeMap::<String, u64>::new(), 0);
     print_heading();
-    play(&scene, |undisturbed| {
+    play(scene, |undisturbed| {
         let stage = undisturbed.stage.name;
         let drawn = drawn(all_faults(undisturbed), faults, &mut draw);
-        for (trouble, mut outcome) in suffer_all(&scene, undisturbed, drawn) {
+        for (trouble, mut outcome) in suffer_all(scene, undisturbed, drawn) {
             let wrong = outcome.ended.iter().filter_map(|ended| wrong_end(&trouble, ended));
             outcome.wrong.extend(wrong.collect::<Vec<_>>());
             if outcome.met && outcome.ended[0].code == Some(0) {
@@ -424,7 +460,7 @@ async fn runs_that_die_one_after_the_other_leave_no_segment_that_holds_nothing()
     let scene = Scene::start(1).await;
     let folder = scene.folder_with("again-and-again", None);
     let (first, next) = (Some("die page/held#6"), Some("die network/whatconverts/before#1"));
-    let segments = || Store::open(folder.join("lake")).list_all("archive").unwrap().len();
+    let segments = || scene.lake(&folder).list_all("archive").unwrap().len();
     let ended = run_first(&scene, &folder, &[], &[first]);
     assert_eq!(ended[0].code, None);
     let begun = segments();
@@ -445,7 +481,7 @@ async fn a_run_that_dies_while_it_makes_the_key_of_a_lake_is_followed_by_one_wit
     let record = scene.folder.path().join("key.points");
     let plan = format!("record {}", record.display());
     assert_eq!(run_first(&scene, &recorded, OWN_KEY, &[Some(&plan)])[0].code, Some(0));
-    let leads: Vec<String> = sight::rows(&recorded.join("lake")).into_keys().collect();
+    let leads: Vec<String> = sight::rows(&scene.lake(&recorded)).into_keys().collect();
     let points = scene::passed(&record).into_keys();
     let mut plans: Vec<String> = points
         .filter(|point| point.starts_with("state/key/"))
@@ -460,7 +496,7 @@ async fn a_run_that_dies_while_it_makes_the_key_of_a_lake_is_followed_by_one_wit
         let ended = run_first(&scene, &folder, OWN_KEY, &[Some(&plan), None]);
         let codes: Vec<Option<i32>> = ended.iter().map(|ended| ended.code).collect();
         assert_eq!(codes, [None, Some(0)], "{plan}: {ended:?}");
-        let lake = folder.join("lake");
+        let lake = scene.lake(&folder);
         let rows = sight::rows(&lake);
         assert_eq!(sight::wrong(&lake, &Start::default(), &rows), [""; 0], "{plan}");
         assert!(rows.keys().eq(&leads), "{plan}");
@@ -494,7 +530,7 @@ async fn clocks_put_back_and_forward_between_runs_spoil_no_snapshot_and_no_quota
         for (source, asked) in &ended.asked {
             *sent.entry(source.clone()).or_default() += asked;
         }
-        let lake = folder.join("lake");
+        let lake = scene.lake(&folder);
         let rows = rows.get_or_insert_with(|| sight::rows(&lake));
         let wrong = sight::wrong(&lake, &Start::default(), rows);
         assert_eq!(wrong, [""; 0], "{off} hours off: {}", ended.told);

@@ -25,6 +25,8 @@ use leadpipe::sandbox::RecordEdit;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
 use leadpipe::sandbox::Stream;
+use leadpipe::store::Place;
+use leadpipe::store::Store;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -91,6 +93,8 @@ pub(super) struct Scene {
     sandboxes: Vec<Sandbox>,
     clock: Arc<Halting>,
     pub(super) folder: tempfile::TempDir,
+    /// The address in a bucket below which the lakes lie; without it they lie in the folder.
+    bucket: Option<String>,
     /// When the world was begun.
     began: DateTime<Utc>,
 }
@@ -110,6 +114,15 @@ pub(super) struct Ended {
 
 impl Scene {
     pub(super) async fn start(children: usize) -> Self {
+        Self::start_at(children, None).await
+    }
+
+    /// The same with all lakes in a bucket, below an address of their own.
+    pub(super) async fn in_bucket(children: usize, address: &str) -> Self {
+        Self::start_at(children, Some(address.to_owned())).await
+    }
+
+    async fn start_at(children: usize, bucket: Option<String>) -> Self {
         let clock = Arc::new(Halting::default());
         let began = DateTime::from_timestamp(clock.now().timestamp() - 3_600, 0).unwrap();
         let mut sandboxes = Vec::new();
@@ -117,7 +130,7 @@ impl Scene {
             let shared: SharedClock = clock.clone();
             sandboxes.push(Sandbox::start(world(began), 0, shared).await.unwrap());
         }
-        Self { sandboxes, clock, folder: tempfile::tempdir().unwrap(), began }
+        Self { sandboxes, clock, folder: tempfile::tempdir().unwrap(), bucket, began }
     }
 
     /// Lets happen what happens before a stage.
@@ -152,10 +165,14 @@ impl Scene {
         off: TimeDelta,
     ) -> Ended {
         let sandbox = &self.sandboxes[child];
+        let ahead = TimeDelta::days(stage.day.into()) + off;
         let job = folder.join("job.toml");
         // Two windows.
         let start = self.days_before(500);
         let text = job_text(sandbox, stage).replace("2021-01-01", &start);
+        let lake = format!("lake = \"{}\"", self.place(folder));
+        let text = text.replacen("lake = \"lake\"", &lake, 1);
+        self.let_lease_lapse(folder, ahead);
         fs::write(&job, text).unwrap();
         let (token, secret) = sandbox.master_key();
         let (clinic, bots) = (sandbox.whautomate_keys().remove(0), sandbox.convertalk_token());
@@ -165,6 +182,7 @@ impl Scene {
             ("POINTS_CLINIC", &*clinic),
             ("POINTS_BOTS", &*bots),
             ("POINTS_KEY", "a key of the tests alone"),
+            ("TMPDIR", folder.to_str().unwrap()),
         ];
         variables.extend(plan.map(|plan| ("LEADPIPE_POINTS", plan)));
         let (from, to) = (self.days_before(200), self.days_before(100));
@@ -173,7 +191,6 @@ impl Scene {
         let told = folder.join("told");
         let file = fs::File::create(&told).unwrap();
         sandbox.clear_requests();
-        let ahead = TimeDelta::days(stage.day.into()) + off;
         let mut running =
             process::start(stage.command, &job, arguments, ahead, &variables, Stdio::from(file));
         let status = running.0.wait().unwrap();
@@ -198,10 +215,49 @@ impl Scene {
     pub(super) fn folder_with(&self, name: &str, from: Option<&Path>) -> PathBuf {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
-        if let Some(from) = from.map(|from| from.join("lake")).filter(|from| from.exists()) {
-            sight::copy(&from, &folder.join("lake"));
+        let from = from.map(|from| self.lake(from)).filter(|from| from.exists(""));
+        if let Some(from) = from {
+            sight::copy(&from, &self.lake(&folder));
         }
         folder
+    }
+
+    /// Returns the lake that belongs to a folder.
+    pub(super) fn lake(&self, folder: &Path) -> Store {
+        Store::at(&self.place(folder)).unwrap()
+    }
+
+    fn place(&self, folder: &Path) -> Place {
+        match &self.bucket {
+            None => Place::Folder(folder.join("lake")),
+            Some(address) => {
+                let name = folder.file_name().unwrap().to_string_lossy();
+                Place::bucket(&format!("{address}/{name}/lake")).unwrap()
+            }
+        }
+    }
+
+    /// Lets the time pass after which a lease in a bucket is another's to take.
+    fn let_lease_lapse(&self, folder: &Path, ahead: TimeDelta) {
+        let lake = self.lake(folder);
+        if !lake.is_bucket() {
+            return;
+        }
+        let Some(lease) = lake.read_if_exists("state/lock").unwrap() else { return };
+        let mut lease: Map<String, Value> = serde_json::from_slice(&lease).unwrap();
+        if let Some(until) = lease.get_mut("until") {
+            *until = json!(self.clock.now() + ahead - TimeDelta::minutes(3));
+            lake.write("state/lock", &serde_json::to_vec(&lease).unwrap()).unwrap();
+        }
+    }
+
+    /// Removes a folder, and its lake.
+    pub(super) fn remove(&self, folder: &Path) {
+        let lake = self.lake(folder);
+        if lake.is_bucket() {
+            lake.remove_all("").unwrap();
+        }
+        fs::remove_dir_all(folder).unwrap();
     }
 }
 

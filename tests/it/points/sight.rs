@@ -27,28 +27,26 @@ pub(super) struct Start {
 }
 
 /// Returns the rows of a lake's newest commit.
-pub(super) fn rows(lake: &Path) -> Rows {
-    let store = Store::open(lake);
-    commit::latest(&store).unwrap().map_or_else(Rows::new, |head| rows_of(&store, &head))
+pub(super) fn rows(lake: &Store) -> Rows {
+    commit::latest(lake).unwrap().map_or_else(Rows::new, |head| rows_of(lake, &head))
 }
 
 /// Returns the number of a lake's newest commit, 0 where there is none.
-pub(super) fn seq(lake: &Path) -> Seq {
-    commit::list(&Store::open(lake)).unwrap().pop().unwrap_or(Seq(0))
+pub(super) fn seq(lake: &Store) -> Seq {
+    commit::list(lake).unwrap().pop().unwrap_or(Seq(0))
 }
 
 /// Returns the number of a lake's newest commit, and its rows.
-pub(super) fn start(lake: &Path) -> Start {
+pub(super) fn start(lake: &Store) -> Start {
     Start { seq: seq(lake), rows: rows(lake) }
 }
 
 /// Returns the sources of which commits after number `before` have left nothing to be read: the next run
 /// begins anew with them.
-pub(super) fn done(lake: &Path, before: Seq) -> BTreeSet<String> {
-    let store = Store::open(lake);
+pub(super) fn done(store: &Store, before: Seq) -> BTreeSet<String> {
     let mut done = BTreeSet::new();
-    let new = commit::list(&store).unwrap().into_iter().filter(|seq| *seq > before);
-    for commit in new.map(|seq| commit::read(&store, seq).unwrap()) {
+    let new = commit::list(store).unwrap().into_iter().filter(|seq| *seq > before);
+    for commit in new.map(|seq| commit::read(store, seq).unwrap()) {
         // A backfill is the same one until all of it is done.
         if commit.checkpoint.backfills.is_empty() {
             let sources = commit.sources.iter();
@@ -61,25 +59,35 @@ pub(super) fn done(lake: &Path, before: Seq) -> BTreeSet<String> {
 
 /// Returns all that is wrong with a lake in which nobody is at work, and which should have `expected`
 /// rows.
-pub(super) fn wrong(lake: &Path, start: &Start, expected: &Rows) -> Vec<String> {
-    let store = Store::open(lake);
-    let Some(head) = commit::latest(&store).unwrap() else {
+pub(super) fn wrong(store: &Store, start: &Start, expected: &Rows) -> Vec<String> {
+    let Some(head) = commit::latest(store).unwrap() else {
         return vec!["it has no commit".to_owned()];
     };
     let mut wrong = Vec::new();
-    let found = rows_of(&store, &head);
+    let found = rows_of(store, &head);
     let mut differ = |what: &str, found: &Rows| {
         wrong.extend(difference(found, expected).map(|how| format!("{what}: {how}")));
     };
     differ("rows", &found);
-    differ("rows as CSV", &csv_rows(&store, &head));
-    differ("changes, applied in order", &replayed(&store, start));
-    wrong.extend(stray_files(&store, &head));
-    wrong.extend(shown_otherwise(&store, &head));
-    wrong.extend(unfinished(lake));
-    let runs = commit::runs(&store).unwrap();
+    differ("rows as CSV", &csv_rows(store, &head));
+    differ("changes, applied in order", &replayed(store, start));
+    let runs = commit::runs(store).unwrap();
     let running = runs.iter().filter(|run| run.state == RunState::Running);
-    wrong.extend(running.map(|run| format!("run {} is not buried", run.run)));
+    let mut running: Vec<String> = running.map(|run| run.run.to_string()).collect();
+    // In a bucket a run that died is given a day to wake up, and keeps its files.
+    if store.is_bucket() {
+        let is_asleep = |stray: &String| running.iter().any(|run| stray.contains(run.as_str()));
+        wrong.extend(stray_files(store, &head).into_iter().filter(|stray| !is_asleep(stray)));
+        running.clear();
+    } else {
+        wrong.extend(stray_files(store, &head));
+        wrong.extend(unfinished(&store.root()));
+    }
+    if store.has_snapshots() {
+        wrong.extend(shown_otherwise(store, &head));
+    }
+    wrong.extend(lags(store, &head));
+    wrong.extend(running.iter().map(|run| format!("run {run} is not buried")));
     wrong
 }
 
@@ -103,7 +111,7 @@ fn csv_rows(store: &Store, head: &Commit) -> Rows {
     let mut rows = Rows::new();
     for (source, held) in &head.sources {
         for csv in held.parts.iter().filter_map(|part| part.csv.as_ref()) {
-            let mut reader = csv::Reader::from_path(store.path(&csv.path)).unwrap();
+            let mut reader = csv::Reader::from_reader(store.open_file(&csv.path).unwrap());
             let headers = reader.headers().unwrap().clone();
             let at = |name: &str| headers.iter().position(|header| header == name).unwrap();
             let (lead, hash) = (at("lead_id"), at("_content_hash"));
@@ -185,12 +193,15 @@ fn shown_otherwise(store: &Store, head: &Commit) -> Vec<String> {
     if there != living {
         otherwise.push(format!("snapshots {there:?}, of which {living:?} live"));
     }
+    otherwise
+}
+
+/// A copy of the checkpoint that is not the newest commit's.
+fn lags(store: &Store, head: &Commit) -> Option<String> {
     let copy = store.read("checkpoint.json").unwrap();
     let copy: serde_json::Value = serde_json::from_slice(&copy).unwrap();
-    if copy["seq"] != serde_json::json!(head.seq) {
-        otherwise.push(format!("checkpoint.json is of commit {}", copy["seq"]));
-    }
-    otherwise
+    let is_its = copy["seq"] == serde_json::json!(head.seq);
+    (!is_its).then(|| format!("checkpoint.json is of commit {}", copy["seq"]))
 }
 
 /// Files and folders at any depth that somebody began and never finished.
@@ -219,14 +230,23 @@ fn folder_is(path: &Path, folder: &str) -> bool {
 }
 
 /// Copies a lake to where none is.
-pub(super) fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Store, to: &Store) {
+    if !from.is_bucket() {
+        return copy_folder(&from.root(), &to.root());
+    }
+    for path in from.list_all("").unwrap() {
+        to.write(&path, &from.read(&path).unwrap()).unwrap();
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            copy(&source, &target);
+            copy_folder(&source, &target);
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(source).unwrap(), target).unwrap();
         } else {
