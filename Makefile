@@ -129,7 +129,9 @@ bench: ## whole syncs and replays against a floor (release build, python3; LEADS
 
 buckets: ## lakes in buckets: deaths, faults and all that differs, at S3 and Azure served here (needs python3, npm)
 	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) python3 tests/servers.py $(TARGET)/servers-venv $(TOOLS) \
-		cargo test --test it -- bucket --ignored --nocapture
+		cargo test --test it -- bucket --ignored --nocapture > $(TARGET)/buckets.log 2>&1 \
+		|| { cat $(TARGET)/buckets.log; exit 1; }
+	@grep -E '^(stage|all|denied|failing|full|torn|test result)' $(TARGET)/buckets.log
 
 ci: check test ## what CI runs before `make interop`
 

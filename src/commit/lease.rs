@@ -216,9 +216,9 @@ mod tests {
     async fn a_lease_that_is_not_renewed_lapses() {
         let (store, clock) = (Store::in_memory(), Arc::new(ManualClock::new(at(0))));
         let asleep = acquire(&store, 1, None, &clock).await.unwrap();
-        clock.advance(LASTS + MARGIN);
+        clock.advance(LASTS + MARGIN - TimeDelta::seconds(1));
         assert!(acquire(&store, 2, None, &clock).await.is_err());
-        clock.advance(TimeDelta::seconds(1));
+        clock.advance(TimeDelta::seconds(2));
         assert_eq!(holder(&store, clock.now()).unwrap(), None);
         let lock = acquire(&store, 2, None, &clock).await.unwrap();
         assert!(lock.is_left());

@@ -103,11 +103,13 @@ pub fn bury_run(store: &Store, dead: RunRecord, now: DateTime<Utc>) -> Result<()
 
 /// Returns all recorded runs, newest first.
 pub fn runs(store: &Store) -> Result<Vec<RunRecord>> {
+    let paths = paths(store)?;
     let mut records = Vec::new();
-    for name in store.list(RUNS)? {
-        let path = format!("{RUNS}/{name}");
-        match read(store, &path) {
-            Ok(record) => records.extend(record),
+    for (path, bytes) in paths.iter().zip(store.read_each(&paths)) {
+        match bytes.map_err(Error::from).and_then(|bytes| decode(path, &bytes)) {
+            Ok(record) => records.push(record),
+            // It was pruned meanwhile.
+            Err(Error::Store(error)) if error.is_not_found() => {}
             Err(error) => warn!(path, %error, "passed over the record of a run"),
         }
     }
@@ -118,8 +120,12 @@ pub fn runs(store: &Store) -> Result<Vec<RunRecord>> {
 
 /// Returns the paths of records that cannot be read, and why.
 pub fn unreadable_runs(store: &Store) -> Result<Vec<(String, Error)>> {
-    let paths = store.list(RUNS)?.into_iter().map(|name| format!("{RUNS}/{name}"));
+    let paths = paths(store)?.into_iter();
     Ok(paths.filter_map(|path| read(store, &path).err().map(|error| (path, error))).collect())
+}
+
+fn paths(store: &Store) -> Result<Vec<String>> {
+    Ok(store.list(RUNS)?.into_iter().map(|name| format!("{RUNS}/{name}")).collect())
 }
 
 /// Returns the runs that died: begun, not ended, and not `current`, which holds the lake.

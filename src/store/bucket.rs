@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::TryStreamExt;
+use object_store::GetOptions;
+use object_store::GetRange;
 use object_store::ObjectStore;
 use object_store::ObjectStoreExt;
 use object_store::PutMode;
@@ -31,6 +33,9 @@ use crate::point::Steps;
 
 /// How often a file is read again that others change at the same time, before that is an error.
 const CONFLICTS: usize = 100;
+
+/// How many objects are read at once.
+const AT_ONCE: usize = 16;
 
 /// A bucket, or what lies in it below a prefix. Paths are relative to that.
 #[derive(Debug, Clone)]
@@ -119,9 +124,33 @@ impl Bucket {
         self.told(bytes, "read", path)
     }
 
+    /// Returns how many bytes an object has, and the first of them, up to `most`: in one request, which
+    /// for most objects is all that there is to ask.
+    pub(super) fn begin_reading(
+        &self,
+        path: &str,
+        most: u64,
+        steps: &Steps,
+    ) -> Result<(u64, Bytes)> {
+        self.step(steps.read("begun"), "open", path)?;
+        let (objects, at) = (self.objects(), self.at(path));
+        let read = self.wait(async move {
+            let range = GetRange::Bounded(0..most);
+            let options = GetOptions { range: Some(range), ..GetOptions::default() };
+            let found = objects.get_opts(&at, options).await?;
+            Ok((found.meta.size, found.bytes().await?))
+        });
+        match read {
+            // An empty object has no first byte.
+            Err(error) if error.kind() == io::ErrorKind::Other && self.size(path)? == 0 => {
+                Ok((0, Bytes::new()))
+            }
+            read => self.told(read, "open", path),
+        }
+    }
+
     /// Returns how many bytes an object has.
-    pub(super) fn size(&self, path: &str, steps: &Steps) -> Result<u64> {
-        self.step(steps.read("begun"), "look at", path)?;
+    fn size(&self, path: &str) -> Result<u64> {
         let (objects, at) = (self.objects(), self.at(path));
         let found = self.wait(async move { objects.head(&at).await });
         Ok(self.told(found, "look at", path)?.size)
@@ -217,6 +246,28 @@ impl Bucket {
             names.filter_map(|path| path.filename().map(str::to_owned)).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    /// Reads objects, some at a time, and returns them in the order of their paths.
+    pub(super) fn read_each(&self, paths: &[String], steps: &Steps) -> Vec<Result<Bytes>> {
+        let objects = self.objects();
+        let ats: Vec<Path> = paths.iter().map(|path| self.at(path)).collect();
+        let read = steps.read("begun").and_then(|()| {
+            self.wait(async move {
+                let asked = futures::stream::iter(ats).map(|at| {
+                    let objects = Arc::clone(&objects);
+                    async move { objects.get(&at).await?.bytes().await }
+                });
+                Ok(asked.buffered(AT_ONCE).collect::<Vec<_>>().await)
+            })
+        });
+        let told = |(path, read): (&String, object_store::Result<Bytes>)| {
+            self.told(read.map_err(|error| io_error(&error)), "read", path)
+        };
+        match read {
+            Ok(read) => paths.iter().zip(read).map(told).collect(),
+            Err(source) => vec![Err(fail("read", self.address(""), source))],
+        }
     }
 
     pub(super) fn list_all(&self, folder: &str, steps: &Steps) -> Result<Vec<String>> {

@@ -245,20 +245,29 @@ impl Store {
         }
     }
 
+    /// Reads whole files, and returns each of them, or why it could not be read, in the order of their
+    /// paths; of a bucket several at a time. Where nothing at all could be asked for, that alone.
+    pub fn read_each(&self, paths: &[String]) -> Vec<Result<Bytes>> {
+        match (&self.kind, paths) {
+            (_, []) => Vec::new(),
+            (Kind::Folder(_), paths) => paths.iter().map(|path| self.read(path)).collect(),
+            (Kind::Bucket(bucket), [first, ..]) => {
+                bucket.read_each(paths, &self.steps("read", first))
+            }
+        }
+    }
+
     /// Opens a file for reading in pieces.
     pub fn open_file(&self, path: &str) -> Result<OpenFile> {
         let steps = self.steps("open", path);
         match &self.kind {
             Kind::Folder(folder) => Ok(OpenFile::on_disk(folder.open_file(path, &steps)?)),
-            Kind::Bucket(bucket) => {
-                let size = bucket.size(path, &steps)?;
-                Ok(OpenFile::in_bucket(bucket.clone(), path, size))
-            }
+            Kind::Bucket(bucket) => OpenFile::in_bucket(bucket.clone(), path, &steps),
         }
     }
 
-    /// Returns how many bytes each of some files has, or `None` where there is none. A bucket is listed
-    /// for it by the top of the paths, a request for a thousand files.
+    /// Returns how many bytes each of some files in folders has, or `None` where there is none. A bucket is
+    /// listed for it by the top of the paths, a request for a thousand files.
     pub fn sizes(&self, paths: &[&str]) -> Result<Vec<Option<u64>>> {
         let bucket = match &self.kind {
             Kind::Folder(folder) => {
@@ -831,8 +840,8 @@ mod tests {
             assert_eq!(store.list("nothing").unwrap(), [""; 0]);
             assert_eq!(store.list_all("parts").unwrap(), ["parts/a/one", "parts/b/two"]);
             assert!(store.exists("parts") && store.exists("parts/b/two") && !store.exists("part"));
-            let sizes = store.sizes(&["parts/b/two", "parts/c", "partsize"]).unwrap();
-            assert_eq!(sizes, [Some(3), None, Some(7)]);
+            let sizes = store.sizes(&["parts/b/two", "parts/c", "parts/a/one"]).unwrap();
+            assert_eq!(sizes, [Some(3), None, Some(4)]);
             assert!(store.read("parts/c").unwrap_err().is_not_found());
             assert_eq!(store.read_if_exists("parts/c").unwrap(), None);
             assert!(store.open_file("parts/c").unwrap_err().is_not_found());

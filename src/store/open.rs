@@ -15,7 +15,9 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use parquet::file::reader::Length;
 
+use super::Result;
 use super::bucket::Bucket;
+use crate::point::Steps;
 
 /// A file that is read from its beginning, or, as Parquet does, piece by piece.
 #[derive(Debug)]
@@ -32,9 +34,11 @@ impl OpenFile {
         Self(Kind::Disk(file))
     }
 
-    pub(super) fn in_bucket(bucket: Bucket, path: &str, size: u64) -> Self {
-        let blocks = Blocks { bucket, path: path.to_owned(), size, held: Mutex::default() };
-        Self(Kind::Object(Object { blocks: Arc::new(blocks), at: 0 }))
+    pub(super) fn in_bucket(bucket: Bucket, path: &str, steps: &Steps) -> Result<Self> {
+        let (size, first) = bucket.begin_reading(path, BLOCK, steps)?;
+        let held = Mutex::new(VecDeque::from([(0, first)]));
+        let blocks = Blocks { bucket, path: path.to_owned(), size, held };
+        Ok(Self(Kind::Object(Object { blocks: Arc::new(blocks), at: 0 })))
     }
 
     /// Returns how many bytes it has.
@@ -197,14 +201,13 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::point::Steps;
     use proptest::prelude::*;
 
     fn object(size: usize) -> (OpenFile, Vec<u8>) {
         let bucket = Bucket::in_memory();
         let bytes: Vec<u8> = (0..size).map(|at| (at / 3) as u8 ^ (at >> 11) as u8).collect();
         bucket.write("parts/a", &bytes, &Steps::default()).unwrap();
-        (OpenFile::in_bucket(bucket, "parts/a", size as u64), bytes)
+        (OpenFile::in_bucket(bucket, "parts/a", &Steps::default()).unwrap(), bytes)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ use crate::support::process::Running;
 
 /// Returns the addresses of the buckets that there are to be tried.
 pub(crate) fn addresses() -> Vec<String> {
-    #[expect(clippy::disallowed_methods, reason = "a test is told so where the servers are")]
-    let told = std::env::var("LEADPIPE_BUCKETS").expect("`make buckets` runs this");
+    #[expect(clippy::disallowed_methods, reason = "`make buckets` tells where the servers are")]
+    let told = std::env::var("LEADPIPE_BUCKETS").unwrap();
     told.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -68,7 +69,7 @@ impl Stand {
         path
     }
 
-    fn start(&self, command: &str, job: &PathBuf, arguments: &[&str]) -> (Running, PathBuf) {
+    fn start(&self, command: &str, job: &Path, arguments: &[&str]) -> (Running, PathBuf) {
         let told = job.with_extension("told");
         let file = fs::File::create(&told).unwrap();
         let (token, secret) = self.sandbox.master_key();
@@ -82,7 +83,7 @@ impl Stand {
         (process::start(command, job, arguments, zero, &variables, Stdio::from(file)), told)
     }
 
-    fn run(&self, command: &str, job: &PathBuf, arguments: &[&str]) -> (Option<i32>, String) {
+    fn run(&self, command: &str, job: &Path, arguments: &[&str]) -> (Option<i32>, String) {
         let (mut running, told) = self.start(command, job, arguments);
         let code = running.0.wait().unwrap().code();
         (code, fs::read_to_string(told).unwrap())
@@ -258,7 +259,7 @@ fn a_large_file_appears_whole_or_leaves_nothing() {
 /// How many uploads a bucket knows that have not ended. S3 alone can be asked.
 fn uploads_under_way(address: &str) -> usize {
     let Some(bucket) = address.strip_prefix("s3://") else { return 0 };
-    #[expect(clippy::disallowed_methods, reason = "a test is told so where the servers are")]
+    #[expect(clippy::disallowed_methods, reason = "`make buckets` tells where the servers are")]
     let server = std::env::var("AWS_ENDPOINT_URL").unwrap();
     let server = server.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(server).unwrap();
