@@ -218,8 +218,8 @@ impl Hint for Error {
                 "read the whole snapshot with `leadpipe files`, and keep the number it names"
                     .to_owned()
             }
-            Self::Store(_)
-            | Self::NoCommit { .. }
+            Self::Store(error) => return error.bucket_hint(),
+            Self::NoCommit { .. }
             | Self::Invalid { .. }
             | Self::Encode { .. }
             | Self::Random { .. } => return None,
