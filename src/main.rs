@@ -2,19 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use leadpipe::cli;
-use leadpipe::cli::Arguments;
-
 fn main() -> ExitCode {
     give_large_buffers_back();
-    // Usage errors, `--help` and `--version` end here, with 2 or 0.
-    let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return cli::no_runtime(error),
-    };
-    runtime.block_on(cli::run(arguments))
+    leadpipe::cli::main()
 }
 
 /// Pages and columns of some megabytes are made on one thread and freed on another. glibc gives each thread

@@ -32,7 +32,7 @@ use crate::point::Plan;
 /// says what to read and where to put it; `leadpipe demo` shows all of it without credentials.
 #[derive(Debug, clap::Parser)]
 #[command(name = "leadpipe", version, max_term_width = 100, after_help = exit::HELP)]
-pub struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: Global,
     #[command(subcommand)]

@@ -22,7 +22,6 @@ mod sync;
 mod terminal;
 mod verify;
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,9 +30,8 @@ use chrono::FixedOffset;
 use chrono::Local;
 use chrono::Offset;
 use chrono::Utc;
+use clap::Parser;
 use tracing_subscriber::EnvFilter;
-
-pub use arguments::Arguments;
 
 use crate::clock::SharedClock;
 use crate::clock::SystemClock;
@@ -44,13 +42,28 @@ use crate::point;
 use crate::run;
 use crate::run::Observer;
 use crate::run::Unobserved;
+use arguments::Arguments;
 use arguments::Command;
 use arguments::Global;
 use progress::Logged;
 use progress::Progress;
 
 /// Runs the command that was typed and returns its exit code.
-pub async fn run(arguments: Arguments) -> ExitCode {
+///
+/// Usage errors, `--help` and `--version` end the process here, with 2 or 0. All of the program is called
+/// from within the library, so that the binary is compiled from next to nothing, and holds no second copy.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => {
+            terminal::tell(&anyhow::Error::new(error).context("failed to start"));
+            ExitCode::from(exit::FAILED)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
     terminal::tell_of_panics_by_place();
     start_log(&arguments.global, &arguments.command);
     #[cfg(debug_assertions)]
@@ -88,12 +101,6 @@ pub async fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-/// Tells that the operating system gave no threads, and returns the exit code of that.
-pub fn no_runtime(error: io::Error) -> ExitCode {
-    terminal::tell(&anyhow::Error::new(error).context("failed to start"));
-    ExitCode::from(exit::FAILED)
 }
 
 /// What every command has at hand.
