@@ -1,8 +1,8 @@
 # What one does with this repository, each under a short name. `make` alone lists them.
 #
-# Everything but `bench`, `soak` and `backfills` uses one build: the dev profile with the test
-# dependencies in it. A plain `cargo build` gives some dependencies other features, and would compile
-# most of them twice.
+# Everything but `bench`, `stages`, `soak` and `backfills` uses one build: the dev profile with
+# the test dependencies in it. A plain `cargo build` gives some dependencies other features, and would
+# compile most of them twice.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LEADPIPE := $(TARGET)/debug/leadpipe
@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kills crashes damages contract hostile trial together nights freshness soak backfills \
-	fuzz check lint audit schemas fmt review interop buckets bench ci clean build
+	fuzz check lint audit schemas fmt review interop buckets bench stages ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -132,6 +132,9 @@ buckets: ## lakes in buckets: deaths, faults and all that differs, at S3 and Azu
 		cargo test --test it -- bucket --ignored --nocapture > $(TARGET)/buckets.log 2>&1 \
 		|| { cat $(TARGET)/buckets.log; exit 1; }
 	@grep -E '^(stage|all|denied|failing|full|torn|test result)' $(TARGET)/buckets.log
+
+stages: ## mapping, Parquet, CSV and merging, each against a floor (release build; STAGE=map)
+	@cargo bench --quiet --bench stages -- $(STAGE)
 
 ci: check test ## what CI runs before `make interop`
 
