@@ -1,7 +1,8 @@
 """Measures leadpipe as whole processes against a floor of the same sitting.
 
 `make bench` runs it with a release build. For each number of leads, from the sandbox, another process:
-a first sync, the sync after it, with some leads changed, and a replay of the archive; and the start-up.
+a first sync, the sync after it, with some leads changed, and a replay of the archive; then a first sync
+whose answers all come later, and the start-up.
 The floor (`floor.rs`) parses the same pages and writes the same fields, and nothing else, on one thread.
 No package is needed, and none is imported: on Linux the peak memory of a child begins at that of the
 process it was forked from, so this one stays small.
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
 JOB = """
@@ -67,12 +69,10 @@ def run(command, environment, log):
 
 
 class Sandbox:
-    """A platform with so many leads, none younger than a day: a sync leaves out the last two minutes."""
+    """A platform with so many leads, to which nothing happens by itself."""
 
-    def __init__(self, binary, leads):
-        yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
-        command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still"]
-        command += ["--profiles", "2", "--accounts", "1", "--now", yesterday]
+    def __init__(self, binary, leads, world):
+        command = [binary, "sandbox", "--leads", str(leads), "--port", "0", "--still", *world]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -114,26 +114,81 @@ def floor_of(lake):
     return json.loads(done.stdout)
 
 
+def world_of_agency():
+    """Two profiles, whose leads are none younger than a day: a sync leaves out the last two minutes."""
+    yesterday = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
+    return ["--profiles", "2", "--accounts", "1", "--now", yesterday]
+
+
+def first_sync(binary, sandbox, folder):
+    """Runs a first sync; returns its job, the environment it needs, and its figures."""
+    job, key = folder / "job.toml", sandbox.call("/sandbox/keys")["master"]
+    environment = {**os.environ, "BENCH_TOKEN": key["token"], "BENCH_SECRET": key["secret"]}
+    # The world has five years of history.
+    job.write_text(JOB.format(url=sandbox.url, start=f"{time.gmtime().tm_year - 6}-12-01"))
+    return job, environment, run([binary, "sync", str(job)], environment, folder / "log")
+
+
+def rows_of(binary, job, environment):
+    """Returns the rows of a lake."""
+    listed = subprocess.run(
+        [binary, "files", str(job), "--json"], env=environment, stdout=subprocess.PIPE, check=True
+    )
+    return sum(file["rows"] for file in json.loads(listed.stdout)["files"])
+
+
 def measure(binary, leads, folder):
     """Lives through two syncs and a replay; returns rows, requests, floor, and the figures of each."""
-    job, lake, log = folder / "job.toml", folder / "lake", folder / "log"
-    with Sandbox(binary, leads) as sandbox:
-        key = sandbox.call("/sandbox/keys")["master"]
-        environment = {**os.environ, "BENCH_TOKEN": key["token"], "BENCH_SECRET": key["secret"]}
-        # The world has five years of history.
-        job.write_text(JOB.format(url=sandbox.url, start=f"{time.gmtime().tm_year - 6}-12-01"))
-        first = run([binary, "sync", str(job)], environment, log)
+    lake, log = folder / "lake", folder / "log"
+    with Sandbox(binary, leads, world_of_agency()) as sandbox:
+        job, environment, first = first_sync(binary, sandbox, folder)
         requests = len(sandbox.call("/sandbox/requests"))
         floor = floor_of(lake)
         changed = sandbox.change(min(CHANGED, leads // 100))
         night = run([binary, "sync", str(job)], environment, log)
     replay = run([binary, "replay", str(job)], environment, log)
-    listed = subprocess.run(
-        [binary, "files", str(job), "--json"], env=environment, stdout=subprocess.PIPE, check=True
-    )
-    rows = sum(file["rows"] for file in json.loads(listed.stdout)["files"])
+    rows = rows_of(binary, job, environment)
     stages = {"first sync": first, f"sync, {changed} changed": night, "replay": replay}
     return rows, requests, floor, stages
+
+
+def measure_slow(binary, leads, delay_ms, folder):
+    """Syncs from a platform that takes its time; returns rows, requests, most of them at once, the seconds
+    from the first of them to the last answer, and the figures of the whole."""
+    world = [*world_of_agency(), "--behaviour", json.dumps({"delay_ms": delay_ms})]
+    with Sandbox(binary, leads, world) as sandbox:
+        job, environment, figures = first_sync(binary, sandbox, folder)
+        requests = sandbox.call("/sandbox/requests")
+    # Nanoseconds are more than `datetime` reads.
+    sent = [datetime.fromisoformat(request["at"][:26]) for request in requests]
+    reading = (max(sent) - min(sent)).total_seconds() + delay_ms / 1000
+    at_once = max(request["at_once"] for request in requests)
+    return rows_of(binary, job, environment), len(requests), at_once, reading, figures
+
+
+def in_folders(runs, measure):
+    """Measures so many times, each in a folder of its own that is gone afterwards."""
+    measured = []
+    for _ in range(runs):
+        folder = Path(tempfile.mkdtemp(prefix="leadpipe-bench-"))
+        try:
+            measured.append(measure(folder))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return measured
+
+
+def print_slow(binary, leads, delay_ms, runs):
+    measured = in_folders(runs, lambda folder: measure_slow(binary, leads, delay_ms, folder))
+    rows, requests, at_once, *_ = measured[0]
+    figures = Figures.median([found[4] for found in measured])
+    reading = sorted(found[3] for found in measured)[len(measured) // 2]
+    least = requests * delay_ms / 1000 / at_once
+    print_row(f"sync, {delay_ms} ms later", rows, figures, None)
+    print(
+        f"  ({requests} requests, up to {at_once} at once, so {least:.2f} s at least:"
+        f" reading took {reading / least:.2f} times that, the whole {figures.wall / least:.2f})"
+    )
 
 
 def print_row(what, rows, figures, floor):
@@ -152,6 +207,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True, help="the leadpipe to measure")
     parser.add_argument("--runs", type=int, default=1, help="of which the median is shown")
+    parser.add_argument("--delay-ms", type=int, default=300, help="of each answer, in the last part")
     parser.add_argument("leads", type=int, nargs="*", help="by default 100000 500000")
     arguments = parser.parse_args()
     binary = str(Path(arguments.binary).resolve())
@@ -160,14 +216,9 @@ def main():
     starts = [run([binary, "--version"], dict(os.environ), os.devnull) for _ in range(21)]
     print_row("start-up", 0, Figures.median(starts), None)
     peaks = []
-    for leads in arguments.leads or [100_000, 500_000]:
-        measured = []
-        for _ in range(arguments.runs):
-            folder = Path(tempfile.mkdtemp(prefix="leadpipe-bench-"))
-            try:
-                measured.append(measure(binary, leads, folder))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+    sizes = arguments.leads or [100_000, 500_000]
+    for leads in sizes:
+        measured = in_folders(arguments.runs, lambda folder: measure(binary, leads, folder))
         rows, requests, floor, _ = measured[0]
         cpu = sorted(found[2]["cpu"] for found in measured)[len(measured) // 2]
         print_row("floor", rows, Figures(cpu, cpu, 0), cpu)
@@ -178,6 +229,7 @@ def main():
             if stage == "first sync":
                 peaks.append(figures.peak)
         print(f"  ({requests} requests, {floor['bytes'] / rows:.0f} bytes of JSON a lead)")
+    print_slow(binary, sizes[0], arguments.delay_ms, arguments.runs)
     if len(peaks) > 1:
         print(f"peak memory of a first sync, the last size to the first: {peaks[-1] / peaks[0]:.2f}")
 
