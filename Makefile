@@ -1,12 +1,13 @@
 # What one does with this repository, each under a short name. `make` alone lists them.
 #
-# Everything but `bench`, `stages`, `soak` and `backfills` uses one build: the dev profile with
+# Everything but `bench`, `stages`, `peers`, `soak` and `backfills` uses one build: the dev profile with
 # the test dependencies in it. A plain `cargo build` gives some dependencies other features, and would
 # compile most of them twice.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 LEADPIPE := $(TARGET)/debug/leadpipe
 VENV := $(TARGET)/interop-venv
+PEERS_VENV := $(TARGET)/peers-venv
 TOOLS := $(TARGET)/tools
 FUZZ_SECONDS ?= 60
 NEXTEST := $(shell command -v cargo-nextest)
@@ -18,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test kills crashes damages contract hostile trial together nights freshness soak backfills \
-	fuzz check lint audit schemas fmt review interop buckets bench stages ci clean build
+	fuzz check lint audit schemas fmt review interop buckets bench stages peers ci clean build
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -136,6 +137,13 @@ buckets: ## lakes in buckets: deaths, faults and all that differs, at S3 and Azu
 stages: ## mapping, Parquet, CSV and merging, each against a floor (release build; STAGE=map)
 	@cargo bench --quiet --bench stages -- $(STAGE)
 
+peers: ## leadpipe beside other pipelines (release build, python3; PEERS=folder of theirs, LEADS, RUNS=5)
+	@[ -d "$(PEERS)" ] || { echo "peers: give the folder of the peers' scripts: make peers PEERS=folder" >&2; exit 2; }
+	@cargo build --release
+	@$(MAKE) --no-print-directory $(PEERS_VENV)/ready
+	@python3 tests/bench/peers.py --binary $(TARGET)/release/leadpipe --python $(PEERS_VENV)/bin/python \
+		--peers "$(PEERS)" --runs $(or $(RUNS),5) $(LEADS)
+
 ci: check test ## what CI runs before `make interop`
 
 clean: ## remove what was built
@@ -151,6 +159,8 @@ $(TOOLS)/bin/%: .ci/tools.txt
 	@touch $@
 
 $(VENV)/ready: tests/interop/requirements.txt
-	@python3 -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --requirement $<
+$(PEERS_VENV)/ready: tests/bench/peers.txt
+$(VENV)/ready $(PEERS_VENV)/ready:
+	@python3 -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
