@@ -21,6 +21,7 @@ use super::schema;
 use super::status;
 use super::verify;
 use crate::calendar;
+use crate::config::MemoryLimit;
 use crate::ids::SourceName;
 #[cfg(debug_assertions)]
 use crate::point::Plan;
@@ -160,6 +161,8 @@ pub(super) struct RunArguments {
     /// Wait so long for another run that holds the lake, e.g. 30m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) lock_wait: Option<TimeDelta>,
+    #[command(flatten)]
+    pub(super) memory: MemoryArguments,
     /// Let deletes of these sources through that the guard would hold back
     #[arg(long, value_name = "SOURCE", value_delimiter = ',')]
     pub(super) accept_deletes: Vec<SourceName>,
@@ -174,6 +177,14 @@ pub(super) struct RunArguments {
     pub(super) dry_run: bool,
 }
 
+/// How much memory a run may take.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct MemoryArguments {
+    /// Take no more memory than this, e.g. 200MB, in place of the job's `run.memory_limit`
+    #[arg(long, value_name = "SIZE", env = "LEADPIPE_MEMORY_LIMIT", hide_env_values = true)]
+    pub(super) memory_limit: Option<MemoryLimit>,
+}
+
 /// What `replay` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReplayArguments {
@@ -182,6 +193,8 @@ pub(super) struct ReplayArguments {
     /// Wait so long for another run that holds the lake, e.g. 30m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) lock_wait: Option<TimeDelta>,
+    #[command(flatten)]
+    pub(super) memory: MemoryArguments,
 }
 
 /// Where options stand that every command has.

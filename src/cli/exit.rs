@@ -90,7 +90,13 @@ fn of_run_error(error: &run::Error) -> Option<u8> {
 }
 
 fn of_config_error(error: &config::Error) -> Option<u8> {
-    matches!(error, config::Error::Invalid { .. } | config::Error::Read { .. }).then_some(USAGE)
+    let is_usage = matches!(
+        error,
+        config::Error::Invalid { .. }
+            | config::Error::Read { .. }
+            | config::Error::TooLittleMemory(_)
+    );
+    is_usage.then_some(USAGE)
 }
 
 fn of_commit_error(error: &commit::Error) -> Option<u8> {

@@ -10,7 +10,7 @@ use crate::run::Options;
 use crate::run::Stop;
 
 pub(super) async fn run(context: &Context, arguments: ReplayArguments) -> anyhow::Result<u8> {
-    let job = Job::load(&arguments.sources.job)?;
+    let job = Job::load(&arguments.sources.job)?.within_memory(arguments.memory.memory_limit)?;
     let options = Options {
         sources: arguments.sources.source,
         lock_wait: arguments.lock_wait,

@@ -27,7 +27,7 @@ pub(super) async fn read(
     arguments: RunArguments,
     range: Option<Range>,
 ) -> anyhow::Result<u8> {
-    let job = Job::load(&arguments.sources.job)?;
+    let job = Job::load(&arguments.sources.job)?.within_memory(arguments.memory.memory_limit)?;
     refuse_unknown(&job, &arguments.accept_deletes)?;
     let mut options = options(&arguments);
     if arguments.dry_run {

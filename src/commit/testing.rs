@@ -72,6 +72,7 @@ pub(super) fn part(
         last_lead_id: "9".to_owned(),
         seq: Seq(seq),
         csv: None,
+        key_hashes: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::memory::TooLittle;
 use crate::error::Hint;
 
 /// An error from reading a job file, or a secret it points at.
@@ -47,6 +48,9 @@ pub enum Error {
         /// The variable or the file, in words.
         place: String,
     },
+    /// The memory that a run may take is too little for the job.
+    #[error(transparent)]
+    TooLittleMemory(#[from] TooLittle),
     /// The types of the job file, its schema and the embedded defaults do not agree: a bug of ours.
     #[error("the job file fits its schema and yet cannot be read: {message}")]
     Mismatch {
@@ -113,6 +117,9 @@ impl Hint for Error {
             ),
             Self::SecretEmpty { .. } => {
                 Some("a secret is at least one character; one newline at its end is dropped".into())
+            }
+            Self::TooLittleMemory(_) => {
+                Some("a smaller `page_size` takes less, for more requests".to_owned())
             }
             Self::Mismatch { .. } => None,
         }

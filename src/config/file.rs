@@ -290,6 +290,9 @@ pub struct RunFile {
     pub reread_limit: u32,
     /// Leads asked for by id before they count as gone, a source and run.
     pub lookups: u32,
+    /// The memory the process may take, e.g. `150MB`: pages in flight, staged leads and row groups follow
+    /// from it. Answers of more than 8 MB come on top.
+    pub memory_limit: String,
 }
 
 /// How long an open walk is gone on with before it is begun again.

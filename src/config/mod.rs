@@ -12,6 +12,7 @@ mod check;
 mod currency;
 mod error;
 mod file;
+mod memory;
 mod resolve;
 mod schema;
 mod secret;
@@ -30,6 +31,9 @@ pub use error::Error;
 pub use error::Problem;
 pub use error::ProblemKind;
 pub use file::JobFile;
+pub use memory::MemoryLimit;
+pub use memory::Shares;
+pub use memory::TooLittle;
 pub use schema::job_schema;
 pub use secret::SecretRef;
 pub use settings::ArchiveSettings;
@@ -89,7 +93,31 @@ pub struct StandIn {
     pub convertalk: SecretString,
 }
 
+/// Rows of a page where the server alone decides.
+const USUAL_PAGE_ROWS: u32 = 100;
+
 impl Job {
+    /// Returns the same job, whose runs take no more memory than `limit`, where one is given.
+    ///
+    /// # Errors
+    ///
+    /// Where that is too little for the job's pages.
+    pub fn within_memory(mut self, limit: Option<MemoryLimit>) -> Result<Self, Error> {
+        self.run.memory_limit = limit.unwrap_or(self.run.memory_limit);
+        self.memory_shares()?;
+        Ok(self)
+    }
+
+    /// Returns what a run may hold in memory of what.
+    ///
+    /// # Errors
+    ///
+    /// Where the limit is too little for the job's pages.
+    pub fn memory_shares(&self) -> Result<Shares, TooLittle> {
+        let page_rows = self.sources.iter().filter_map(SourceSettings::page_size).max();
+        self.run.memory_limit.share(page_rows.unwrap_or(USUAL_PAGE_ROWS))
+    }
+
     /// Reads the job file at `path`.
     ///
     /// # Errors

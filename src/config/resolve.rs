@@ -106,7 +106,7 @@ impl Resolver<'_> {
             .map(|key| self.secret("privacy.key", key))
             .map_or(Some(None), |key| key.map(Some));
         let sources = self.sources(file.sources);
-        Some(Job {
+        let job = Job {
             path: path.to_owned(),
             name: name?,
             lake: lake?,
@@ -119,7 +119,11 @@ impl Resolver<'_> {
             archive: ArchiveSettings { keep: archive? },
             csv: CsvSettings { formula_guard: file.csv.formula_guard },
             privacy: PrivacySettings { key: key? },
-        })
+        };
+        match job.memory_shares() {
+            Ok(_) => Some(job),
+            Err(error) => self.fail("run.memory_limit", error.to_string()),
+        }
     }
 
     /// Reads where a lake or its ledgers lie.
@@ -143,6 +147,10 @@ impl Resolver<'_> {
         let settle = self.duration("run.settle", &run.settle.0);
         let windows = self.positive("run.walk_max_age.windows", &run.walk_max_age.windows);
         let scans = self.positive("run.walk_max_age.scans", &run.walk_max_age.scans);
+        let memory_limit = match run.memory_limit.parse() {
+            Ok(limit) => Some(limit),
+            Err(message) => self.fail("run.memory_limit", message),
+        };
         Some(RunSettings {
             publish_every: publish_every?,
             patience: patience?,
@@ -151,6 +159,7 @@ impl Resolver<'_> {
             scan_max_age: scans?,
             reread_limit: run.reread_limit,
             lookups: run.lookups,
+            memory_limit: memory_limit?,
         })
     }
 

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use url::Url;
 
+use super::memory::MemoryLimit;
 use super::secret::SecretRef;
 use crate::ids::ProviderId;
 use crate::ids::SourceName;
@@ -262,6 +263,8 @@ pub struct RunSettings {
     pub reread_limit: u32,
     /// Leads asked for by id before they count as gone, a source and run.
     pub lookups: u32,
+    /// The memory the process may take.
+    pub memory_limit: MemoryLimit,
 }
 
 /// How far back, and how often, leads are read again for late changes.

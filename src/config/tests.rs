@@ -392,10 +392,26 @@ fn values_are_checked_for_what_they_mean() {
            [sources.profiles.main]\ncurrency = \"XXX\"\n\
            [sources.quota]\nrate = \"300/day\"\nreserve = \"100%\"\ngroup = \"../x\"\n\
            day = { resets_at = \"24:00\", zone = \"America/Gotham\" }\n\
-           [run]\npatience = \"soon\"\npublish_every = \"0m\"\n\
+           [run]\npatience = \"soon\"\npublish_every = \"0m\"\nmemory_limit = \"half of it\"\n\
            [refresh]\nweekly = \"everything\"\nspare = \"110%\"\n\
            [load]\ncompression = \"gzip\"\nmax_delete_ratio = \"0.2\"\n";
     insta::assert_snapshot!(refusal(&text));
+}
+
+#[test]
+fn memory_that_no_page_fits_into_is_refused_from_the_job_as_from_elsewhere() {
+    let little = format!("{LEAST}[run]\nmemory_limit = \"40MB\"\n");
+    let refused = refusal(&little);
+    assert!(refused.contains("`run.memory_limit`: a memory limit of 40MB is too"), "{refused}");
+    let small_pages = little.replace("40MB", "85MB");
+    assert!(parse(&small_pages).is_err());
+    assert!(parse(&format!("{LEAST}page_size = 500\n[run]\nmemory_limit = \"85MB\"\n")).is_ok());
+    let job = parse(LEAST).unwrap();
+    assert_eq!(job.run.memory_limit.to_string(), "150MB");
+    let job = job.within_memory("1GB".parse().ok()).unwrap();
+    assert_eq!(job.run.memory_limit.to_string(), "1000MB");
+    assert_eq!(job.clone().within_memory(None).unwrap().run, job.run);
+    assert!(matches!(job.within_memory("9MB".parse().ok()), Err(Error::TooLittleMemory(_))));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 
+use super::Limits;
 use super::Result;
 use super::column;
 use super::part::ParquetFile;
@@ -98,13 +99,13 @@ impl ChangeWriter {
         seq: Seq,
         schema: &SchemaRef,
         compression: ParquetCompression,
+        limits: Limits,
     ) -> Result<Self> {
         let schema = change_schema(schema);
         let form = ParquetForm {
             compression,
-            row_group_rows: 64 << 10,
-            // It is open beside a part, which has a row group of its own in memory.
-            row_group_bytes: 6 << 20,
+            row_group_rows: limits.row_group_rows,
+            row_group_bytes: limits.row_group_bytes / 2,
             is_sorted: false,
         };
         let path = format!("changes/{seq}-{run}.parquet");
@@ -128,7 +129,7 @@ impl ChangeWriter {
 
     /// Ends the file and makes it durable.
     pub fn finish(self) -> Result<ChangeFile> {
-        let file = self.file.finish()?;
+        let (file, _) = self.file.finish()?;
         let (upserts, deletes) = (self.upserts, self.deletes);
         Ok(ChangeFile { file, rows: upserts + deletes, upserts, deletes })
     }

@@ -32,14 +32,15 @@ use super::column;
 use super::cursor::Batches;
 use super::cursor::Cursor;
 use super::cursor::Gather;
+use super::cursor::SideBySide;
 use super::cursor::Version;
 use super::part::HeldPart;
+use super::part::compared_cursor;
 use super::part::project;
 use super::publish::by_partition;
 use super::runs::Run;
 use super::runs::RunWriter;
 use super::staging::Incoming;
-use super::staging::smallest;
 use crate::config::OnDelete;
 use crate::schema::PartFile;
 
@@ -171,17 +172,17 @@ impl Comparison {
                 runs.push(run);
             }
         }
-        let mut cursors: Vec<Cursor> =
-            runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
+        let cursors = runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
+        let mut cursors = SideBySide::new(cursors);
         let at = Run::beside(incoming.folder.path(), "strangers");
         let mut strangers = Travellers::new(&incoming.schema, &column::COMPARED, at);
         let mut ties = Vec::new();
         loop {
-            smallest(&cursors, &mut ties);
+            cursors.smallest(&mut ties);
             // An incoming key is in one partition only, so there are no ties.
             let Some(&tag) = ties.first() else { break };
-            strangers.pick(tag, &cursors[tag], &names[tag], true)?;
-            cursors[tag].advance()?;
+            strangers.pick(tag, cursors.cursor(tag), &names[tag], true)?;
+            cursors.advance(&ties)?;
         }
         runs.into_iter().for_each(Run::remove);
         strangers.finish()
@@ -263,11 +264,10 @@ impl Stage<'_> {
             strangers.pick_while(&mut arriving, |key| *key < *first)?;
             let mut lost = gone.range(first..=last.clone()).map(String::as_str).peekable();
             let is_met = arriving.key().is_some_and(|key| *key <= *last);
-            if !is_met && lost.peek().is_none() {
-                continue;
-            }
-            let held = HeldPart::open_intact(self.publish.store, part, &self.incoming.schema)?;
-            let mut held = Cursor::new(held.batches(Some(&column::COMPARED))?)?;
+            let from =
+                arriving.key().filter(|_| is_met).into_iter().chain(lost.peek().copied()).min();
+            let Some(from) = from else { continue };
+            let mut held = compared_cursor(self.publish.store, part, &self.incoming.schema, from)?;
             loop {
                 let key = arriving.key().filter(|key| **key <= *last);
                 match (key, lost.peek()) {

@@ -13,9 +13,21 @@ use super::rows;
 /// Batches one after the other, each read when it is needed.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
+/// Batches that are sorted by `lead_id`, of which some may be passed over.
+pub(super) trait SortedBatches: Send {
+    /// Returns the next batch; those of which all keys are smaller than `from` may be left out.
+    fn next_from(&mut self, from: &str) -> Option<Result<RecordBatch>>;
+}
+
+impl SortedBatches for Batches {
+    fn next_from(&mut self, _: &str) -> Option<Result<RecordBatch>> {
+        self.next()
+    }
+}
+
 /// A place in a stream of batches sorted by `lead_id`; holds one batch.
 pub(super) struct Cursor {
-    batches: Batches,
+    batches: Box<dyn SortedBatches>,
     current: Option<Current>,
     serial: u64,
 }
@@ -49,19 +61,26 @@ pub(super) struct Version<'a> {
 impl Cursor {
     /// Returns the cursor at the first row.
     pub(super) fn new(batches: Batches) -> Result<Self> {
+        Self::over(Box::new(batches), "")
+    }
+
+    /// Returns the cursor at the first row of the first batch that may hold the key `from` or a greater one.
+    pub(super) fn over(batches: Box<dyn SortedBatches>, from: &str) -> Result<Self> {
         let mut cursor = Self { batches, current: None, serial: 0 };
-        cursor.load()?;
+        cursor.load(from)?;
         Ok(cursor)
     }
 
     /// Returns a cursor over nothing.
     pub(super) fn empty() -> Self {
-        Self { batches: Box::new(std::iter::empty()), current: None, serial: 0 }
+        let none: Batches = Box::new(std::iter::empty());
+        Self { batches: Box::new(none), current: None, serial: 0 }
     }
 
-    fn load(&mut self) -> Result<()> {
+    /// Reads the next batch that has rows, and may have keys from `from` on.
+    fn load(&mut self, from: &str) -> Result<()> {
         self.current = None;
-        for batch in self.batches.by_ref() {
+        while let Some(batch) = self.batches.next_from(from) {
             let batch = batch?;
             if batch.num_rows() > 0 {
                 self.serial += 1;
@@ -110,7 +129,7 @@ impl Cursor {
         let Some(current) = &mut self.current else { return Ok(()) };
         current.row += 1;
         if current.row == current.batch.num_rows() {
-            self.load()?;
+            self.load("")?;
         }
         Ok(())
     }
@@ -119,7 +138,7 @@ impl Cursor {
     pub(super) fn seek(&mut self, key: &str) -> Result<bool> {
         while let Some(current) = &mut self.current {
             if current.last() < key {
-                self.load()?;
+                self.load(key)?;
                 continue;
             }
             while current.lead_ids.value(current.row) < key {
@@ -157,9 +176,59 @@ impl Lineage {
     }
 }
 
+/// Cursors side by side, kept in the order of the keys they stand at.
+pub(super) struct SideBySide {
+    cursors: Vec<Cursor>,
+    /// Those that are not past their end, the smallest key last, of equal ones the first cursor.
+    order: Vec<usize>,
+}
+
+impl SideBySide {
+    pub(super) fn new(cursors: Vec<Cursor>) -> Self {
+        let mut beside = Self { order: Vec::with_capacity(cursors.len()), cursors };
+        (0..beside.cursors.len()).for_each(|tag| beside.place(tag));
+        beside
+    }
+
+    /// Returns the cursor with that place among those given.
+    pub(super) fn cursor(&self, tag: usize) -> &Cursor {
+        &self.cursors[tag]
+    }
+
+    /// Finds the cursors that stand at the smallest key; none where all are past their end.
+    pub(super) fn smallest(&self, ties: &mut Vec<usize>) {
+        let key = |tag: &usize| self.cursors[*tag].key();
+        let least = self.order.last().and_then(key);
+        ties.clear();
+        ties.extend(self.order.iter().rev().take_while(|tag| key(tag) == least));
+    }
+
+    /// Moves on those that [`SideBySide::smallest`] has found.
+    pub(super) fn advance(&mut self, ties: &[usize]) -> Result<()> {
+        self.order.truncate(self.order.len() - ties.len());
+        for tag in ties {
+            self.cursors[*tag].advance()?;
+            self.place(*tag);
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, tag: usize) {
+        let Some(key) = self.cursors[tag].key() else { return };
+        let is_greater = |other: &usize| (self.cursors[*other].key(), *other) > (Some(key), tag);
+        // Runs are stretches of the listing: most often the next key is of the same cursor.
+        let at = match self.order.last() {
+            Some(least) if !is_greater(least) => self.order.partition_point(is_greater),
+            _ => self.order.len(),
+        };
+        self.order.insert(at, tag);
+    }
+}
+
 /// Rows picked from cursors, to be put together as one batch; refers to the batches they lie in.
-#[derive(Default)]
 pub(super) struct Gather {
+    /// Batches that may be held, and bytes of the rows put together, at most.
+    limits: (usize, usize),
     batches: Vec<RecordBatch>,
     /// By tag: the number of the batch it was in last, from 1, and its place in `batches`.
     latest: Vec<(u64, usize)>,
@@ -167,7 +236,19 @@ pub(super) struct Gather {
     bytes: usize,
 }
 
+impl Default for Gather {
+    fn default() -> Self {
+        Self::new(MOST_BATCHES, rows::BATCH_BYTES)
+    }
+}
+
 impl Gather {
+    /// Returns one that holds up to so many batches, for rows of up to so many bytes.
+    pub(super) fn new(most_batches: usize, most_bytes: usize) -> Self {
+        let limits = (most_batches.max(MOST_BATCHES), most_bytes);
+        Self { limits, batches: Vec::new(), latest: Vec::new(), picks: Vec::new(), bytes: 0 }
+    }
+
     /// Picks the row the cursor stands at; `tag` tells the cursors apart.
     pub(super) fn pick(&mut self, tag: usize, cursor: &Cursor) {
         let Some((batch, row)) = cursor.place() else { return };
@@ -189,9 +270,10 @@ impl Gather {
 
     /// Tells whether as much is picked as should be put together at once.
     pub(super) fn is_full(&self) -> bool {
+        let (most_batches, most_bytes) = self.limits;
         self.picks.len() >= rows::BATCH_ROWS
-            || self.bytes >= rows::BATCH_BYTES
-            || self.batches.len() >= MOST_BATCHES
+            || self.bytes >= most_bytes
+            || self.batches.len() >= most_batches
     }
 
     /// Puts the rows together and begins anew; `None` where none was picked.
@@ -201,7 +283,7 @@ impl Gather {
         }
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
         let batch = interleave_record_batch(&batches, &self.picks)?;
-        *self = Self::default();
+        *self = Self::new(self.limits.0, self.limits.1);
         Ok(Some(batch))
     }
 }

@@ -13,6 +13,7 @@ use super::Output;
 use super::Publish;
 use super::Published;
 use super::Readings;
+use super::Room;
 use super::Staging;
 use super::publish;
 use crate::config::ParquetCompression;
@@ -83,7 +84,8 @@ fn load(
     numbers: impl Iterator<Item = u64>,
 ) -> Published {
     let scratch = store.path("state/scratch");
-    let mut staging = Staging::new(scratch, arrow_schema(), Partitioning::Year, 24 << 20).unwrap();
+    let room = Room { staged: 24 << 20, merged: 24 << 20 };
+    let mut staging = Staging::new(scratch, arrow_schema(), Partitioning::Year, room).unwrap();
     let mut builder = LeadBatchBuilder::with_capacity(1000);
     let flush = |builder: &mut LeadBatchBuilder, staging: &mut Staging| {
         let recency = Recency { received_us: version as i64, walk_us: 0, place: 0 };
@@ -100,9 +102,9 @@ fn load(
     drop(builder);
     eprintln!("staged {} rows, {} MB at most", staging.rows(), peak_megabytes());
     let run = RunId::new(DateTime::UNIX_EPOCH);
-    let (seq, schema) = (Seq(version), arrow_schema());
+    let (seq, schema, limits) = (Seq(version), arrow_schema(), Limits::default());
     let mut changes =
-        ChangeWriter::create(store, &run, seq, &schema, ParquetCompression::Zstd).unwrap();
+        ChangeWriter::create(store, &run, seq, &schema, ParquetCompression::Zstd, limits).unwrap();
     let published = publish(
         staging,
         &Publish {
@@ -116,7 +118,7 @@ fn load(
             output: &Output::default(),
             mode: Mode::Merge,
             rewrite: false,
-            limits: Limits::default(),
+            limits,
             readings: &Readings::default(),
         },
         &mut changes,

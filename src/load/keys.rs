@@ -1,17 +1,25 @@
 //! What is held, by key: for the search for leads that are gone.
 
 use arrow::array::Array;
+use arrow::array::RecordBatch;
+use arrow::array::TimestampMicrosecondArray;
 use chrono::DateTime;
 use chrono::Datelike;
 use chrono::NaiveDate;
 use chrono::TimeDelta;
 use chrono::Utc;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::statistics::Statistics;
 
 use super::Result;
 use super::column;
+use super::cursor::Batches;
 use super::part::HeldPart;
+use super::part::project;
+use super::pieces::Pieces;
 use super::rows;
 use crate::schema::PartFile;
+use crate::schema::lead;
 use crate::store::Store;
 use crate::window::Window;
 
@@ -26,14 +34,13 @@ pub struct LeadKey {
     pub scope: String,
     /// When it was found gone, where its row stayed.
     pub deleted_at: Option<DateTime<Utc>>,
-    /// Where its raw record lies, for a replay.
-    pub archive: Option<String>,
 }
 
 /// Returns the keys held in `parts`, by part, within a part sorted; with a window those of parts
 /// whose partition can hold leads created in it, which may also hold others.
 ///
-/// Reads the columns named in [`LeadKey`] and no other; holds one batch of them.
+/// Reads the hashed columns and no other, of a window those of row groups with leads created in it; of
+/// parts of older versions all. Holds these columns of one row group.
 pub fn lead_keys<'a>(
     store: &'a Store,
     parts: &'a [PartFile],
@@ -42,33 +49,71 @@ pub fn lead_keys<'a>(
     let wanted = move |part: &&PartFile| {
         window.as_ref().is_none_or(|window| can_intersect(&part.partition, window))
     };
-    parts.iter().filter(wanted).flat_map(move |part| match keys_of(store, part) {
-        Ok(keys) => keys,
-        Err(error) => Box::new(std::iter::once(Err(error))),
+    let parts = parts.iter().filter(wanted);
+    parts.flat_map(move |part| in_rows(key_batches(store, part, window), keys_in))
+}
+
+/// Returns where the raw records of the rows in `parts` lie. Reads all of each part; holds one batch.
+pub fn archive_places<'a>(
+    store: &'a Store,
+    parts: &'a [PartFile],
+) -> impl Iterator<Item = Result<String>> + 'a {
+    let places = |batch: &RecordBatch| -> Result<Vec<String>> {
+        let archives = rows::text(batch, column::ARCHIVE)?;
+        Ok(archives.iter().flatten().map(str::to_owned).collect())
+    };
+    parts.iter().flat_map(move |part| {
+        let held = HeldPart::open_as_written(store, part);
+        in_rows(held.and_then(|held| held.batches(Some(&[column::ARCHIVE]))), places)
     })
 }
 
-type Keys = Box<dyn Iterator<Item = Result<LeadKey>>>;
-
-fn keys_of(store: &Store, part: &PartFile) -> Result<Keys> {
-    let names =
-        [column::LEAD_ID, column::CREATED_AT, column::SCOPE, column::DELETED_AT, column::ARCHIVE];
-    let batches = HeldPart::open_as_written(store, part)?.batches(Some(&names))?;
-    Ok(Box::new(batches.flat_map(|batch| -> Keys {
-        match batch.and_then(|batch| keys_in(&batch)) {
-            Ok(keys) => Box::new(keys.into_iter().map(Ok)),
-            Err(error) => Box::new(std::iter::once(Err(error))),
-        }
-    })))
+/// Returns what `read` finds in each batch, one after the other, or the error in its place.
+fn in_rows<T: 'static>(
+    batches: Result<Batches>,
+    read: impl Fn(&RecordBatch) -> Result<Vec<T>> + 'static,
+) -> Box<dyn Iterator<Item = Result<T>>> {
+    let failed = |error| vec![Err(error)];
+    let rows = move |batch: Result<RecordBatch>| match batch.and_then(|batch| read(&batch)) {
+        Ok(rows) => rows.into_iter().map(Ok).collect(),
+        Err(error) => failed(error),
+    };
+    match batches {
+        Ok(batches) => Box::new(batches.flat_map(rows)),
+        Err(error) => Box::new(std::iter::once(Err(error))),
+    }
 }
 
-fn keys_in(batch: &arrow::array::RecordBatch) -> Result<Vec<LeadKey>> {
+fn key_batches(store: &Store, part: &PartFile, window: Option<Window>) -> Result<Batches> {
+    let names = [column::LEAD_ID, column::CREATED_AT, column::SCOPE, column::DELETED_AT];
+    let Some(mut pieces) = Pieces::open(store, part, &project(&lead::arrow_schema(), &names))?
+    else {
+        return HeldPart::open_as_written(store, part)?.batches(Some(&names));
+    };
+    if let Some(window) = window {
+        pieces.retain(|group| holds_some_of(group, &window));
+    }
+    Ok(Box::new(pieces))
+}
+
+/// Tells whether a row group can hold leads created in the window.
+fn holds_some_of(group: &RowGroupMetaData, window: &Window) -> bool {
+    let mut chunks = group.columns().iter();
+    let created = chunks.find(|chunk| chunk.column_descr().name() == column::CREATED_AT);
+    let Some(Statistics::Int64(created)) = created.and_then(|chunk| chunk.statistics()) else {
+        return true;
+    };
+    let (start, end) = (window.start().timestamp_micros(), window.end().timestamp_micros());
+    created.max_opt().is_none_or(|last| *last >= start)
+        && created.min_opt().is_none_or(|first| *first < end)
+}
+
+fn keys_in(batch: &RecordBatch) -> Result<Vec<LeadKey>> {
     let lead_ids = rows::text(batch, column::LEAD_ID)?;
     let created = rows::instants(batch, column::CREATED_AT)?;
     let scopes = rows::text(batch, column::SCOPE)?;
     let deleted = rows::instants(batch, column::DELETED_AT)?;
-    let archives = rows::text(batch, column::ARCHIVE)?;
-    let at = |column: &arrow::array::TimestampMicrosecondArray, row: usize| {
+    let at = |column: &TimestampMicrosecondArray, row: usize| {
         let value = column.is_valid(row).then(|| column.value(row));
         value.and_then(DateTime::from_timestamp_micros)
     };
@@ -77,7 +122,6 @@ fn keys_in(batch: &arrow::array::RecordBatch) -> Result<Vec<LeadKey>> {
         created_at: at(&created, row),
         scope: scopes.value(row).to_owned(),
         deleted_at: at(&deleted, row),
-        archive: archives.is_valid(row).then(|| archives.value(row).to_owned()),
     };
     Ok((0..batch.num_rows()).map(key).collect())
 }

@@ -31,6 +31,7 @@ mod inspect;
 mod keys;
 mod merge;
 mod part;
+mod pieces;
 mod publish;
 mod rebuild;
 pub(crate) mod render;
@@ -58,6 +59,7 @@ pub use inspect::Inspected;
 pub use inspect::changes_in;
 pub use inspect::inspect;
 pub use keys::LeadKey;
+pub use keys::archive_places;
 pub use keys::lead_keys;
 pub use keys::span;
 pub use part::MISSING;
@@ -71,6 +73,7 @@ pub use publish::publish;
 pub use rebuild::Rebuild;
 pub use rebuild::Rebuilt;
 pub use rebuild::Target;
+pub use staging::Room;
 pub use staging::Staging;
 
 /// An error from staging, merging or writing leads.
@@ -242,6 +245,9 @@ mod column {
     /// What is read of a held row to tell whether an incoming one changes it.
     pub(super) const COMPARED: [&str; 6] =
         [LEAD_ID, SCOPE, CONTENT_HASH, FIRST_SEEN_AT, EXTRACTED_AT, DELETED_AT];
+    /// Whose bytes are hashed by themselves: what tells which rows change, or are absent.
+    pub(super) const HASHED: [&str; 7] =
+        [LEAD_ID, CREATED_AT, SCOPE, CONTENT_HASH, FIRST_SEEN_AT, EXTRACTED_AT, DELETED_AT];
     /// What is read of a held row that moves to another partition.
     pub(super) const LINEAGE: [&str; 9] = [
         LEAD_ID,

@@ -26,24 +26,29 @@ use super::column;
 use super::csv_suffix;
 use super::cursor::Batches;
 use super::cursor::Cursor;
+use super::pieces;
+use super::pieces::Pieces;
+use super::pieces::Remembering;
 use super::render::CsvWriter;
 use super::rows;
 use crate::config::ParquetCompression;
 use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
+use crate::schema::KeyHashes;
 use crate::schema::PartFile;
 use crate::schema::StoredFile;
 use crate::store;
-use crate::store::NewFile;
 use crate::store::OpenFile;
 use crate::store::Store;
 
 /// A Parquet file being written; costs one row group of memory, bounded by [`Limits`].
 pub(super) struct ParquetFile {
-    writer: ArrowWriter<NewFile>,
+    writer: ArrowWriter<Remembering>,
     path: String,
     row_group_bytes: usize,
+    /// By row group that is written, the hash of the columns that rows are compared by.
+    groups: Vec<String>,
 }
 
 impl ParquetFile {
@@ -54,7 +59,7 @@ impl ParquetFile {
         schema: &SchemaRef,
         form: ParquetForm,
     ) -> Result<Self> {
-        let file = store.new_file(&path)?;
+        let file = Remembering::new(store.new_file(&path)?, form.is_sorted);
         let properties =
             properties(schema, form).map_err(|error| Error::parquet("write", &path, error))?;
         // No embedded Arrow schema, so that every reader sees the same types.
@@ -62,7 +67,7 @@ impl ParquetFile {
             ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options)
             .map_err(|error| Error::parquet("write", &path, error))?;
-        Ok(Self { writer, path, row_group_bytes: form.row_group_bytes })
+        Ok(Self { writer, path, row_group_bytes: form.row_group_bytes, groups: Vec::new() })
     }
 
     /// Appends a batch.
@@ -71,14 +76,31 @@ impl ParquetFile {
         if self.writer.memory_size() > self.row_group_bytes {
             written = written.and_then(|()| self.writer.flush());
         }
-        written.map_err(|error| Error::parquet("write", &self.path, error))
+        written.map_err(|error| Error::parquet("write", &self.path, error))?;
+        self.hash_groups()
     }
 
-    /// Ends the file and makes it durable.
-    pub(super) fn finish(self) -> Result<StoredFile> {
-        let file =
-            self.writer.into_inner().map_err(|error| Error::parquet("write", &self.path, error))?;
-        Ok(file.finish()?)
+    /// Hashes the row groups that are written since the last call.
+    fn hash_groups(&mut self) -> Result<()> {
+        let groups = pieces::ranges_of(self.writer.flushed_row_groups(), self.groups.len());
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let handed_on = self.writer.sync();
+        handed_on.map_err(|error| Error::parquet("write", &self.path, error))?;
+        self.writer.inner_mut().hash_groups(&groups, &mut self.groups);
+        Ok(())
+    }
+
+    /// Ends the file and makes it durable; returns it with the hashes of a sorted one.
+    pub(super) fn finish(mut self) -> Result<(StoredFile, Option<KeyHashes>)> {
+        let flushed = self.writer.flush();
+        flushed.map_err(|error| Error::parquet("write", &self.path, error))?;
+        self.hash_groups()?;
+        let file = self.writer.into_inner();
+        let file = file.map_err(|error| Error::parquet("write", &self.path, error))?;
+        let (file, hashes) = file.end(self.groups);
+        Ok((file.finish()?, hashes))
     }
 }
 
@@ -106,7 +128,7 @@ fn properties(
         .set_compression(codec)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_dictionary_enabled(false)
-        .set_data_page_size_limit(256 << 10)
+        .set_data_page_size_limit(64 << 10)
         .set_data_page_row_count_limit(8192)
         .set_max_row_group_row_count(Some(form.row_group_rows))
         .set_created_by(concat!("leadpipe ", env!("CARGO_PKG_VERSION")).to_owned());
@@ -183,8 +205,9 @@ impl PartFactory<'_> {
             }
         };
         let (first_lead_id, last_lead_id) = part.keys.unwrap_or_default();
+        let (file, key_hashes) = part.parquet.finish()?;
         Ok(PartFile {
-            file: part.parquet.finish()?,
+            file,
             partition: part.partition,
             rows: part.rows,
             deleted_rows: part.deleted_rows,
@@ -192,6 +215,7 @@ impl PartFactory<'_> {
             last_lead_id,
             seq: self.seq,
             csv,
+            key_hashes,
         })
     }
 
@@ -342,9 +366,14 @@ impl HeldPart {
     }
 }
 
-/// Fails where a file is not as it was written. Reads all of it.
+/// Fails where a file is not as it was written. Reads all of it; in a bucket, which has checksums of its
+/// own for what it keeps, only its length: else each part that is merged with would be fetched twice.
 pub(super) fn refuse_damaged(store: &Store, file: &StoredFile) -> Result<()> {
-    match difference(store, file)? {
+    let found = match store.is_bucket() {
+        true => length_difference(&store.open_file(&file.path)?, store, file)?,
+        false => difference(store, file)?,
+    };
+    match found {
         None => Ok(()),
         Some(what) => Err(Error::Damaged { path: file.path.clone(), what }),
     }
@@ -356,12 +385,24 @@ pub fn difference(store: &Store, file: &StoredFile) -> Result<Option<&'static st
         Err(error) if error.is_not_found() => return Ok(Some(MISSING)),
         opened => opened?,
     };
-    let fail = |source| store::Error { action: "read", path: store.path(&file.path), source };
-    if opened.size().map_err(fail)? != file.bytes {
-        return Ok(Some("its length is another"));
+    if let Some(what) = length_difference(&opened, store, file)? {
+        return Ok(Some(what));
     }
-    let (_, blake3) = store::digest(opened).map_err(fail)?;
-    Ok((blake3 != file.blake3).then_some("its hash is another"))
+    let (_, blake3) = store::digest(opened).map_err(|source| unread(store, file, source))?;
+    Ok((blake3 != file.blake3).then_some(pieces::ANOTHER_HASH))
+}
+
+fn length_difference(
+    opened: &OpenFile,
+    store: &Store,
+    file: &StoredFile,
+) -> Result<Option<&'static str>> {
+    let length = opened.size().map_err(|source| unread(store, file, source))?;
+    Ok((length != file.bytes).then_some("its length is another"))
+}
+
+fn unread(store: &Store, file: &StoredFile, source: std::io::Error) -> store::Error {
+    store::Error { action: "read", path: store.path(&file.path), source }
 }
 
 /// What differs where there is no file.
@@ -375,6 +416,21 @@ pub(super) fn held_batches(
     columns: Option<&[&str]>,
 ) -> Result<Batches> {
     HeldPart::open_intact(store, part, schema)?.batches(columns)
+}
+
+/// Returns a cursor over the columns of a part that rows are compared by, from a row group on that may hold
+/// the key `from` or a greater one. Reads these alone, or where an older version wrote the part, all of it.
+pub(super) fn compared_cursor(
+    store: &Store,
+    part: &PartFile,
+    schema: &SchemaRef,
+    from: &str,
+) -> Result<Cursor> {
+    let names = &column::COMPARED;
+    match Pieces::open(store, part, &project(schema, names))? {
+        Some(pieces) => Cursor::over(Box::new(pieces), from),
+        None => Cursor::new(held_batches(store, part, schema, Some(names))?),
+    }
 }
 
 /// Returns a cursor over parts, one after the other, each opened when it is reached.

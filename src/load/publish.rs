@@ -69,13 +69,20 @@ pub struct Limits {
     pub part_rows: u64,
     /// Rows of a row group, at most.
     pub row_group_rows: usize,
-    /// Bytes of a row group in memory, about.
+    /// Bytes of a row group in memory, about; of the change file half of that, as it is open beside a part.
     pub row_group_bytes: usize,
+}
+
+impl Limits {
+    /// Returns those of files whose row groups take so much memory.
+    pub fn of_memory(row_group_bytes: usize) -> Self {
+        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes: 12 << 20 }
+        Self::of_memory(12 << 20)
     }
 }
 

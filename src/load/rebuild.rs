@@ -23,6 +23,7 @@ use arrow::compute::filter_record_batch;
 use super::Limits;
 use super::Output;
 use super::Result;
+use super::Room;
 use super::Staging;
 use super::column;
 use super::inspect;
@@ -89,11 +90,11 @@ impl Rebuild {
     pub fn new(
         scratch: PathBuf,
         partition_by: Partitioning,
-        budget_bytes: usize,
+        room: Room,
         lost: Vec<PartFile>,
         seq: Seq,
     ) -> Result<Self> {
-        let staging = Staging::new(scratch, lead::arrow_schema(), partition_by, budget_bytes)?;
+        let staging = Staging::new(scratch, lead::arrow_schema(), partition_by, room)?;
         Ok(Self { staging, lost, told: HashMap::new(), seen: HashSet::new(), seq })
     }
 

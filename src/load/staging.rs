@@ -26,6 +26,7 @@ use super::Result;
 use super::column;
 use super::cursor::Cursor;
 use super::cursor::Gather;
+use super::cursor::SideBySide;
 use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
@@ -47,25 +48,44 @@ pub(super) fn partition_of(partition_by: Partitioning, created_us: Option<i64>) 
     }
 }
 
-/// Runs read at once; more are merged in passes.
-const MERGE_WIDTH: usize = 12;
-/// Bytes of rows that wait for their partition's run, over all partitions.
-const DISTRIBUTED_BYTES: usize = 12 << 20;
+/// Bytes of a batch of a run, about: many runs are read at once, a batch of each.
+const RUN_BATCH_BYTES: usize = 256 << 10;
+
+/// How much memory leads may take on their way into parts, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For those of one source that wait to be written as a run; twice that for a moment.
+    pub staged: usize,
+    /// For those that are read back and merged.
+    pub merged: usize,
+}
+
+impl Room {
+    /// Returns how many runs are read at once; more are merged in passes. Of each there is a batch, and
+    /// another one that rows were picked from.
+    fn merge_width(self) -> usize {
+        (self.merged / 3 / RUN_BATCH_BYTES).clamp(4, 64)
+    }
+
+    /// Returns the bytes of rows that wait for their partition's run, over all partitions.
+    fn distributed(self) -> usize {
+        self.merged / 3
+    }
+}
 
 /// The names of the columns a run has beside the lead's, the greatest first.
 const RECENCY: [&str; 3] = ["_recency_received", "_recency_walk", "_recency_place"];
 
 /// Leads of one source that wait for a publish.
 ///
-/// Holds up to `budget_bytes` of batches in memory, twice that for a moment while a run is written;
-/// the rest lies in a folder of its own on the scratch disk, which goes when this is dropped.
+/// Holds as many batches in memory as there is [`Room`] for; the rest lies in a folder of its own on the scratch disk, which goes when this is dropped.
 #[derive(Debug)]
 pub struct Staging {
     folder: TempDir,
     schema: SchemaRef,
     run_schema: SchemaRef,
     partition_by: Partitioning,
-    budget_bytes: usize,
+    room: Room,
     batches: Vec<RecordBatch>,
     bytes: usize,
     runs: Vec<Run>,
@@ -79,7 +99,7 @@ impl Staging {
         scratch: PathBuf,
         schema: SchemaRef,
         partition_by: Partitioning,
-        budget_bytes: usize,
+        room: Room,
     ) -> Result<Self> {
         let steps = Steps::new(|| "state/scratch".to_owned());
         let begun = steps.change("folder").and_then(|()| std::fs::create_dir_all(&scratch));
@@ -93,7 +113,7 @@ impl Staging {
             schema,
             run_schema,
             partition_by,
-            budget_bytes,
+            room,
             batches: Vec::new(),
             bytes: 0,
             runs: Vec::new(),
@@ -118,7 +138,7 @@ impl Staging {
         self.rows += batch.num_rows() as u64;
         self.bytes += batch.get_array_memory_size();
         self.batches.push(batch);
-        if self.bytes > self.budget_bytes { self.spill() } else { Ok(()) }
+        if self.bytes > self.room.staged { self.spill() } else { Ok(()) }
     }
 
     /// Returns the rows taken so far, a lead as often as it came.
@@ -150,7 +170,7 @@ impl Staging {
         let references: Vec<&RecordBatch> = batches.iter().collect();
         let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        let step = rows_at_once(bytes / total.max(1));
+        let step = (RUN_BATCH_BYTES / (bytes / total.max(1)).max(1)).clamp(1, rows::BATCH_ROWS);
         for chunk in picks.chunks(step) {
             writer.write(&interleave_record_batch(&references, chunk)?)?;
         }
@@ -158,18 +178,26 @@ impl Staging {
         Ok(())
     }
 
-    /// Merges runs until they can be read at once.
+    /// Merges neighbouring runs, no more than need be, until all can be read at once. Their order stays.
     fn narrow(&mut self) -> Result<()> {
-        while self.runs.len() > MERGE_WIDTH {
-            let inputs: Vec<Run> = self.runs.drain(..MERGE_WIDTH).collect();
+        let width = self.room.merge_width();
+        let mut at = 0;
+        while self.runs.len() > width {
+            if at + 2 > self.runs.len() {
+                at = 0;
+            }
+            let too_many = self.runs.len() - width;
+            let end = at + (too_many + 1).min(width).min(self.runs.len() - at);
+            let inputs: Vec<Run> = self.runs.drain(at..end).collect();
             let run_schema = self.run_schema.clone();
             let mut writer = self.new_run(&run_schema)?;
-            let mut merge = Newest::open(&inputs)?;
+            let mut merge = Newest::open(&inputs, RUN_BATCH_BYTES)?;
             while let Some(batch) = merge.next_batch()? {
                 writer.write(&batch)?;
             }
-            self.runs.push(writer.finish()?);
+            self.runs.insert(at, writer.finish()?);
             inputs.into_iter().for_each(Run::remove);
+            at += 1;
         }
         Ok(())
     }
@@ -184,8 +212,9 @@ impl Staging {
             partition_by: self.partition_by,
             partitions: BTreeMap::new(),
             bytes: 0,
+            most_bytes: self.room.distributed(),
         };
-        let mut merge = Newest::open(&self.runs)?;
+        let mut merge = Newest::open(&self.runs, rows::BATCH_BYTES)?;
         while let Some(batch) = merge.next_batch()? {
             distributor.add(&rows::conform(&batch, &self.schema)?)?;
         }
@@ -208,11 +237,6 @@ fn with_recency(schema: &SchemaRef) -> SchemaRef {
     let mut fields = schema.fields().to_vec();
     fields.extend(RECENCY.map(|name| Arc::new(Field::new(name, DataType::Int64, false))));
     Arc::new(Schema::new(fields))
-}
-
-/// Returns how many rows of a size are put together at once.
-fn rows_at_once(row_bytes: usize) -> usize {
-    (rows::BATCH_BYTES / row_bytes.max(1)).clamp(1, rows::BATCH_ROWS)
 }
 
 /// Returns the places of the newest version of each lead, sorted by `lead_id`.
@@ -253,39 +277,39 @@ impl Recencies {
 
 /// Runs merged into one sorted stream, of each lead the newest version.
 struct Newest {
-    cursors: Vec<Cursor>,
+    runs: SideBySide,
     recencies: Vec<Option<(u64, Recencies)>>,
     gather: Gather,
 }
 
 impl Newest {
-    fn open(runs: &[Run]) -> Result<Self> {
+    /// Opens runs, to be put together to batches of about so many bytes.
+    fn open(runs: &[Run], batch_bytes: usize) -> Result<Self> {
         let cursors: Vec<Cursor> =
             runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
         let recencies = cursors.iter().map(|_| None).collect();
-        Ok(Self { cursors, recencies, gather: Gather::default() })
+        let gather = Gather::new(2 * cursors.len(), batch_bytes);
+        Ok(Self { runs: SideBySide::new(cursors), recencies, gather })
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut ties = Vec::with_capacity(self.cursors.len());
+        let mut ties = Vec::with_capacity(self.recencies.len());
         while !self.gather.is_full() {
-            smallest(&self.cursors, &mut ties);
+            self.runs.smallest(&mut ties);
             let Some(&first) = ties.first() else { break };
             let mut newest = (self.recency(first)?, first);
             for &tie in &ties[1..] {
                 // The later run wins where recency does not tell.
                 newest = newest.max((self.recency(tie)?, tie));
             }
-            self.gather.pick(newest.1, &self.cursors[newest.1]);
-            for &tie in &ties {
-                self.cursors[tie].advance()?;
-            }
+            self.gather.pick(newest.1, self.runs.cursor(newest.1));
+            self.runs.advance(&ties)?;
         }
         self.gather.take()
     }
 
     fn recency(&mut self, tag: usize) -> Result<[i64; 3]> {
-        let cursor = &self.cursors[tag];
+        let cursor = self.runs.cursor(tag);
         let Some((batch, row)) = cursor.place() else { return Ok([i64::MIN; 3]) };
         let slot = &mut self.recencies[tag];
         match slot {
@@ -300,24 +324,6 @@ impl Newest {
     }
 }
 
-/// Finds the cursors that stand at the smallest key; none where all are past their end.
-pub(super) fn smallest(cursors: &[Cursor], ties: &mut Vec<usize>) {
-    ties.clear();
-    let mut least: Option<&str> = None;
-    for (tag, cursor) in cursors.iter().enumerate() {
-        let Some(key) = cursor.key() else { continue };
-        match least.map(|least| key.cmp(least)) {
-            Some(std::cmp::Ordering::Greater) => {}
-            Some(std::cmp::Ordering::Equal) => ties.push(tag),
-            Some(std::cmp::Ordering::Less) | None => {
-                ties.clear();
-                ties.push(tag);
-                least = Some(key);
-            }
-        }
-    }
-}
-
 /// Splits a sorted stream into one sorted run for each partition.
 struct Distributor {
     folder: PathBuf,
@@ -325,6 +331,7 @@ struct Distributor {
     partition_by: Partitioning,
     partitions: BTreeMap<String, Pending>,
     bytes: usize,
+    most_bytes: usize,
 }
 
 struct Pending {
@@ -352,7 +359,7 @@ impl Distributor {
             };
             self.wait(partition, rows)?;
         }
-        if self.bytes > DISTRIBUTED_BYTES {
+        if self.bytes > self.most_bytes {
             let schema = &self.schema;
             self.partitions.values_mut().try_for_each(|pending| pending.flush(schema))?;
             self.bytes = 0;

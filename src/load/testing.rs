@@ -32,6 +32,7 @@ use super::Publish;
 use super::Published;
 use super::Readings;
 use super::Result;
+use super::Room;
 use super::Staging;
 use super::cursor::Batches;
 use super::part::held_batches;
@@ -240,7 +241,7 @@ impl Lake {
             scratch.clone(),
             self.schema.clone(),
             self.partition_by,
-            self.budget_bytes,
+            Room { staged: self.budget_bytes, merged: self.budget_bytes },
         )?;
         for leads in batches {
             let recency: Vec<Recency> = leads.iter().map(TestLead::recency).collect();
@@ -254,6 +255,7 @@ impl Lake {
             self.seq,
             &self.schema,
             ParquetCompression::None,
+            self.limits,
         )?;
         let made = publish(
             staging,

@@ -455,7 +455,7 @@ impl Run {
     async fn read(self, range: Option<Range>) -> Result<Summary> {
         let (messages, queue) = mpsc::channel(QUEUE);
         let loader = self.loader()?;
-        let shared = self.shared(messages.clone());
+        let shared = self.shared(messages.clone())?;
         let backfill = range.map(|range| self.backfill(&range)).transpose()?;
         let task = backfill.as_ref().map_or(Task::Sync, |(_, backfill)| task_of(backfill));
         let checkpoint = loader.checkpoint().clone();
@@ -520,14 +520,13 @@ impl Run {
             key: self.lake.key.clone(),
             orphans: self.lake.orphans()?,
             named: self.whole.sources.iter().map(|source| source.name.clone()).collect(),
-            staging_bytes: STAGING_BYTES,
         };
         Loader::new(start, Arc::clone(&self.job), self.clock.clone(), Arc::clone(&self.observer))
     }
 
-    fn shared(&self, messages: mpsc::Sender<Message>) -> Shared {
+    fn shared(&self, messages: mpsc::Sender<Message>) -> Result<Shared> {
         let (store, run) = (self.lake.store.clone(), self.lake.holder.run.clone());
-        Shared {
+        Ok(Shared {
             job: Arc::clone(&self.job),
             stop: self.options.stop.clone(),
             archive: archive::Writer::start(store.clone(), run.clone()),
@@ -536,8 +535,8 @@ impl Run {
             clock: self.clock.clone(),
             observer: Arc::clone(&self.observer),
             messages,
-            slots: Arc::new(Semaphore::new(page_slots(&self.job))),
-        }
+            slots: Arc::new(Semaphore::new(settings::page_slots(&self.job)?)),
+        })
     }
 
     /// Returns a task for each source that can be asked, and a summary for each that cannot.
@@ -688,22 +687,6 @@ type Refused = Vec<(SourceName, SourceSummary)>;
 
 /// Messages that may wait for the loader; the pages among them are bounded by their slots.
 const QUEUE: usize = 64;
-
-/// Bytes of staged leads kept in memory.
-const STAGING_BYTES: usize = 24 << 20;
-
-/// Bytes of pages as received that may be in memory.
-const PAGE_BYTES: usize = 32 << 20;
-
-/// A WhatConverts lead is about 1.9 KB of JSON.
-const RECORD_BYTES: usize = 2_000;
-
-/// Returns how many pages fit in memory at once.
-fn page_slots(job: &Job) -> usize {
-    let sizes = job.sources.iter().filter_map(SourceSettings::page_size);
-    let largest = sizes.max().unwrap_or(100) as usize;
-    (PAGE_BYTES / (largest * RECORD_BYTES)).clamp(2, 64)
-}
 
 fn task_of(backfill: &Backfill) -> Task {
     let again_before = backfill.again.then_some(backfill.asked_at);

@@ -120,9 +120,9 @@ impl Replaying {
     fn make(self, sources: &[SourceName]) -> Result<(Commit, BTreeMap<SourceName, SourceSummary>)> {
         let seq = self.head.seq.next();
         let schema = lead::arrow_schema();
-        let output = settings::output(&self.job);
+        let (output, limits) = (settings::output(&self.job), settings::limits(&self.job)?);
         let mut changes =
-            ChangeWriter::create(&self.store, &self.run, seq, &schema, output.compression)?;
+            ChangeWriter::create(&self.store, &self.run, seq, &schema, output.compression, limits)?;
         let mut replayed = self.head.sources.clone();
         let mut summaries = BTreeMap::new();
         for settings in self.job.sources.iter().filter(|source| sources.contains(&source.name)) {
@@ -189,7 +189,7 @@ impl Replaying {
                 output: &settings::output(&self.job),
                 mode: load::Mode::Replay,
                 rewrite: false,
-                limits: load::Limits::default(),
+                limits: settings::limits(&self.job)?,
                 readings: &load::Readings::default(),
             },
             changes,
@@ -222,8 +222,10 @@ impl Replaying {
         summary: &mut SourceSummary,
     ) -> Result<Staging> {
         let scratch = self.store.scratch(&self.run);
-        let mut staging =
-            Staging::new(scratch, lead::arrow_schema(), held.partition, super::STAGING_BYTES)?;
+        // One source after the other: each may take all there is.
+        let merged = settings::room(&self.job)?.merged;
+        let room = load::Room { staged: merged, merged };
+        let mut staging = Staging::new(scratch, lead::arrow_schema(), held.partition, room)?;
         let mappings = settings::mappings(source)?;
         let transform = settings::transform(source, &self.key);
         for segment in archive::segments(&self.store, &source.name)? {

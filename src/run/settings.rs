@@ -55,6 +55,27 @@ pub(super) fn transform(source: &SourceSettings, key: &Key) -> transform::Settin
     }
 }
 
+/// Returns how many pages may be in memory at once.
+pub(super) fn page_slots(job: &Job) -> Result<usize, Error> {
+    Ok(shares(job)?.pages)
+}
+
+/// Returns how much memory staged leads may take: of each source a part, and all of it for the one that is
+/// merged.
+pub(super) fn room(job: &Job) -> Result<load::Room, Error> {
+    let merged = shares(job)?.staged_bytes;
+    Ok(load::Room { staged: merged / job.sources.len().max(1), merged })
+}
+
+/// Returns how much is written at once and into one file.
+pub(super) fn limits(job: &Job) -> Result<load::Limits, Error> {
+    Ok(load::Limits::of_memory(shares(job)?.row_group_bytes))
+}
+
+fn shares(job: &Job) -> Result<config::Shares, Error> {
+    Ok(job.memory_shares().map_err(config::Error::from)?)
+}
+
 /// Returns what the loader writes, and how.
 pub(super) fn output(job: &Job) -> load::Output {
     load::Output {

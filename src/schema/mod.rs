@@ -6,6 +6,7 @@ mod part;
 pub mod text;
 
 pub use part::ChangeFile;
+pub use part::KeyHashes;
 pub use part::PartFile;
 pub use part::RejectFile;
 pub use part::StoredFile;

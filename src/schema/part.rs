@@ -57,6 +57,21 @@ pub struct PartFile {
     /// The same rows as CSV, where the job wants CSV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csv: Option<StoredFile>,
+    /// By which the columns that rows are compared by can be read alone; older versions wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_hashes: Option<KeyHashes>,
+}
+
+/// Hashes of the pieces of a part that tell which rows change: `lead_id`, `created_at`, `_scope`,
+/// `_content_hash`, `_first_seen_at`, `_extracted_at` and `_deleted_at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyHashes {
+    /// The length of the file's footer in bytes, with its length and the magic number behind it.
+    pub footer_bytes: u64,
+    /// The BLAKE3 hash of the footer, 64 hex digits.
+    pub footer: String,
+    /// By row group the BLAKE3 hash of the bytes of these columns, one behind the other as in the file.
+    pub groups: Vec<String>,
 }
 
 fn is_zero(number: &u64) -> bool {

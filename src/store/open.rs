@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io;
 use std::io::BufReader;
 use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use bytes::Buf;
 use bytes::Bytes;
-use parquet::errors::ParquetError;
 use parquet::file::reader::ChunkReader;
 use parquet::file::reader::Length;
 
@@ -54,6 +55,29 @@ impl OpenFile {
     }
 }
 
+impl OpenFile {
+    /// Reads `length` bytes from `start` on, both in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Where the disk or the bucket fails, and where the file ends before.
+    pub fn read_at(&self, start: u64, length: u64) -> io::Result<Bytes> {
+        let ends_early = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let wanted = usize::try_from(length).map_err(|_| ends_early())?;
+        let bytes = match &self.0 {
+            Kind::Disk(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(start))?;
+                let mut bytes = Vec::with_capacity(wanted);
+                file.take(length).read_to_end(&mut bytes)?;
+                Bytes::from(bytes)
+            }
+            Kind::Object(object) => object.blocks.bytes(start, length)?,
+        };
+        if bytes.len() == wanted { Ok(bytes) } else { Err(ends_early()) }
+    }
+}
+
 impl Read for OpenFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
@@ -87,13 +111,7 @@ impl ChunkReader for OpenFile {
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
         match &self.0 {
             Kind::Disk(file) => file.get_bytes(start, length),
-            Kind::Object(object) => {
-                let bytes = object.blocks.bytes(start, length as u64)?;
-                match bytes.len() == length {
-                    true => Ok(bytes),
-                    false => Err(ParquetError::EOF(format!("{length} bytes from {start} on"))),
-                }
-            }
+            Kind::Object(_) => Ok(self.read_at(start, length as u64)?),
         }
     }
 }

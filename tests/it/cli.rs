@@ -165,7 +165,9 @@ async fn an_unsound_lake_ends_verify_with_13_until_it_is_repaired() {
     let lake = leadpipe::store::Store::open(desk.folder.path().join("lake"));
     let part = commit::latest(&lake).unwrap().unwrap().part_paths().last().unwrap().to_owned();
     let mut bytes = lake.read(&part).unwrap().to_vec();
-    bytes[100] ^= 1;
+    // Its end, without which nothing of it is read.
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
     fs::write(lake.path(&part), bytes).unwrap();
     let found = desk.run(&["verify", "job.toml", "--json"]).await;
     assert_eq!(found.code, Some(13), "{}", found.stdout);
@@ -222,6 +224,33 @@ fn bad_usage_and_bad_job_files_end_with_2() {
 
     hint: a job file is TOML in UTF-8; a relative path is taken from the folder the command runs in
     ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_limited_by_flag_environment_and_job() {
+    let desk = Desk::new(Settings::default()).await;
+    let (token, secret) = desk.sandbox.master_key();
+    let with_variable = |limit: &'static str, command: &'static str| {
+        let mut process = leadpipe(desk.folder.path(), &[command, "job.toml", "--quiet"]);
+        process.env("TEST_TOKEN", &token).env("TEST_SECRET", &secret);
+        process.env("LEADPIPE_MEMORY_LIMIT", limit);
+        tokio::task::spawn_blocking(move || end(process))
+    };
+    for command in ["sync", "replay"] {
+        let little = with_variable("30MB", command).await.unwrap();
+        assert_eq!(little.code, Some(2), "{}", little.stderr);
+        assert!(little.stderr.contains("at least"), "{}", little.stderr);
+        let none = desk.run(&[command, "job.toml", "--memory-limit", "some"]).await;
+        assert_eq!(none.code, Some(2), "{}", none.stderr);
+        assert!(none.stderr.contains("such as `150MB`"), "{}", none.stderr);
+    }
+    assert_eq!(with_variable("200MB", "sync").await.unwrap().code, Some(0));
+    assert_eq!(desk.run(&["sync", "job.toml", "--memory-limit", "100MB"]).await.code, Some(0));
+    desk.write_job("[run]\nmemory_limit = \"30MB\"");
+    let job = desk.run(&["sync", "job.toml"]).await;
+    assert_eq!(job.code, Some(2), "{}", job.stderr);
+    assert!(job.stderr.contains("`run.memory_limit`: a memory limit of 30MB"), "{}", job.stderr);
+    assert_eq!(desk.run(&["sync", "job.toml", "--memory-limit", "1GB"]).await.code, Some(2));
 }
 
 #[test]

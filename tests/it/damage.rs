@@ -149,6 +149,11 @@ fn flip(at: &Path, bit: u64) {
     fs::write(at, bytes).unwrap();
 }
 
+/// Flips a bit of the end of a part, which says where its columns lie.
+fn flip_end(at: &Path) {
+    flip(at, fs::metadata(at).unwrap().len() * 8 - 900);
+}
+
 fn cut(at: &Path, length: u64) {
     fs::OpenOptions::new().write(true).open(at).unwrap().set_len(length).unwrap();
 }
@@ -189,8 +194,14 @@ const REPAIR: Run = Run::Stops("verify JOB");
 
 const CASES: &[Case] = &[
     Case {
-        name: "a flipped bit in a living part",
+        name: "a flipped bit in a living part that a run neither compares by nor writes anew",
         damage: |nights| flip(&living(nights, false), 4_001),
+        found: Kind::PartDamaged,
+        run: Run::GoesOn,
+    },
+    Case {
+        name: "a flipped bit in a living part where a run reads it",
+        damage: |nights| flip_end(&living(nights, false)),
         found: Kind::PartDamaged,
         run: REPAIR,
     },
@@ -218,7 +229,7 @@ const CASES: &[Case] = &[
     Case {
         name: "a damaged part, and no changes to make it from",
         damage: |nights| {
-            flip(&living(nights, false), 4_001);
+            flip_end(&living(nights, false));
             fs::remove_dir_all(nights.at("changes")).unwrap();
         },
         found: Kind::PartDamaged,
@@ -227,7 +238,7 @@ const CASES: &[Case] = &[
     Case {
         name: "a damaged part, and nothing to make it from",
         damage: |nights| {
-            flip(&living(nights, false), 4_001);
+            flip_end(&living(nights, false));
             fs::remove_dir_all(nights.at("changes")).unwrap();
             fs::remove_dir_all(nights.at("archive")).unwrap();
         },

@@ -115,6 +115,17 @@ async fn a_first_sync_that_commits_on_its_way_takes_nothing_for_absent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn little_memory_gives_the_same_snapshot() {
+    for limit in ["95MB", "1GB"] {
+        let world = World::new(Settings { leads: 9_000, ..small() }).await;
+        let world = world.with(&format!("[run]\nmemory_limit = \"{limit}\""));
+        let summary = world.sync().await;
+        assert_eq!(summary.exit_code(), 0, "{summary:#?}");
+        world.assert_whole().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn change_files_applied_in_order_give_the_snapshot() {
     let mut world = World::new(Settings { churn_per_day: 0.05, ..small() }).await;
     world.job = small_job("");

@@ -78,9 +78,8 @@ impl Loader {
     fn needed_segments(&self, head: &Commit, source: &SourceName) -> Result<BTreeSet<String>> {
         let Some(held) = head.sources.get(source) else { return Ok(BTreeSet::new()) };
         let mut needed = BTreeSet::new();
-        for key in load::lead_keys(&self.store, &held.parts, None) {
-            let place = key?.archive;
-            needed.extend(place.and_then(|place| Some(place.split_once('#')?.0.to_owned())));
+        for place in load::archive_places(&self.store, &held.parts) {
+            needed.extend(place?.split_once('#').map(|(segment, _)| segment.to_owned()));
         }
         Ok(needed)
     }

@@ -57,7 +57,7 @@ pub(super) struct Loading {
     pub(super) mappings: BTreeMap<String, Box<dyn transform::Mapping>>,
     pub(super) staging: Staging,
     pub(super) scratch: std::path::PathBuf,
-    pub(super) budget: usize,
+    pub(super) room: load::Room,
     pub(super) rejects: Option<(NewFile, u64)>,
     /// The scopes it has now; none before it is planned.
     pub(super) scopes: BTreeSet<Scope>,
@@ -145,7 +145,7 @@ impl Loading {
 
     pub(super) fn take_staging(&mut self, partitioning: Partitioning) -> Result<Staging> {
         let fresh =
-            Staging::new(self.scratch.clone(), lead::arrow_schema(), partitioning, self.budget)?;
+            Staging::new(self.scratch.clone(), lead::arrow_schema(), partitioning, self.room)?;
         Ok(std::mem::replace(&mut self.staging, fresh))
     }
 

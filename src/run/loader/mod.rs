@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread of its own, fed through a bounded channel, so that sorting and writing never hold up
 //! requests; another one, ahead of it, maps. Messages of one walk come in order: opened, pages, closed.
-//! Memory: one page being mapped, and each source's staging budget.
+//! Memory: one page being mapped, and what is staged of each source.
 
 mod absent;
 mod keeping;
@@ -32,6 +32,7 @@ use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::load::Readings;
+use crate::load::Room;
 use crate::load::Staging;
 use crate::point::Steps;
 use crate::record::Reason;
@@ -72,8 +73,6 @@ pub(super) struct Start {
     pub(super) orphans: BTreeMap<SourceName, Vec<OpenWalk>>,
     /// All sources the job names, whether this run reads them or not.
     pub(super) named: BTreeSet<SourceName>,
-    /// Bytes of staged leads kept in memory, over all sources.
-    pub(super) staging_bytes: usize,
 }
 
 /// What a run has, when all is loaded.
@@ -134,20 +133,20 @@ impl Loader {
             began_at,
             last_commit_at: began_at,
         };
-        let budget = start.staging_bytes / loader.job.sources.len().max(1);
+        let room = settings::room(&loader.job)?;
         for settings in loader.job.sources.clone() {
-            let loading = loader.loading(settings.clone(), budget)?;
+            let loading = loader.loading(settings.clone(), room)?;
             loader.sources.insert(settings.name, loading);
         }
         Ok(loader)
     }
 
-    fn loading(&self, settings: SourceSettings, budget: usize) -> Result<Loading> {
+    fn loading(&self, settings: SourceSettings, room: Room) -> Result<Loading> {
         let mappings = settings::mappings(&settings)?;
         let scratch = self.store.scratch(&self.run);
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
-        let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, budget)?;
+        let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, room)?;
         let counts_shared = loading::SHARED.iter().all(|stream| mappings.contains_key(*stream));
         let collects_shown = counts_shared || held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
@@ -157,7 +156,7 @@ impl Loader {
             settings,
             staging,
             scratch,
-            budget,
+            room,
             rejects: None,
             scopes: BTreeSet::new(),
             open: HashMap::new(),

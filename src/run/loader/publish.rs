@@ -36,10 +36,10 @@ impl Loader {
             return Ok(());
         }
         let (seq, now) = (self.next_seq(), self.clock.now());
-        let output = settings::output(&self.job);
+        let (output, limits) = (settings::output(&self.job), settings::limits(&self.job)?);
         let schema = lead::arrow_schema();
         let mut changes =
-            ChangeWriter::create(&self.store, &self.run, seq, &schema, output.compression)?;
+            ChangeWriter::create(&self.store, &self.run, seq, &schema, output.compression, limits)?;
         let mut sources = self.carried_over();
         let mut rejects = Vec::new();
         for name in self.sources.keys().cloned().collect::<Vec<_>>() {
@@ -137,7 +137,7 @@ impl Loader {
                 output: &output,
                 mode: load::Mode::Merge,
                 rewrite: false,
-                limits: load::Limits::default(),
+                limits: settings::limits(&self.job)?,
                 readings: &loading.readings,
             },
             changes,

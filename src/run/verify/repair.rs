@@ -53,7 +53,6 @@ use crate::record::Walk;
 use crate::record::id_hash;
 use crate::run::Error;
 use crate::run::Result;
-use crate::run::STAGING_BYTES;
 use crate::run::chain;
 use crate::run::lake;
 use crate::run::loader::HeldPage;
@@ -620,8 +619,8 @@ impl Repairer {
     ) -> Result<Remade> {
         let scratch = self.store.scratch(&self.holder.run);
         let partition = source.partition;
-        let mut rebuild =
-            Rebuild::new(scratch, partition, STAGING_BYTES, lost.to_vec(), target.seq)?;
+        let room = settings::room(&self.job)?;
+        let mut rebuild = Rebuild::new(scratch, partition, room, lost.to_vec(), target.seq)?;
         let mut kept = BTreeMap::new();
         for commit in scan.commits.values().filter(|commit| commit.seq <= base.seq) {
             if self.has_changes(scan, commit)? {
@@ -794,7 +793,8 @@ impl Repairer {
         };
         let (store, run) = (&self.store, &self.holder.run);
         let compression = ParquetCompression::Zstd;
-        let changes = ChangeWriter::create(store, run, seq, &lead::arrow_schema(), compression)?;
+        let (schema, limits) = (lead::arrow_schema(), settings::limits(&self.job)?);
+        let changes = ChangeWriter::create(store, run, seq, &schema, compression, limits)?;
         let changes = changes.finish()?;
         let base_seq = base.as_ref().map_or(Seq(0), |base| base.seq);
         let mut commit = Commit {
