@@ -369,11 +369,7 @@ impl HeldPart {
 /// Fails where a file is not as it was written. Reads all of it; in a bucket, which has checksums of its
 /// own for what it keeps, only its length: else each part that is merged with would be fetched twice.
 pub(super) fn refuse_damaged(store: &Store, file: &StoredFile) -> Result<()> {
-    let found = match store.is_bucket() {
-        true => length_difference(&store.open_file(&file.path)?, store, file)?,
-        false => difference(store, file)?,
-    };
-    match found {
+    match difference_in(store, file, !store.is_bucket())? {
         None => Ok(()),
         Some(what) => Err(Error::Damaged { path: file.path.clone(), what }),
     }
@@ -381,28 +377,27 @@ pub(super) fn refuse_damaged(store: &Store, file: &StoredFile) -> Result<()> {
 
 /// Returns in what a file differs from how it was written. Reads all of it, unless its length tells.
 pub fn difference(store: &Store, file: &StoredFile) -> Result<Option<&'static str>> {
+    difference_in(store, file, true)
+}
+
+fn difference_in(
+    store: &Store,
+    file: &StoredFile,
+    reads_all: bool,
+) -> Result<Option<&'static str>> {
     let opened = match store.open_file(&file.path) {
         Err(error) if error.is_not_found() => return Ok(Some(MISSING)),
         opened => opened?,
     };
-    if let Some(what) = length_difference(&opened, store, file)? {
-        return Ok(Some(what));
+    let fail = |source| store::Error { action: "read", path: store.path(&file.path), source };
+    if opened.size().map_err(fail)? != file.bytes {
+        return Ok(Some("its length is another"));
     }
-    let (_, blake3) = store::digest(opened).map_err(|source| unread(store, file, source))?;
+    if !reads_all {
+        return Ok(None);
+    }
+    let (_, blake3) = store::digest(opened).map_err(fail)?;
     Ok((blake3 != file.blake3).then_some(pieces::ANOTHER_HASH))
-}
-
-fn length_difference(
-    opened: &OpenFile,
-    store: &Store,
-    file: &StoredFile,
-) -> Result<Option<&'static str>> {
-    let length = opened.size().map_err(|source| unread(store, file, source))?;
-    Ok((length != file.bytes).then_some("its length is another"))
-}
-
-fn unread(store: &Store, file: &StoredFile, source: std::io::Error) -> store::Error {
-    store::Error { action: "read", path: store.path(&file.path), source }
 }
 
 /// What differs where there is no file.
