@@ -3,24 +3,19 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    give_large_buffers_back();
     leadpipe::cli::main()
 }
 
-/// Pages and columns of some megabytes are made on one thread and freed on another. glibc gives each thread
-/// a heap of its own, and takes the first large buffers freed as a sign to keep such sizes there, where they
-/// leave holes: a long run then held half as much again as a short one. So there is one heap for all, and
-/// what is larger than a batch of rows goes back at once; batches themselves are used again, as fresh memory
-/// for each would cost a tenth of the processor time.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_large_buffers_back() {
-    #[expect(unsafe_code, reason = "glibc has no other way to set this")]
-    // SAFETY: `mallopt` takes two integers and is called before there is a second thread.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 2 << 20);
-    }
-}
+/// Pages and columns of some megabytes, and compressors of every column, are made on one thread and freed on
+/// another, over and over. The usual allocators keep such sizes by thread, and small things that live longer
+/// among them: a long run then held half as much again as a short one.
+#[cfg(not(windows))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_large_buffers_back() {}
+/// One heap for all threads, of which what is free for half a second goes back.
+#[cfg(not(windows))]
+#[expect(unsafe_code, reason = "the allocator is set before `main`, by a symbol of this name")]
+// SAFETY: nobody else exports the name, and what it points at is a text that ends with a NUL.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static MALLOC_CONF: &[u8; 46] = b"narenas:1,dirty_decay_ms:500,muzzy_decay_ms:0\0";
