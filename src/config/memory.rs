@@ -50,7 +50,7 @@ impl MemoryLimit {
         Ok(Shares {
             pages: usize::try_from(pages.clamp(LEAST_PAGES, MOST_PAGES)).unwrap_or(usize::MAX),
             staged_bytes: part(0.3),
-            row_group_bytes: part(0.14),
+            row_group_bytes: part(0.07),
         })
     }
 }
@@ -63,7 +63,8 @@ pub struct Shares {
     /// Bytes of leads that wait for a sorted run, over all sources; while a commit is made, of those that
     /// are merged.
     pub staged_bytes: usize,
-    /// Bytes of a row group being written; of the change file beside it half of that.
+    /// Bytes of a row group being written, of a part and of the change file beside it. A part's is in memory
+    /// twice, as its bytes are hashed.
     pub row_group_bytes: usize,
 }
 
@@ -129,7 +130,7 @@ mod tests {
             assert!(less.row_group_bytes < more.row_group_bytes);
         }
         // What one waits for, the other may hold: together they stay below the limit.
-        let together = usual.pages * 5_000_000 + usual.staged_bytes + usual.row_group_bytes * 3 / 2;
+        let together = usual.pages * 5_000_000 + usual.staged_bytes + usual.row_group_bytes * 3;
         assert!(together as u64 + FIXED <= 150_000_000, "{together}");
         assert_eq!(limit("150MB").share(100).unwrap().pages, 64);
     }

@@ -105,7 +105,7 @@ impl ChangeWriter {
         let form = ParquetForm {
             compression,
             row_group_rows: limits.row_group_rows,
-            row_group_bytes: limits.row_group_bytes / 2,
+            row_group_bytes: limits.row_group_bytes,
             is_sorted: false,
         };
         let path = format!("changes/{seq}-{run}.parquet");

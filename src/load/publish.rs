@@ -69,7 +69,7 @@ pub struct Limits {
     pub part_rows: u64,
     /// Rows of a row group, at most.
     pub row_group_rows: usize,
-    /// Bytes of a row group in memory, about; of the change file half of that, as it is open beside a part.
+    /// Bytes of a row group in memory, about: of a part, and of the change file that is open beside it.
     pub row_group_bytes: usize,
 }
 
@@ -82,7 +82,7 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self::of_memory(12 << 20)
+        Self::of_memory(6 << 20)
     }
 }
 
