@@ -632,9 +632,22 @@ impl Run {
             sources: loaded.sources,
         };
         summary.endings = self.endings(&summary);
+        self.sweep_probes(ended_at);
         let stored = serde_json::to_value(&summary).unwrap_or_default();
         self.lake.close(summary.exit_code(), stored, ended_at)?;
         Ok(summary)
+    }
+
+    /// Forgets totals that are of no more use. They are hints: that it fails is no reason to fail.
+    fn sweep_probes(&self, now: DateTime<Utc>) {
+        let held = self.lake.head.as_ref().map(|head| &head.sources);
+        let is_known = |source: &SourceName| {
+            self.whole.sources.iter().any(|named| named.name == *source)
+                || held.is_some_and(|held| held.contains_key(source))
+        };
+        if let Err(error) = probes::sweep(&self.lake.store, is_known, now) {
+            tracing::warn!(%error, "failed to remove totals that were asked for long ago");
+        }
     }
 
     fn endings(&self, summary: &Summary) -> Vec<Ending> {

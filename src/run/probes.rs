@@ -45,8 +45,11 @@ enum Stored {
     V1 { scopes: BTreeMap<ScopeKey, Vec<Probed>> },
 }
 
+/// Where answers are kept, a file a source.
+const FOLDER: &str = "state/probes";
+
 fn path_of(source: &SourceName) -> String {
-    format!("state/probes/{source}.json")
+    format!("{FOLDER}/{source}.json")
 }
 
 /// Returns what was asked before; nothing where that cannot be read.
@@ -68,14 +71,53 @@ pub(super) fn read(store: &Store, source: &SourceName) -> Result<BTreeMap<ScopeK
 /// Returns the files of totals that cannot be read.
 pub(super) fn unreadable(store: &Store) -> Result<Vec<String>> {
     let mut unreadable = Vec::new();
-    for name in store.list("state/probes")? {
-        let path = format!("state/probes/{name}");
+    for name in store.list(FOLDER)? {
+        let path = format!("{FOLDER}/{name}");
         let Some(bytes) = store.read_if_exists(&path)? else { continue };
         if seal::is_broken(&bytes) || decode(&bytes).is_err() {
             unreadable.push(path);
         }
     }
     Ok(unreadable)
+}
+
+/// Forgets totals that are too old to be of use, and all those of sources that are not `known`. Files that
+/// cannot be read stay for whoever looks for damage.
+pub(super) fn sweep(
+    store: &Store,
+    known: impl Fn(&SourceName) -> bool,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    for name in store.list(FOLDER)? {
+        let stem = name.strip_suffix(".json");
+        let Some(source) = stem.and_then(|stem| stem.parse::<SourceName>().ok()) else { continue };
+        let path = path_of(&source);
+        let Some(bytes) = store.read_if_exists(&path)? else { continue };
+        let held = decode(&bytes).ok().filter(|_| !seal::is_broken(&bytes));
+        let Some(held) = held else { continue };
+        let young = if known(&source) { young(held.clone(), now) } else { BTreeMap::new() };
+        if young.is_empty() {
+            store.remove(&path)?;
+        } else if young != held {
+            write(store, &path, young)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the totals that are young enough to be of use.
+fn young(
+    mut scopes: BTreeMap<ScopeKey, Vec<Probed>>,
+    now: DateTime<Utc>,
+) -> BTreeMap<ScopeKey, Vec<Probed>> {
+    scopes.values_mut().for_each(|known| known.retain(|known| now - known.at < KEPT));
+    scopes.retain(|_, known| !known.is_empty());
+    scopes
+}
+
+fn write(store: &Store, path: &str, scopes: BTreeMap<ScopeKey, Vec<Probed>>) -> Result<()> {
+    let bytes = serde_json::to_vec(&Stored::V1 { scopes }).unwrap_or_default();
+    Ok(store.write(path, &seal::seal(&bytes))?)
 }
 
 /// Reads totals as they are kept.
@@ -131,13 +173,9 @@ pub(super) async fn probe(
         }
     }
     drop(answers);
-    probing.scopes.values_mut().for_each(|known| known.retain(|known| now - known.at < KEPT));
-    probing.scopes.retain(|_, known| !known.is_empty());
-    let stored = Stored::V1 { scopes: probing.scopes };
-    let bytes = serde_json::to_vec(&stored).unwrap_or_default();
-    store.write(&path_of(source), &seal::seal(&bytes))?;
-    let Stored::V1 { scopes } = stored;
-    Ok(Probing { scopes, ..probing })
+    probing.scopes = young(probing.scopes, now);
+    write(store, &path_of(source), probing.scopes.clone())?;
+    Ok(probing)
 }
 
 fn is_unknown(walk: &PlannedWalk) -> bool {
@@ -170,4 +208,39 @@ pub(super) async fn total(
         Ok(total.filter(|rows| *rows <= MOST_ROWS))
     };
     client.caller.attempt(send).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(day: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(day)
+    }
+
+    fn probed(day: i64) -> Probed {
+        let window = Window::new(at(day), at(day + 1)).unwrap();
+        Probed { window, rows: 7, at: at(day) }
+    }
+
+    fn keep(store: &Store, source: &str, scope: &str, days: &[i64]) {
+        let known = days.iter().copied().map(probed).collect();
+        let scopes = BTreeMap::from([(ScopeKey(scope.to_owned()), known)]);
+        write(store, &path_of(&source.parse().unwrap()), scopes).unwrap();
+    }
+
+    #[test]
+    fn totals_that_are_old_or_of_a_source_that_is_gone_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).unwrap();
+        keep(&store, "acme", "leads/all", &[1, 40]);
+        keep(&store, "old", "leads/all", &[1]);
+        keep(&store, "gone", "leads/all", &[40]);
+        store.write("state/probes/broken.json", b"{").unwrap();
+        let known = |source: &SourceName| source.as_str() != "gone";
+        sweep(&store, known, at(41)).unwrap();
+        assert_eq!(store.list(FOLDER).unwrap(), ["acme.json", "broken.json"]);
+        let left = read(&store, &"acme".parse().unwrap()).unwrap();
+        assert_eq!(left[&ScopeKey("leads/all".to_owned())], [probed(40)]);
+    }
 }
