@@ -102,11 +102,12 @@ impl Staging {
         room: Room,
     ) -> Result<Self> {
         let steps = Steps::new(|| "state/scratch".to_owned());
-        let begun = steps.change("folder").and_then(|()| std::fs::create_dir_all(&scratch));
+        let (mut folder, mut own) = (std::fs::DirBuilder::new(), tempfile::Builder::new());
+        limit_to_owner(folder.recursive(true), own.prefix("load-"));
+        let begun = steps.change("folder").and_then(|()| folder.create(&scratch));
         begun.map_err(|source| Error::scratch("create", &scratch, source))?;
-        let make = || tempfile::Builder::new().prefix("load-").tempdir_in(&scratch);
-        let folder = steps.change("folder-of-source").and_then(|()| make());
-        let folder = folder.map_err(|source| Error::scratch("create", &scratch, source))?;
+        let made = steps.change("folder-of-source").and_then(|()| own.tempdir_in(&scratch));
+        let folder = made.map_err(|source| Error::scratch("create", &scratch, source))?;
         let run_schema = with_recency(&schema);
         Ok(Self {
             folder,
@@ -231,6 +232,19 @@ pub(super) struct Incoming {
     pub(super) partitions: BTreeMap<String, Run>,
     pub(super) schema: SchemaRef,
     pub(super) folder: TempDir,
+}
+
+/// Makes folders their owner's alone; on Windows, what is new inherits that from its folder.
+fn limit_to_owner(folder: &mut std::fs::DirBuilder, own: &mut tempfile::Builder<'_, '_>) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        use std::os::unix::fs::PermissionsExt;
+        folder.mode(0o700);
+        own.permissions(std::fs::Permissions::from_mode(0o700));
+    }
+    #[cfg(not(unix))]
+    let _ = (folder, own);
 }
 
 fn with_recency(schema: &SchemaRef) -> SchemaRef {
@@ -405,6 +419,34 @@ impl Pending {
             [] => Ok(()),
             [batch] => self.writer.write(batch),
             batches => self.writer.write(&concat_batches(schema, batches)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::schema;
+    use super::*;
+
+    fn room(merged: usize) -> Room {
+        Room { staged: 0, merged }
+    }
+
+    #[test]
+    fn as_many_runs_are_read_at_once_as_there_is_room_for() {
+        assert_eq!([0, 24 << 20, 1 << 30].map(|merged| room(merged).merge_width()), [4, 32, 64]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn scratch_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let place = tempfile::tempdir().unwrap();
+        let scratch = place.path().join("state/scratch/run");
+        let staging = Staging::new(scratch.clone(), schema(), Partitioning::Year, room(0)).unwrap();
+        for folder in [scratch.as_path(), scratch.parent().unwrap(), staging.folder.path()] {
+            let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
         }
     }
 }
