@@ -123,10 +123,11 @@ review: ## show snapshots of tests that differ, and those changed since the last
 interop: build $(VENV)/ready ## read a snapshot with DuckDB, pyarrow and pandas (needs python3)
 	@$(VENV)/bin/python tests/interop/interop.py --binary $(LEADPIPE)
 
-bench: ## whole syncs and replays against a floor (release build, python3; LEADS="100000 500000" RUNS=1)
+bench: ## whole syncs, replays against a floor, nights (release build, python3; LEADS="..." LAKES="..." RUNS=1)
 	@cargo build --release
 	@cargo bench --quiet --bench floor --no-run
 	@python3 tests/bench/whole.py --binary $(TARGET)/release/leadpipe --runs $(or $(RUNS),1) $(LEADS)
+	@python3 tests/bench/nightly.py --binary $(TARGET)/release/leadpipe --runs $(or $(RUNS),1) $(LAKES)
 
 buckets: ## lakes in buckets: deaths, faults and all that differs, at S3 and Azure served here (needs python3, npm)
 	@TMPDIR=$(firstword $(wildcard /dev/shm) $(TMPDIR) /tmp) python3 tests/servers.py $(TARGET)/servers-venv $(TOOLS) \
