@@ -181,6 +181,7 @@ fn mapped(provider: ProviderId, stream: &str, body: &[u8]) -> Option<Mapped> {
         received_at: now(),
         location: "archive/acme/1.seg#4",
         body,
+        records: None,
     };
     let settings = Settings {
         account_id: Some("7".to_owned()),

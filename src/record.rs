@@ -211,6 +211,8 @@ pub struct RawPage {
     pub body: Bytes,
     /// Rows in the whole listing, where the provider stated them with it.
     pub stated_rows: Option<u64>,
+    /// Whether the body is known to be one JSON value; where it is not, whoever must know looks again.
+    pub is_json: bool,
 }
 
 /// Which of two versions of a lead is the newer: the one received last.

@@ -268,7 +268,12 @@ mod tests {
         let received_at = DateTime::UNIX_EPOCH;
         let header =
             PageHeader { page: number, size: 10, round: 0, request, status: 200, received_at };
-        RawPage { header, body: Bytes::from_static(body.as_bytes()), stated_rows: None }
+        RawPage {
+            header,
+            body: Bytes::from_static(body.as_bytes()),
+            stated_rows: None,
+            is_json: false,
+        }
     }
 
     async fn written(store: &Store) -> SegmentName {

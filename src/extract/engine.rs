@@ -688,7 +688,8 @@ impl Reader<'_> {
             status: answer.status,
             received_at: answer.received_at,
         };
-        let raw = RawPage { header: header.clone(), body: answer.body, stated_rows: facts.total };
+        let (body, stated_rows) = (answer.body, facts.total);
+        let raw = RawPage { header: header.clone(), body, stated_rows, is_json: false };
         self.sink.hold(walk, raw, slot).await?;
         self.sizes.note_page(size, facts.rows.len(), header.received_at);
         Ok((header, facts))

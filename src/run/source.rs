@@ -595,7 +595,7 @@ impl SourceTask {
         };
         let archived = u64::from(page - 1);
         let sink = self.sink(walk, archived);
-        let page = RawPage { header, body: answer.body, stated_rows: None };
+        let page = RawPage { header, body: answer.body, stated_rows: None, is_json: false };
         Ok(sink.keep(page, None, Some(archived)).await?)
     }
 
@@ -715,15 +715,17 @@ impl Sink<'_> {
 
     async fn keep(
         &self,
-        page: RawPage,
+        mut page: RawPage,
         slot: Option<Slot>,
         index: Option<u64>,
     ) -> std::result::Result<(), extract::Error> {
         // A page that is held is mapped in every run until it is: one that cannot be is not held.
-        if let Some(Err(error)) = self.mapping.map(|mapping| mapping.records(&page.body)) {
+        let records = self.mapping.map(|mapping| mapping.records(&page.body)).transpose();
+        let records = records.map_err(|error| {
             let (provider, detail) = (self.provider, error.to_string());
-            return Err(extract::Error::Broken { provider, detail });
-        }
+            extract::Error::Broken { provider, detail }
+        })?;
+        page.is_json = records.is_some();
         let keep = |error| extract::Error::Keep(error);
         self.tell_sizes().await.map_err(|error| keep(Box::new(error)))?;
         let (header, body) = (page.header.clone(), page.body.clone());
@@ -745,6 +747,7 @@ impl Sink<'_> {
             location,
             index,
             body,
+            records,
             mapped: None,
             stated_rows,
             from_archive: false,

@@ -1,10 +1,13 @@
 //! JSON text in columns: one spelling, with or without the order of its keys.
 //!
-//! Both functions take valid JSON and work on the text itself, so that numbers keep every digit and
-//! a deeply nested value costs no stack.
+//! All functions take valid JSON and work on the text itself, so that numbers keep every digit and
+//! a deeply nested value costs no stack. Of what is not valid they make something, and never panic.
 
 use std::borrow::Cow;
 use std::fmt::Write;
+
+use memchr::memchr;
+use memchr::memchr2;
 
 /// Below this depth the members of an object stay in the order given, so that a value nested
 /// thousands of levels deep costs neither the stack nor quadratic time.
@@ -39,16 +42,20 @@ pub fn compact(json: &str, out: &mut String) {
 
 /// Appends `json` as [`compact`] does, the members of every object sorted by key.
 pub fn canonical(json: &str, out: &mut String) {
-    let mut text = String::with_capacity(json.len());
-    compact(json, &mut text);
-    sort(&text, 0, out);
+    sort(json.trim_ascii_start(), 0, out);
 }
 
 /// Appends `text` as a JSON string, quoted and escaped.
 pub fn push_string(text: &str, out: &mut String) {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
     out.push('"');
+    // Most texts have nothing to escape; to look at all of one is faster than to stop at the first.
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
+    if !text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+        out.push_str(text);
+        rest = "";
+    }
+    while let Some(at) = rest.bytes().position(is_special) {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),
@@ -72,7 +79,90 @@ pub fn push_string(text: &str, out: &mut String) {
 /// Half of a surrogate pair, as left behind where a text was cut inside an emoji, reads as U+FFFD.
 pub fn string_text(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
-    if inner.contains('\\') { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
+    match memchr(b'\\', inner.as_bytes()) {
+        Some(_) => Cow::Owned(unescape(inner)),
+        None => Cow::Borrowed(inner),
+    }
+}
+
+/// Returns the members of an object, each as the pieces of JSON text of name and value; of another
+/// value none.
+pub fn members(object: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut at = if object.starts_with('{') { 1 } else { object.len() };
+    std::iter::from_fn(move || {
+        let start = after_blanks(object, at);
+        if object.as_bytes().get(start) != Some(&b'"') {
+            return None;
+        }
+        let name_end = start + measure_string(&object[start..]).0;
+        let colon = after_blanks(object, name_end);
+        if object.as_bytes().get(colon) != Some(&b':') {
+            return None;
+        }
+        let value_at = after_blanks(object, colon + 1);
+        at = value_end(object, value_at);
+        let member = (&object[start..name_end], &object[value_at..at]);
+        at = after_comma(object, at);
+        Some(member)
+    })
+}
+
+/// Returns the elements of an array as pieces of JSON text; of another value none.
+pub fn elements(array: &str) -> impl Iterator<Item = &str> {
+    let mut at = if array.starts_with('[') { 1 } else { array.len() };
+    std::iter::from_fn(move || {
+        let start = after_blanks(array, at);
+        let end = value_end(array, start);
+        at = after_comma(array, end);
+        (end > start).then(|| &array[start..end])
+    })
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
+}
+
+/// Returns the place of the first byte from `at` on that is no blank between parts.
+fn after_blanks(json: &str, at: usize) -> usize {
+    let rest = json.as_bytes().get(at..).unwrap_or_default();
+    at + rest.iter().take_while(|byte| is_blank(**byte)).count()
+}
+
+/// Returns the place after the comma that follows a value, or where there is none.
+fn after_comma(json: &str, at: usize) -> usize {
+    let at = after_blanks(json, at);
+    at + usize::from(json.as_bytes().get(at) == Some(&b','))
+}
+
+/// Returns the place after the value that begins at `start`; where none does, `start`.
+fn value_end(json: &str, start: usize) -> usize {
+    let rest = json.get(start..).unwrap_or_default();
+    let is_end = |byte: &u8| is_blank(*byte) || matches!(byte, b',' | b'}' | b']' | b':');
+    start
+        + match rest.as_bytes().first() {
+            Some(b'"') => measure_string(rest).0,
+            Some(b'{' | b'[') => measure_nested(rest),
+            _ => rest.bytes().position(|byte| is_end(&byte)).unwrap_or(rest.len()),
+        }
+}
+
+/// Returns the length of the array or object at the beginning of `text`.
+fn measure_nested(text: &str) -> usize {
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(byte) = text.as_bytes().get(at) {
+        match byte {
+            b'"' => {
+                at += measure_string(&text[at..]).0;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return at + 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
 }
 
 fn unescape(text: &str) -> String {
@@ -123,64 +213,58 @@ fn unicode_escape(text: &str) -> (char, usize) {
 fn measure_string(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
     let (mut at, mut is_plain) = (1, true);
-    while let Some(byte) = bytes.get(at) {
-        match byte {
-            b'"' => return (at + 1, is_plain),
-            b'\\' => {
-                is_plain = false;
-                at += 2;
-            }
-            _ => at += 1,
+    while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
+        at += found;
+        if bytes[at] == b'"' {
+            return (at + 1, is_plain);
         }
+        is_plain = false;
+        at += 2;
     }
     (text.len(), is_plain)
 }
 
 fn sort(json: &str, depth: usize, out: &mut String) {
-    let open = json.chars().next().unwrap_or(' ');
-    if depth == MAX_SORTED_DEPTH || !matches!(open, '{' | '[') {
-        return out.push_str(json);
+    match json.as_bytes().first() {
+        Some(b'{') if depth < MAX_SORTED_DEPTH => sort_object(json, depth, out),
+        Some(b'[') if depth < MAX_SORTED_DEPTH => {
+            out.push('[');
+            for (index, element) in elements(json).enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                sort(element, depth + 1, out);
+            }
+            out.push(']');
+        }
+        _ => compact(json, out),
     }
-    let mut parts = parts(&json[1..json.len() - 1]);
-    if open == '{' {
-        parts.sort_by_key(|part| &part[..measure_string(part).0]);
-    }
-    out.push(open);
-    for (index, part) in parts.into_iter().enumerate() {
+}
+
+fn sort_object(json: &str, depth: usize, out: &mut String) {
+    let mut sorted: Vec<(Cow<'_, str>, &str)> =
+        members(json).map(|(name, value)| (shortest(name), value)).collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    out.push('{');
+    for (index, (name, value)) in sorted.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        let value_at = if open == '{' { measure_string(part).0 + 1 } else { 0 };
-        out.push_str(&part[..value_at]);
-        sort(&part[value_at..], depth + 1, out);
+        out.push_str(&name);
+        out.push(':');
+        sort(value, depth + 1, out);
     }
-    out.push(if open == '{' { '}' } else { ']' });
+    out.push('}');
 }
 
-/// Splits what stands between the brackets of a compact array or object at its commas.
-fn parts(inner: &str) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let (mut start, mut at, mut depth) = (0, 0, 0_usize);
-    while let Some(byte) = inner.as_bytes().get(at) {
-        match byte {
-            b'"' => {
-                at += measure_string(&inner[at..]).0;
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            b',' if depth == 0 => {
-                parts.push(&inner[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-        at += 1;
+/// Returns a JSON string in its shortest spelling.
+fn shortest(raw: &str) -> Cow<'_, str> {
+    if memchr(b'\\', raw.as_bytes()).is_none() {
+        return Cow::Borrowed(raw);
     }
-    if start < inner.len() {
-        parts.push(&inner[start..]);
-    }
-    parts
+    let mut out = String::with_capacity(raw.len());
+    push_string(&string_text(raw), &mut out);
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
@@ -251,7 +335,25 @@ mod tests {
         })
     }
 
+    #[test]
+    fn members_and_elements_are_the_pieces_they_stand_in() {
+        let object = r#" { "a" :1.50 , "b\"":[ "]", {} ] ,"c":{"d":"}"},"e":" \\"} "#.trim();
+        let pieces = [("\"a\"", "1.50"), (r#""b\"""#, r#"[ "]", {} ]"#)];
+        let nested = [("\"c\"", r#"{"d":"}"}"#), ("\"e\"", r#"" \\""#)];
+        assert_eq!(members(object).collect::<Vec<_>>(), [pieces, nested].concat());
+        assert_eq!(elements("[ 1 ,[2,3],\"x\" ]").collect::<Vec<_>>(), ["1", "[2,3]", "\"x\""]);
+        assert_eq!((members("{ }").count(), elements("[ ]").count()), (0, 0));
+        assert_eq!((members("[1]").count(), elements("{\"a\":1}").count()), (0, 0));
+    }
+
     proptest! {
+        #[test]
+        fn no_text_makes_a_walk_panic_or_go_on_for_ever(text in r#"[\[{]?[\[\]{}:," \\1aä]{0,24}"#) {
+            prop_assert!(members(&text).count() <= text.len());
+            prop_assert!(elements(&text).count() <= text.len());
+            canonical(&text, &mut String::new());
+        }
+
         #[test]
         fn every_spelling_reads_back_equal(value in any_json()) {
             let pretty = serde_json::to_string_pretty(&value).unwrap();

@@ -13,16 +13,19 @@ use crate::transform::Error;
 use crate::transform::Mapped;
 use crate::transform::Mapping;
 use crate::transform::Page;
+use crate::transform::Records;
 use crate::transform::Reject;
 use crate::transform::Settings;
 use crate::transform::Warnings;
 use crate::transform::envelope;
 use crate::transform::envelope::Form;
 use crate::transform::phone::Phones;
+use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record;
 use crate::transform::record::Fields;
 use crate::transform::record::Record;
+use crate::transform::text_of;
 use crate::transform::value;
 
 /// What a mapping has of its own: the names of a stream's fields, and where they go.
@@ -38,30 +41,40 @@ pub(super) struct Mapper {
     pub(super) fields: Fields,
     /// Takes the fields of a record into the columns of a lead, all but its id and `extra`.
     pub(super) read: for<'r, 'a> fn(&mut Reader<'r, 'a>, &mut Lead<'a>),
+    /// What is remembered of telephone numbers from page to page.
+    pub(super) phones: SharedPhones,
 }
 
 impl Mapping for Mapper {
-    fn records(&self, body: &[u8]) -> Result<usize, Error> {
-        envelope::rows(body, &self.form).map(|rows| rows.len())
+    fn records(&self, body: &[u8]) -> Result<Records, Error> {
+        let body = text_of(body)?;
+        Ok(Records::of(body, &envelope::rows(body, &self.form)?))
     }
 
     fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
-        let rows = envelope::rows(page.body, &self.form)?;
+        let body = text_of(page.body)?;
+        let found = match page.records {
+            Some(_) => Records::default(),
+            None => self.records(page.body)?,
+        };
+        let records = &page.records.unwrap_or(&found).0;
         let mut state = State {
-            builder: LeadBatchBuilder::with_capacity(rows.len()),
-            places: Vec::with_capacity(rows.len()),
+            builder: LeadBatchBuilder::with_capacity(records.len()),
+            places: Vec::with_capacity(records.len()),
             rejects: Vec::new(),
             warnings: Warnings::new(),
             unknown_fields: BTreeSet::new(),
-            phones: Phones::default(),
+            phones: self.phones.lend(),
             archive: String::new(),
         };
         let mut record = Record::default();
-        for (index, row) in (0..).zip(rows) {
+        for (index, place) in (0..).zip(records) {
+            let row = body.get(place.clone()).unwrap_or_default();
             if let Err(reason) = self.map_row(page, settings, &mut state, &mut record, index, row) {
                 state.rejects.push(Reject { index, reason, record: row.to_owned() });
             }
         }
+        self.phones.take_back(state.phones);
         Ok(Mapped {
             leads: state.builder.finish()?,
             places: state.places,

@@ -22,6 +22,7 @@ mod value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
@@ -71,6 +72,31 @@ impl Error {
         };
         Self::Decode { problem, line: error.line(), column: error.column() }
     }
+
+    /// Returns the error for a page that is no text from byte `at` on.
+    fn no_text(body: &[u8], at: usize) -> Self {
+        let before = body.get(..at).unwrap_or_default();
+        let line_at = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Self::Decode { problem: "it is not valid JSON", line, column: at - line_at + 1 }
+    }
+}
+
+/// Returns the text of a page.
+fn text_of(body: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(body).map_err(|error| Error::no_text(body, error.valid_up_to()))
+}
+
+/// Where the records of a page stand in its body, in its order; 16 bytes for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records(Vec<Range<usize>>);
+
+impl Records {
+    /// Returns the places of `rows`, which are pieces of `body`.
+    fn of(body: &str, rows: &[&str]) -> Self {
+        let start = |row: &str| row.as_ptr().addr() - body.as_ptr().addr();
+        Self(rows.iter().map(|row| start(row)..start(row) + row.len()).collect())
+    }
 }
 
 /// A page to be mapped: its body, and what its archive header and walk say of it.
@@ -94,6 +120,8 @@ pub struct Page<'a> {
     pub location: &'a str,
     /// The body as received.
     pub body: &'a [u8],
+    /// What [`Mapping::records`] has found in the body, where it was asked.
+    pub records: Option<&'a Records>,
 }
 
 impl fmt::Debug for Page<'_> {
@@ -158,12 +186,12 @@ impl Settings {
 
 /// Maps the pages of one stream of one provider.
 pub trait Mapping: fmt::Debug + Send + Sync {
-    /// Returns how many records a page has.
+    /// Finds the records of a page; the body is known to be one JSON value, in UTF-8, where it is well.
     ///
     /// # Errors
     ///
     /// Fails just where [`Mapping::map`] does.
-    fn records(&self, body: &[u8]) -> Result<usize, Error>;
+    fn records(&self, body: &[u8]) -> Result<Records, Error>;
 
     /// Maps a page: every record becomes a lead or a reject.
     ///

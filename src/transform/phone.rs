@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::mem;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use phonenumber::Type;
 use phonenumber::country::Id as Region;
@@ -12,8 +15,11 @@ use phonenumber::metadata::DATABASE;
 /// Longer texts are no telephone number, whatever digits stand in them.
 const MAX_PHONE_LENGTH: usize = 64;
 
-/// Numbers remembered while a page is mapped: parsing one costs more than the rest of its lead.
+/// Numbers remembered: parsing one costs more than a fourth of the rest of its lead.
 const MAX_REMEMBERED: usize = 4_096;
+
+/// Beginnings of North American numbers remembered, of some hundred thousand that are in use.
+const MAX_BEGINNINGS: usize = 65_536;
 
 /// The zeros of scripts in which numbers are typed; the other digits follow each. Arabic, Persian,
 /// Devanagari, Bengali, Thai, and the wide ones of East Asia.
@@ -35,11 +41,29 @@ pub(super) enum Number<'t> {
     },
 }
 
-/// Reads telephone numbers, and remembers what it read.
+/// Reads telephone numbers, and remembers what it read; up to about a megabyte.
 #[derive(Debug, Default)]
 pub(super) struct Phones {
     remembered: HashMap<String, Option<String>>,
+    /// Of North American numbers whether those with the same first six digits are valid.
+    beginnings: HashMap<u32, bool>,
     key: String,
+}
+
+/// What is remembered between two pages; a page that finds it lent begins with nothing.
+#[derive(Debug, Default)]
+pub(super) struct SharedPhones(Mutex<Phones>);
+
+impl SharedPhones {
+    /// Returns what is remembered, for one page.
+    pub(super) fn lend(&self) -> Phones {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes back what a page has lent.
+    pub(super) fn take_back(&self, phones: Phones) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phones;
+    }
 }
 
 impl Phones {
@@ -50,6 +74,12 @@ impl Phones {
         number: Number<'_>,
         regions: [Option<&str>; 2],
     ) -> Option<String> {
+        if let Number::Written(text) = number
+            && let Some(digits) = north_american(text, regions)
+            && self.is_valid_beginning(digits)
+        {
+            return Some(format!("+1{digits}"));
+        }
         let (kind, code, text) = match number {
             Number::Written(text) => ("written", "", text),
             Number::Kept(text) => ("kept", "", text),
@@ -68,11 +98,53 @@ impl Phones {
             Number::Kept(_) => kept(&text, regions),
             Number::Parts { .. } => joined(&code, &text, regions),
         };
-        if self.remembered.len() < MAX_REMEMBERED {
-            self.remembered.insert(self.key.clone(), phone.clone());
+        if self.remembered.len() == MAX_REMEMBERED {
+            self.remembered.clear();
         }
+        self.remembered.insert(self.key.clone(), phone.clone());
         phone
     }
+
+    /// Tells whether a North American number of ten digits is valid: nothing in the library's plan of
+    /// these numbers goes by their last four digits, so that the first six tell it of all.
+    fn is_valid_beginning(&mut self, digits: u64) -> bool {
+        let beginning = (digits / 10_000) as u32;
+        if self.beginnings.len() == MAX_BEGINNINGS {
+            self.beginnings.clear();
+        }
+        let is_valid = || valid(None, &format!("+1{digits}")).is_some();
+        *self.beginnings.entry(beginning).or_insert_with(is_valid)
+    }
+}
+
+/// Returns the ten digits of a number of the usual North American form, in which the library finds
+/// these digits and nothing else: behind a `+1`, or without it where it is read as a number from there.
+fn north_american(text: &str, regions: [Option<&str>; 2]) -> Option<u64> {
+    let text = text.trim_ascii();
+    let national = match text.strip_prefix("+1") {
+        // What stands together behind the `+` is taken for the country code where more comes after it.
+        Some(national)
+            if national.len() > 10 && national.starts_with(|c: char| c.is_ascii_digit()) =>
+        {
+            return None;
+        }
+        Some(national) => national,
+        None if matches!(regions.iter().flatten().next(), Some(&"US" | &"CA")) => text,
+        None => return None,
+    };
+    let (mut digits, mut count) = (0, 0);
+    for byte in national.bytes() {
+        match byte {
+            b'0'..=b'9' if count < 10 => {
+                digits = digits * 10 + u64::from(byte - b'0');
+                count += 1;
+            }
+            b' ' | b'-' | b'.' | b'(' | b')' => {}
+            _ => return None,
+        }
+    }
+    // Whatever is dialled before a number begins with a one or a zero.
+    (count == 10 && digits >= 2_000_000_000 && text.len() <= MAX_PHONE_LENGTH).then_some(digits)
 }
 
 fn with_ascii_digits(text: &str) -> Cow<'_, str> {
@@ -210,6 +282,47 @@ mod tests {
                 phones.read(Number::Kept("44020 7946 0018"), [Some("US"), None]),
                 phones.read(parts, [None, None])
             );
+        }
+    }
+
+    /// Reads a number that begins as `text` does, and then `text`.
+    fn read_second(text: &str, regions: [Option<&str>; 2]) -> Option<String> {
+        let mut phones = Phones::default();
+        let place = text.rfind(|c: char| c.is_ascii_digit()).unwrap();
+        let last = if text[place..].starts_with('9') { "0" } else { "9" };
+        let before = format!("{}{last}{}", &text[..place], &text[place + 1..]);
+        phones.read(Number::Written(&before), regions);
+        phones.read(Number::Written(text), regions)
+    }
+
+    #[test]
+    fn the_usual_form_of_a_north_american_number_is_read_as_the_library_reads_it() {
+        for (text, regions) in [
+            ("704-555-0155", [Some("US"), None]),
+            ("(704) 555.0155", [None, Some("CA")]),
+            ("+1 704 555 0155", [Some("DE"), None]),
+            ("704-155-0155", [Some("US"), None]),
+            ("104-555-0155", [Some("US"), None]),
+            ("704-555-0155", [Some("GB"), Some("US")]),
+            ("704-555-01555", [Some("US"), None]),
+            ("704-555-015", [Some("US"), None]),
+            ("+1 704 555 0155 x7", [Some("US"), None]),
+            ("+1704555-0155", [Some("US"), None]),
+        ] {
+            assert_eq!(read_second(text, regions), written(text, regions), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn the_first_six_digits_tell_of_a_north_american_number_what_the_library_tells(
+            text in "(\\+1[ .-]?)?\\(?[2-9][0-9]{2}\\)?[ .-]?[0-9]{3}[ .-]?[0-9]{4}",
+            region in "US|CA|DE",
+        ) {
+            let regions = [Some(region.as_str()), Some("US")];
+            prop_assert_eq!(read_second(&text, regions), written(&text, regions));
         }
     }
 

@@ -8,12 +8,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::Deserializer;
-use serde::de::MapAccess;
-use serde::de::Visitor;
-use serde_json::value::RawValue;
 
 use crate::schema::json;
 use crate::transform::value;
@@ -107,9 +101,12 @@ pub(super) struct Record<'a> {
     entries: Vec<Entry<'a>>,
     /// For each known field its place in `entries`.
     slots: Vec<Option<usize>>,
-    /// Names and fields of earlier records by place: most records have the same fields in the same
-    /// order, and comparing with one name is cheaper than looking among all of them.
-    expected: Vec<Expected<'a>>,
+    /// What followed each known field in an earlier record, the first what none came before: most
+    /// records have the same fields in the same order, and comparing with one name is cheaper than
+    /// looking among all of them.
+    expected: Vec<Option<Expected<'a>>>,
+    /// The place in `expected` of what comes next.
+    next: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +118,7 @@ struct Expected<'a> {
 
 #[derive(Debug)]
 struct Entry<'a> {
-    name: Cow<'a, str>,
+    raw_name: &'a str,
     value: &'a str,
     field: Option<usize>,
     /// The place of the object it stands in, where that is not the record itself.
@@ -145,23 +142,31 @@ pub(super) enum Rest {
     Nothing,
 }
 
+impl<'a> Entry<'a> {
+    fn name(&self) -> Cow<'a, str> {
+        json::string_text(self.raw_name)
+    }
+}
+
 impl<'a> Record<'a> {
-    /// Splits `record`, the text of a JSON object, into its fields; of a repeated name the last one
-    /// counts. Returns whether it was an object.
+    /// Splits `record`, valid JSON, into its fields; of a repeated name the last one counts. Returns
+    /// whether it was an object.
     pub(super) fn read(&mut self, fields: &Fields, record: &'a str) -> bool {
         self.entries.clear();
         self.slots.clear();
         self.slots.resize(fields.has_members.len(), None);
+        self.expected.resize(fields.has_members.len() + 1, None);
+        self.next = 0;
         let is_object = self.split(fields, None, record);
         self.drop_repeated();
         is_object
     }
 
     fn split(&mut self, fields: &Fields, parent: Option<usize>, object: &'a str) -> bool {
-        let split = SplitObject(|name: &'a str, value: &'a str| {
+        for (name, value) in json::members(object) {
             self.push(fields, parent, name, value);
-        });
-        serde_json::Deserializer::from_str(object).deserialize_any(split).is_ok()
+        }
+        object.starts_with('{')
     }
 
     fn push(&mut self, fields: &Fields, parent: Option<usize>, raw_name: &'a str, value: &'a str) {
@@ -171,7 +176,7 @@ impl<'a> Record<'a> {
         let is_object = has_members && value.starts_with('{');
         let is_volatile = field.is_some_and(|field| fields.is_volatile(field));
         self.entries.push(Entry {
-            name: json::string_text(raw_name),
+            raw_name,
             value,
             field,
             parent,
@@ -197,22 +202,21 @@ impl<'a> Record<'a> {
     }
 
     fn find(&mut self, fields: &Fields, parent: Option<usize>, raw_name: &'a str) -> Option<usize> {
-        let at = self.entries.len();
         let parent = parent.and_then(|parent| self.entries[parent].field);
-        match self.expected.get(at) {
+        let place = self.next;
+        let field = match self.expected[place] {
             Some(expected) if (expected.raw_name, expected.parent) == (raw_name, parent) => {
                 expected.field
             }
             _ => {
                 let field = fields.find(parent, &json::string_text(raw_name));
-                let expected = Expected { raw_name, parent, field };
-                match self.expected.get_mut(at) {
-                    Some(earlier) => *earlier = expected,
-                    None => self.expected.push(expected),
-                }
+                self.expected[place] = Some(Expected { raw_name, parent, field });
                 field
             }
-        }
+        };
+        // Behind a field that nobody knows the same is expected as in its place.
+        self.next = field.map_or(place, |field| field + 1);
+        field
     }
 
     /// Takes an entry out of the record, with all that stands in it.
@@ -226,7 +230,7 @@ impl<'a> Record<'a> {
 
     /// Of unknown fields with the same name in the same object leaves the last.
     fn drop_repeated(&mut self) {
-        let key = |at: &usize| (self.entries[*at].parent, &self.entries[*at].name);
+        let key = |at: &usize| (self.entries[*at].parent, self.entries[*at].name());
         let mut unknown: Vec<usize> =
             (0..self.entries.len()).filter(|at| self.entries[*at].field.is_none()).collect();
         unknown.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -256,14 +260,14 @@ impl<'a> Record<'a> {
 
     /// Returns the names of the fields the mapping does not know, with those of the objects they
     /// stand in: `location.city`.
-    pub(super) fn unknown(&self) -> impl Iterator<Item = Cow<'_, str>> {
+    pub(super) fn unknown(&self) -> impl Iterator<Item = Cow<'a, str>> {
         self.entries.iter().filter(|entry| !entry.is_known).map(|entry| self.path(entry))
     }
 
-    fn path<'r>(&'r self, entry: &'r Entry<'a>) -> Cow<'r, str> {
+    fn path(&self, entry: &Entry<'a>) -> Cow<'a, str> {
         match entry.parent {
-            None => Cow::Borrowed(&*entry.name),
-            Some(at) => format!("{}.{}", self.path(&self.entries[at]), entry.name).into(),
+            None => entry.name(),
+            Some(at) => format!("{}.{}", self.path(&self.entries[at]), entry.name()).into(),
         }
     }
 
@@ -285,7 +289,7 @@ impl<'a> Record<'a> {
             let before = out.len();
             let name = |out: &mut String| {
                 out.push(if before == start { '{' } else { ',' });
-                json::push_string(&entry.name, out);
+                json::push_string(&entry.name(), out);
                 out.push(':');
             };
             match &entry.rest {
@@ -313,24 +317,6 @@ impl<'a> Record<'a> {
         if out.len() > start {
             out.push('}');
         }
-    }
-}
-
-/// Hands the members of an object to a function, each as the pieces of JSON text of name and value.
-pub(super) struct SplitObject<F>(pub(super) F);
-
-impl<'de, F: FnMut(&'de str, &'de str)> Visitor<'de> for SplitObject<F> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            self.0(name.get(), value.get());
-        }
-        Ok(())
     }
 }
 

@@ -51,6 +51,7 @@ pub(super) fn page<'a>(stream: &'a str, body: &'a [u8]) -> Page<'a> {
         received_at: DateTime::from_timestamp(1_763_000_000, 0).unwrap(),
         location: "archive/acme/1.seg#4",
         body,
+        records: None,
     }
 }
 

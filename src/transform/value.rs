@@ -9,7 +9,6 @@ use std::ops::Range;
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
-use serde::Deserializer;
 use serde_json::value::RawValue;
 
 use crate::record::is_usable_id;
@@ -19,7 +18,6 @@ use crate::schema::lead::Micros;
 use crate::schema::lead::Money;
 use crate::schema::text::MONEY_SCALE;
 use crate::transform::record::Rest;
-use crate::transform::record::SplitObject;
 
 /// The years 1 to 9999, in seconds since 1970: what every warehouse holds. An offset may lead out.
 const SECONDS: Range<i64> = -62_135_596_800..253_402_300_800;
@@ -34,7 +32,7 @@ pub(super) type Read<T> = Result<Option<T>, Misfit>;
 /// Tells whether the value says nothing: null, blank text, `[]` or `{}`.
 pub(super) fn is_blank(raw: &str) -> bool {
     match raw.as_bytes().first() {
-        Some(b'"') => json::string_text(raw).trim().is_empty(),
+        Some(b'"') => is_white(&json::string_text(raw)),
         Some(b'[' | b'{') => raw[1..raw.len() - 1].trim_ascii().is_empty(),
         _ => raw == "null",
     }
@@ -42,14 +40,17 @@ pub(super) fn is_blank(raw: &str) -> bool {
 
 /// Reads text as given, blanks around it included; numbers and booleans are text, too.
 pub(super) fn text(raw: &str) -> Read<Cow<'_, str>> {
-    if is_blank(raw) {
-        return Ok(None);
-    }
     match raw.as_bytes().first() {
-        Some(b'"') => Ok(Some(json::string_text(raw))),
+        Some(b'"') => Ok(Some(json::string_text(raw)).filter(|text| !is_white(text))),
+        _ if is_blank(raw) => Ok(None),
         Some(b'[' | b'{') => Err(Misfit),
         _ => Ok(Some(Cow::Borrowed(raw))),
     }
+}
+
+/// Tells whether nothing but white space is in `text`.
+fn is_white(text: &str) -> bool {
+    text.chars().all(char::is_whitespace)
 }
 
 /// Reads a record's id: text, trimmed, or a whole number, however long; one that [`is_usable_id`].
@@ -250,6 +251,9 @@ pub(super) fn attributes(raw: &str) -> Read<Nested> {
     unquoted(raw, |raw| map_of_json(raw, ATTRIBUTES))
 }
 
+/// Among so many members a repeated name is found by comparing, faster than by a set of them.
+const FEW_MEMBERS: usize = 16;
+
 fn map_of_json(raw: &str, spelling: Spelling) -> Read<Nested> {
     if is_blank(raw) {
         return Ok(None);
@@ -267,10 +271,15 @@ fn map_of_json(raw: &str, spelling: Spelling) -> Read<Nested> {
             }
         }
     }
+    let (mut kept, mut lost) = (Vec::with_capacity(pairs.len()), Vec::new());
     let mut seen = HashSet::new();
-    let (mut kept, mut lost) = (Vec::new(), Vec::new());
-    for (name, value) in pairs.iter().rev() {
-        if seen.insert(name) { &mut kept } else { &mut lost }.push((&**name, *value));
+    let is_short = pairs.len() <= FEW_MEMBERS;
+    for (at, (name, value)) in pairs.iter().enumerate().rev() {
+        let is_last = match is_short {
+            true => pairs[at + 1..].iter().all(|(later, _)| later != name),
+            false => seen.insert(name),
+        };
+        if is_last { &mut kept } else { &mut lost }.push((&**name, *value));
     }
     if rest == Rest::Nothing && !lost.is_empty() {
         rest = Rest::Part(pairs_json(&lost, spelling));
@@ -397,13 +406,17 @@ fn unquoted<T>(raw: &str, read: impl FnOnce(&str) -> Read<T>) -> Read<T> {
     if value.get().starts_with('"') { Err(Misfit) } else { read(value.get()) }
 }
 
-fn split<'a>(raw: &'a str, member: impl FnMut(&'a str, &'a str)) -> Result<(), Misfit> {
-    serde_json::Deserializer::from_str(raw).deserialize_any(SplitObject(member)).map_err(|_| Misfit)
+/// Hands the members of an object to a function; another value is a misfit.
+fn split<'a>(raw: &'a str, mut member: impl FnMut(&'a str, &'a str)) -> Result<(), Misfit> {
+    if !raw.starts_with('{') {
+        return Err(Misfit);
+    }
+    json::members(raw).for_each(|(name, value)| member(name, value));
+    Ok(())
 }
 
 fn elements(raw: &str) -> Result<Vec<&str>, Misfit> {
-    let elements: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Misfit)?;
-    Ok(elements.into_iter().map(RawValue::get).collect())
+    if raw.starts_with('[') { Ok(json::elements(raw).collect()) } else { Err(Misfit) }
 }
 
 type Pair<'a> = (Cow<'a, str>, &'a str);

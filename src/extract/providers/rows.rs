@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use super::json;
 use crate::extract::RowFacts;
 use crate::record::id_hash;
+use crate::schema::json::members;
 use crate::schema::json::string_text;
 
 /// How a provider names what paging needs.
@@ -89,9 +90,29 @@ pub(super) struct Row<N>(pub(super) RowFacts, PhantomData<N>);
 
 impl<'de, N: Names> Deserialize<'de> for Row<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let facts = deserializer.deserialize_any(RowVisitor::<N>(PhantomData))?;
-        Ok(Self(facts, PhantomData))
+        let row = <&RawValue>::deserialize(deserializer)?;
+        Ok(Self(facts_of::<N>(row.get()), PhantomData))
     }
+}
+
+/// Returns what paging needs of a row, which is valid JSON.
+fn facts_of<N: Names>(row: &str) -> RowFacts {
+    let mut facts = RowFacts::default();
+    let mut in_id = None;
+    for (name, value) in members(row) {
+        match Key::<N>::of(name) {
+            Key::Id => {
+                let id = json::native_id(value);
+                facts.id = id.as_deref().map(id_hash);
+                in_id = id.as_deref().and_then(N::created_in);
+            }
+            Key::CreatedAt => facts.created_at = json::time(value),
+            Key::UpdatedAt => facts.updated_at = json::time(value),
+            Key::Other(_) => {}
+        }
+    }
+    facts.created_at = facts.created_at.or(in_id);
+    facts
 }
 
 /// What a visitor makes of truth, numbers and texts: always the same.
@@ -119,50 +140,6 @@ macro_rules! scalars_give {
     };
 }
 
-struct RowVisitor<N>(PhantomData<N>);
-
-impl<'de, N: Names> Visitor<'de> for RowVisitor<N> {
-    type Value = RowFacts;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a record")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RowFacts, A::Error> {
-        let mut facts = RowFacts::default();
-        let mut in_id = None;
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            match Key::<N>::of(name) {
-                Key::Id => {
-                    let id = json::native_id(map.next_value::<&RawValue>()?.get());
-                    facts.id = id.as_deref().map(id_hash);
-                    in_id = id.as_deref().and_then(N::created_in);
-                }
-                Key::CreatedAt => facts.created_at = time(&mut map)?,
-                Key::UpdatedAt => facts.updated_at = time(&mut map)?,
-                Key::Other(_) => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        facts.created_at = facts.created_at.or(in_id);
-        Ok(facts)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RowFacts, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(RowFacts::default())
-    }
-
-    fn visit_unit<E>(self) -> Result<RowFacts, E> {
-        Ok(RowFacts::default())
-    }
-
-    scalars_give!(Ok(RowFacts::default()));
-}
-
-fn time<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<DateTime<Utc>>, A::Error> {
-    Ok(json::time(map.next_value::<&RawValue>()?.get()))
-}
-
 /// A field of a row.
 enum Key<N> {
     Id,
@@ -174,8 +151,8 @@ enum Key<N> {
 impl<N: Names> Key<N> {
     /// Returns the field of a name, as it stands in the JSON: one in which something cannot be read, as
     /// half a surrogate pair, is a name all the same.
-    fn of(raw_name: &RawValue) -> Self {
-        match &*string_text(raw_name.get()) {
+    fn of(raw_name: &str) -> Self {
+        match &*string_text(raw_name) {
             name if name == N::ID => Self::Id,
             name if name == N::CREATED_AT => Self::CreatedAt,
             name if Some(name) == N::UPDATED_AT => Self::UpdatedAt,

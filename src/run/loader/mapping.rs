@@ -58,7 +58,7 @@ impl Mapper {
                         let mapping = source.mappings.get(&scope.stream)?;
                         Some(page.map(&**mapping, &source.transform))
                     });
-                    page.body = bytes::Bytes::new();
+                    (page.body, page.records) = (bytes::Bytes::new(), None);
                 }
                 if sender.blocking_send(message).is_err() {
                     break;

@@ -32,6 +32,8 @@ pub(in crate::run) struct HeldPage {
     pub(in crate::run) index: u64,
     /// Empty once it is mapped.
     pub(in crate::run) body: bytes::Bytes,
+    /// Where its records stand in the body, where they were looked for.
+    pub(in crate::run) records: Option<transform::Records>,
     /// Its leads, on the way from the thread that maps to the loader.
     pub(in crate::run) mapped: Option<Result<transform::Mapped>>,
     /// Rows of the listing, where the provider stated them with it.
@@ -56,6 +58,7 @@ impl HeldPage {
             location: page.location,
             index,
             body: page.body,
+            records: None,
             mapped: None,
             stated_rows: None,
             from_archive: true,
@@ -80,6 +83,7 @@ impl HeldPage {
             received_at: self.header.received_at,
             location: &self.location,
             body: &self.body,
+            records: self.records.as_ref(),
         };
         Ok(mapping.map(&page, settings)?)
     }

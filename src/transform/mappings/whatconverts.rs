@@ -9,6 +9,7 @@ use crate::schema::lead::Text;
 use crate::transform::ProfileSettings;
 use crate::transform::envelope::Form;
 use crate::transform::mapper::Mapper;
+use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
 use crate::transform::terms;
@@ -81,6 +82,7 @@ pub(in crate::transform) fn leads() -> Mapper {
         },
         id_place: F::lead_id as usize,
         fields: Fields::new(&[F::NAMES, WITHOUT_COLUMN], &[]),
+        phones: SharedPhones::default(),
         read: |reader, lead| {
             read_account(reader, lead);
             read_kind(reader, lead);

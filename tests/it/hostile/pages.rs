@@ -92,6 +92,7 @@ impl Sides {
             received_at: chrono::DateTime::UNIX_EPOCH,
             location: "nowhere#1",
             body,
+            records: None,
         };
         let mapped = self.mapping.map(&page, &self.settings).ok()?;
         let ids = mapped.leads.column_by_name("native_id").unwrap();

@@ -332,6 +332,7 @@ impl World {
                 received_at: self.clock.now(),
                 location: "nowhere#1",
                 body: body.as_bytes(),
+                records: None,
             };
             let batch = mapping.map(&page, &settings).unwrap().leads;
             for row in 0..batch.num_rows() {

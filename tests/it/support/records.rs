@@ -183,6 +183,7 @@ impl World {
                 received_at: self.sandbox.now(),
                 location: "nowhere#1",
                 body: &body,
+                records: None,
             };
             let batch = mapping.map(&page, &settings).unwrap().leads;
             for row in 0..batch.num_rows() {
