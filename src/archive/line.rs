@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use chrono::DateTime;
 use chrono::Utc;
+use memchr::memchr2;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -96,17 +97,19 @@ pub(super) struct PageLine<'a> {
 }
 
 impl<'a> PageLine<'a> {
-    /// Returns the line for a page that `run` received.
-    pub(super) fn new(run: RunId, page: &'a RawPage) -> Self {
-        let record = Cow::Borrowed("page");
-        let header = page.header.clone();
-        match raw_on_one_line(&page.body) {
-            Some(body) => Self { record, run, header, body: Some(body), body_text: None },
-            None => {
-                let text = String::from_utf8_lossy(&page.body);
-                Self { record, run, header, body: None, body_text: Some(text) }
-            }
+    /// Returns the line for a page that `run` received, in pieces one behind the other: a body that is
+    /// JSON on one line is a piece as it is.
+    pub(super) fn pieces(run: RunId, page: &'a RawPage) -> serde_json::Result<[Cow<'a, [u8]>; 3]> {
+        let (record, header) = (Cow::Borrowed("page"), page.header.clone());
+        let mut line = Self { record, run, header, body: None, body_text: None };
+        if is_json_on_one_line(page) {
+            let mut head = serde_json::to_vec(&line)?;
+            head.pop();
+            head.extend_from_slice(br#","body":"#);
+            return Ok([head.into(), page.body.trim_ascii().into(), b"}\n".into()]);
         }
+        line.body_text = Some(String::from_utf8_lossy(&page.body));
+        Ok([serde_json::to_vec(&line)?.into(), Cow::default(), b"\n".into()])
     }
 
     /// Returns the body as it was received.
@@ -116,15 +119,10 @@ impl<'a> PageLine<'a> {
     }
 }
 
-/// Returns the body as raw JSON, if it is JSON and has no line break outside its texts.
-fn raw_on_one_line(body: &[u8]) -> Option<&RawValue> {
-    // Looked at in pieces, a page is looked at many bytes at a time.
-    let has_break =
-        |piece: &[u8]| piece.iter().fold(false, |is, b| is | matches!(b, b'\n' | b'\r'));
-    if body.chunks(256).any(has_break) {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
+/// Tells whether a body is JSON without a line break outside its texts.
+fn is_json_on_one_line(page: &RawPage) -> bool {
+    memchr2(b'\n', b'\r', &page.body).is_none()
+        && (page.is_json || serde_json::from_slice::<&RawValue>(&page.body).is_ok())
 }
 
 /// Tells which kind of record a line is, from its first bytes.

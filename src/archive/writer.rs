@@ -5,6 +5,9 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
+use std::io;
+use std::io::Write;
 use std::thread;
 
 use chrono::DateTime;
@@ -12,6 +15,9 @@ use chrono::Utc;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use zstd::stream::raw::CParameter;
+use zstd::stream::raw::Operation;
+use zstd::stream::zio;
 
 use super::Closing;
 use super::Error;
@@ -61,7 +67,8 @@ impl Writer {
     pub fn start(store: Store, run: RunId) -> Self {
         let (requests, mut queue) = mpsc::channel::<Request>(QUEUE);
         thread::spawn(move || {
-            let mut segments = Segments { store, run, open: HashMap::new(), frame: Vec::new() };
+            let mut segments =
+                Segments { store, run, open: HashMap::new(), frames: Frames::default() };
             while let Some(first) = queue.blocking_recv() {
                 let mut batch = vec![first];
                 while let Ok(next) = queue.try_recv() {
@@ -132,7 +139,7 @@ struct Segments {
     store: Store,
     run: RunId,
     open: HashMap<WalkId, Segment>,
-    frame: Vec<u8>,
+    frames: Frames,
 }
 
 impl Segments {
@@ -187,26 +194,34 @@ impl Segments {
                 Ok(path)
             }
             Entry::Page(page) => {
-                let line = PageLine::new(self.run.clone(), &page);
-                self.append(walk, &line)?;
+                let run = self.run.clone();
+                self.append(walk, |frames| {
+                    let pieces = PageLine::pieces(run, &page)?;
+                    frames.encode(pieces.iter().map(|piece| &**piece))
+                })?;
                 let segment = self.open.get_mut(walk).ok_or(Error::Closed)?;
                 segment.pages += 1;
                 Ok(format!("{}#{}", segment.path, segment.pages))
             }
-            Entry::Hole(hole) => self.append(walk, &HoleLine { hole }),
+            Entry::Hole(hole) => self.append(walk, |frames| frames.line(&HoleLine { hole })),
             Entry::Close { closing, at } => {
-                self.append(walk, &ClosedLine { closed_at: at, closing })
+                self.append(walk, |frames| frames.line(&ClosedLine { closed_at: at, closing }))
             }
         }
     }
 
-    fn append(&mut self, walk: &WalkId, line: &impl Serialize) -> Result<String, Error> {
-        let Self { store, run, open, frame } = self;
+    /// Appends a line, which `encode` makes a frame.
+    fn append(
+        &mut self,
+        walk: &WalkId,
+        encode: impl FnOnce(&mut Frames) -> io::Result<()>,
+    ) -> Result<String, Error> {
+        let Self { store, run, open, frames } = self;
         let segment = open.get_mut(walk).ok_or(Error::Closed)?;
         if let Some(error) = &segment.failed {
             return Err(error.clone().into());
         }
-        let written = segment.append(store, run, line, frame);
+        let written = segment.append(store, run, frames, encode);
         if let Err(Error::Store(error)) = &written {
             segment.failed = Some(error.clone());
         }
@@ -232,31 +247,58 @@ impl Segment {
         &mut self,
         store: &Store,
         run: &RunId,
-        line: &impl Serialize,
-        frame: &mut Vec<u8>,
+        frames: &mut Frames,
+        encode: impl FnOnce(&mut Frames) -> io::Result<()>,
     ) -> Result<(), Error> {
         let unreadable = |source| Error::Read { path: self.path.clone(), source };
         if self.file.is_none() {
             let (version, walk) = (VERSION.to_owned(), (*self.walk).clone());
             let held_before = Some(self.held);
             let opened = OpenedLine { version, run: run.clone(), held_before, walk };
-            encode(&opened, frame).map_err(unreadable)?;
-            self.file.insert(store.append(&self.path)?).write(frame)?;
+            frames.line(&opened).map_err(unreadable)?;
+            self.file.insert(store.append(&self.path)?).write(&frames.frame)?;
         }
-        encode(line, frame).map_err(unreadable)?;
+        encode(frames).map_err(unreadable)?;
         let file = self.file.as_mut().ok_or(Error::Closed)?;
-        Ok(file.write(frame)?)
+        Ok(file.write(&frames.frame)?)
     }
 }
 
-/// Writes a line as one zstd frame into `frame`.
-fn encode(line: &impl Serialize, frame: &mut Vec<u8>) -> std::io::Result<()> {
-    frame.clear();
-    let mut encoder = zstd::stream::write::Encoder::new(frame, LEVEL)?;
-    encoder.include_checksum(true)?;
-    let mut buffered = std::io::BufWriter::with_capacity(1 << 17, encoder);
-    serde_json::to_writer(&mut buffered, line)?;
-    std::io::Write::write_all(&mut buffered, b"\n")?;
-    buffered.into_inner()?.finish()?;
-    Ok(())
+/// Makes a zstd frame of each line; its buffers serve one after the other.
+#[derive(Default)]
+struct Frames {
+    frame: Vec<u8>,
+    encoder: Option<zstd::stream::raw::Encoder<'static>>,
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Frames").field("frame_bytes", &self.frame.len()).finish()
+    }
+}
+
+impl Frames {
+    /// Makes the frame of a record.
+    fn line(&mut self, record: &impl Serialize) -> io::Result<()> {
+        let line = serde_json::to_vec(record)?;
+        self.encode([&*line, b"\n"].into_iter())
+    }
+
+    /// Makes the frame of what `pieces` are one behind the other.
+    fn encode<'p>(&mut self, mut pieces: impl Iterator<Item = &'p [u8]>) -> io::Result<()> {
+        let encoder = match self.encoder.take() {
+            Some(mut used) => used.reinit().map(|()| used)?,
+            None => {
+                let mut encoder = zstd::stream::raw::Encoder::new(LEVEL)?;
+                encoder.set_parameter(CParameter::ChecksumFlag(true))?;
+                encoder
+            }
+        };
+        self.frame.clear();
+        let mut writer = zio::Writer::new(&mut self.frame, encoder);
+        pieces.try_for_each(|piece| writer.write_all(piece))?;
+        writer.finish()?;
+        self.encoder = Some(writer.into_inner().1);
+        Ok(())
+    }
 }
