@@ -608,6 +608,7 @@ mod tests {
             total_pages: Some(pages),
             page: None,
             size: Some(size),
+            is_json: true,
         }
     }
 

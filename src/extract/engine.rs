@@ -689,7 +689,8 @@ impl Reader<'_> {
             received_at: answer.received_at,
         };
         let (body, stated_rows) = (answer.body, facts.total);
-        let raw = RawPage { header: header.clone(), body, stated_rows, is_json: false };
+        let is_json = facts.is_json;
+        let raw = RawPage { header: header.clone(), body, stated_rows, is_json };
         self.sink.hold(walk, raw, slot).await?;
         self.sizes.note_page(size, facts.rows.len(), header.received_at);
         Ok((header, facts))

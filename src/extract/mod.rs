@@ -131,6 +131,8 @@ pub struct PageFacts {
     pub page: Option<u32>,
     /// The page's size, as echoed: as asked, as returned, or clamped.
     pub size: Option<u32>,
+    /// Whether all of the body was read as one JSON value.
+    pub is_json: bool,
 }
 
 /// What paging needs to know of a row.

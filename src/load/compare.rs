@@ -143,6 +143,9 @@ impl Comparison {
             let empty = || Partitioning::new(Vec::new(), publish.limits.part_rows, false);
             partitions.entry(name.clone()).or_insert_with(empty);
         }
+        if publish.parts.is_empty() && publish.mode == Mode::Merge {
+            return Ok(Self::with_nothing(partitions, incoming));
+        }
         let gone = still_gone(incoming, publish.gone)?;
         let mut comparison = Self { partitions, gone, counts: Counts::default() };
         let stage = Stage { incoming, publish };
@@ -160,6 +163,15 @@ impl Comparison {
         comparison.settle(&strangers, publish.mode)?;
         strangers.remove();
         Ok(comparison)
+    }
+
+    /// Compares what came with nothing: all of it is new.
+    fn with_nothing(mut partitions: BTreeMap<String, Partitioning>, incoming: &Incoming) -> Self {
+        for (name, partition) in &mut partitions {
+            let rows = incoming.partitions.get(name).map_or(0, Run::rows);
+            partition.touch(0, i64::try_from(rows).unwrap_or(i64::MAX));
+        }
+        Self { partitions, gone: BTreeSet::new(), counts: Counts::default() }
     }
 
     /// Merges the strangers of all partitions into one run, each with the partition it belongs to.

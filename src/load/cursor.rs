@@ -4,11 +4,11 @@ use arrow::array::Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
 use arrow::array::TimestampMicrosecondArray;
-use arrow::compute::interleave_record_batch;
 
 use super::Result;
 use super::column;
 use super::rows;
+use super::rows::Picks;
 
 /// Batches one after the other, each read when it is needed.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
@@ -281,10 +281,16 @@ impl Gather {
         if self.picks.is_empty() {
             return Ok(None);
         }
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let batch = interleave_record_batch(&batches, &self.picks)?;
+        let (batches, picks) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.picks));
         *self = Self::new(self.limits.0, self.limits.1);
-        Ok(Some(batch))
+        let (schema, picks) = (batches[0].schema(), Picks::new(picks));
+        let gather = |column: usize| {
+            let arrays: Vec<&dyn Array> =
+                batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            picks.gather(&arrays)
+        };
+        let columns = (0..schema.fields().len()).map(gather).collect::<Result<_>>()?;
+        Ok(Some(RecordBatch::try_new(schema, columns)?))
     }
 }
 

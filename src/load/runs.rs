@@ -25,6 +25,7 @@ use crate::point::Steps;
 pub(super) struct RunWriter {
     writer: StreamWriter<BufWriter<Stepped<File>>>,
     at: PathBuf,
+    rows: u64,
 }
 
 impl RunWriter {
@@ -36,11 +37,12 @@ impl RunWriter {
         let file = BufWriter::with_capacity(1 << 16, Stepped { inner: file, steps });
         let writer = StreamWriter::try_new(file, schema)
             .map_err(|source| Error::scratch("create", &at, source))?;
-        Ok(Self { writer, at })
+        Ok(Self { writer, at, rows: 0 })
     }
 
     /// Appends a batch.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
         self.writer.write(batch).map_err(|source| Error::scratch("write", &self.at, source))
     }
 
@@ -49,7 +51,7 @@ impl RunWriter {
         // `into_inner` gives the file back only after the buffer was written.
         let ended = self.writer.finish().and_then(|()| self.writer.flush());
         ended.map_err(|source| Error::scratch("write", &self.at, source))?;
-        Ok(Run { at: self.at })
+        Ok(Run { at: self.at, rows: self.rows })
     }
 }
 
@@ -57,9 +59,15 @@ impl RunWriter {
 #[derive(Debug)]
 pub(super) struct Run {
     at: PathBuf,
+    rows: u64,
 }
 
 impl Run {
+    /// Returns how many rows it has.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Returns the run's batches, of the columns named, or all.
     pub(super) fn batches(&self, columns: Option<&[&str]>) -> Result<Batches> {
         let at = self.at.clone();

@@ -144,7 +144,7 @@ impl Reading {
     fn facts_of(&self, page: &ArchivedPage, index: u64) -> std::result::Result<PageFacts, String> {
         let facts = self.source.read_page(&page.body).map_err(|error| error.to_string())?;
         if let Some(mapping) = self.mapping.as_ref().filter(|_| index >= self.loaded) {
-            mapping.records(&page.body).map_err(|error| error.to_string())?;
+            mapping.records(&page.body, facts.is_json).map_err(|error| error.to_string())?;
         }
         Ok(facts)
     }

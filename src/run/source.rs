@@ -720,12 +720,13 @@ impl Sink<'_> {
         index: Option<u64>,
     ) -> std::result::Result<(), extract::Error> {
         // A page that is held is mapped in every run until it is: one that cannot be is not held.
-        let records = self.mapping.map(|mapping| mapping.records(&page.body)).transpose();
+        let records =
+            self.mapping.map(|mapping| mapping.records(&page.body, page.is_json)).transpose();
         let records = records.map_err(|error| {
             let (provider, detail) = (self.provider, error.to_string());
             extract::Error::Broken { provider, detail }
         })?;
-        page.is_json = records.is_some();
+        page.is_json |= records.is_some();
         let keep = |error| extract::Error::Keep(error);
         self.tell_sizes().await.map_err(|error| keep(Box::new(error)))?;
         let (header, body) = (page.header.clone(), page.body.clone());

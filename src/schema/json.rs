@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use memchr::memchr;
 use memchr::memchr2;
 
 /// Below this depth the members of an object stay in the order given, so that a value nested
@@ -79,10 +78,7 @@ pub fn push_string(text: &str, out: &mut String) {
 /// Half of a surrogate pair, as left behind where a text was cut inside an emoji, reads as U+FFFD.
 pub fn string_text(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
-    match memchr(b'\\', inner.as_bytes()) {
-        Some(_) => Cow::Owned(unescape(inner)),
-        None => Cow::Borrowed(inner),
-    }
+    if has_backslash(inner) { Cow::Owned(unescape(inner)) } else { Cow::Borrowed(inner) }
 }
 
 /// Returns the members of an object, each as the pieces of JSON text of name and value; of another
@@ -208,12 +204,39 @@ fn unicode_escape(text: &str) -> (char, usize) {
     }
 }
 
+/// In so many bytes a search is done in place: most texts end there, and the call of what is faster for
+/// long ones costs as much as they do.
+const SHORT_BYTES: usize = 32;
+
+/// Returns the place of the first byte that is one of two.
+fn find(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+    let all = |byte: u8| u64::from_le_bytes([byte; 8]);
+    // The lowest of the marked bytes is zero; those above it may be marked for its sake alone.
+    let mark_zeros = |word: u64| word.wrapping_sub(all(1)) & !word & all(0x80);
+    let mut at = 0;
+    while at < SHORT_BYTES
+        && let Some(word) = bytes[at..].first_chunk()
+    {
+        let word = u64::from_le_bytes(*word);
+        let found = mark_zeros(word ^ all(one)) | mark_zeros(word ^ all(other));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    memchr2(one, other, &bytes[at..]).map(|found| at + found)
+}
+
+fn has_backslash(text: &str) -> bool {
+    find(b'\\', b'\\', text.as_bytes()).is_some()
+}
+
 /// Returns the length of the string at the beginning of `text`, its quotes included, and whether it
 /// has no escapes.
 fn measure_string(text: &str) -> (usize, bool) {
     let bytes = text.as_bytes();
     let (mut at, mut is_plain) = (1, true);
-    while let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
+    while let Some(found) = find(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
         at += found;
         if bytes[at] == b'"' {
             return (at + 1, is_plain);
@@ -259,7 +282,7 @@ fn sort_object(json: &str, depth: usize, out: &mut String) {
 
 /// Returns a JSON string in its shortest spelling.
 fn shortest(raw: &str) -> Cow<'_, str> {
-    if memchr(b'\\', raw.as_bytes()).is_none() {
+    if !has_backslash(raw) {
         return Cow::Borrowed(raw);
     }
     let mut out = String::with_capacity(raw.len());
@@ -347,6 +370,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_first_of_two_bytes_is_found(text in r#"[!-#\[-\]a\x01\u{7f}ä\u{122}]{0,48}"#) {
+            let bytes = text.as_bytes();
+            for (one, other) in [(b'"', b'\\'), (b'\\', b'\\'), (b'\\', b'"')] {
+                let expected = bytes.iter().position(|byte| [one, other].contains(byte));
+                prop_assert_eq!(find(one, other, bytes), expected);
+            }
+        }
+
         #[test]
         fn no_text_makes_a_walk_panic_or_go_on_for_ever(text in r#"[\[{]?[\[\]{}:," \\1aä]{0,24}"#) {
             prop_assert!(members(&text).count() <= text.len());

@@ -46,16 +46,16 @@ pub(super) struct Mapper {
 }
 
 impl Mapping for Mapper {
-    fn records(&self, body: &[u8]) -> Result<Records, Error> {
+    fn records(&self, body: &[u8], is_json: bool) -> Result<Records, Error> {
         let body = text_of(body)?;
-        Ok(Records::of(body, &envelope::rows(body, &self.form)?))
+        Ok(Records::of(body, &envelope::rows(body, is_json, &self.form)?))
     }
 
     fn map(&self, page: &Page<'_>, settings: &Settings) -> Result<Mapped, Error> {
         let body = text_of(page.body)?;
         let found = match page.records {
             Some(_) => Records::default(),
-            None => self.records(page.body)?,
+            None => self.records(page.body, false)?,
         };
         let records = &page.records.unwrap_or(&found).0;
         let mut state = State {

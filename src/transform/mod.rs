@@ -186,12 +186,13 @@ impl Settings {
 
 /// Maps the pages of one stream of one provider.
 pub trait Mapping: fmt::Debug + Send + Sync {
-    /// Finds the records of a page; the body is known to be one JSON value, in UTF-8, where it is well.
+    /// Finds the records of a page. `is_json` says that the body is known to be one JSON value; where it
+    /// was not, it is known where this is well.
     ///
     /// # Errors
     ///
     /// Fails just where [`Mapping::map`] does.
-    fn records(&self, body: &[u8]) -> Result<Records, Error>;
+    fn records(&self, body: &[u8], is_json: bool) -> Result<Records, Error>;
 
     /// Maps a page: every record becomes a lead or a reject.
     ///

@@ -68,6 +68,10 @@ pub(super) fn is_qualified(stage: &str) -> Option<bool> {
 
 /// Returns the word in lower case without anything but letters and digits.
 pub(super) fn folded(native: &str) -> String {
+    if native.is_ascii() {
+        let kept = native.bytes().filter(u8::is_ascii_alphanumeric);
+        return kept.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    }
     native.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 

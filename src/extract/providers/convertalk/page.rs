@@ -109,8 +109,8 @@ pub(super) fn read_rows(body: &[u8]) -> Result<PageFacts> {
     let says_well = envelope.is_success().is_some() || envelope.code().is_some();
     let broken = |detail| json::broken(PROVIDER, detail);
     match envelope.data {
-        Rows::Listed(rows) => Ok(PageFacts { rows, ..PageFacts::default() }),
-        Rows::Nothing if says_well => Ok(PageFacts::default()),
+        Rows::Listed(rows) => Ok(PageFacts { rows, is_json: true, ..PageFacts::default() }),
+        Rows::Nothing if says_well => Ok(PageFacts { is_json: true, ..PageFacts::default() }),
         Rows::Nothing => Err(envelope.judged(200).unwrap_or_else(|| broken("it has no `data`"))),
         Rows::Other => Err(broken("there is no list of records in its `data`")),
     }
@@ -165,7 +165,7 @@ mod tests {
             created_at: Some("2023-02-01T05:59:03.533Z".parse().unwrap()),
             updated_at: Some("2023-02-02T06:46:34.119Z".parse().unwrap()),
         };
-        assert_eq!(facts, PageFacts { rows: vec![row], ..PageFacts::default() });
+        assert_eq!(facts, PageFacts { rows: vec![row], is_json: true, ..PageFacts::default() });
         for data in ["chats", "users", "data", "docs"] {
             assert_eq!(page(&format!(r#"{{"{data}":[{CHAT}],"totalPages":3}}"#)), facts, "{data}");
         }
@@ -194,7 +194,11 @@ mod tests {
             r#"{"success":"true"}"#,
             r#"{"code":"200","message":""}"#,
         ] {
-            assert_eq!(read(end).unwrap(), PageFacts::default(), "{end}");
+            assert_eq!(
+                read(end).unwrap(),
+                PageFacts { is_json: true, ..PageFacts::default() },
+                "{end}"
+            );
         }
         for broken in [
             "{}",

@@ -41,7 +41,8 @@ async fn asked_for_chats(header: &str) -> Asked {
     let answer =
         source.fetch_page(&walk("chats", &format!("bot:{BOT}"), "non-lead"), 2, 1_000).await;
     let answer = answer.unwrap();
-    assert_eq!(source.read_page(&answer.body).unwrap(), PageFacts::default());
+    let facts = source.read_page(&answer.body).unwrap();
+    assert_eq!(facts, PageFacts { is_json: true, ..PageFacts::default() });
     let asked = server.asked().remove(0);
     assert_eq!(asked.line, format!("GET {}", answer.request));
     asked

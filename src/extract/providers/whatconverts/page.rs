@@ -78,6 +78,7 @@ pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
         total_pages: small(envelope.total_pages).map(|pages| pages.max(1)),
         page: small(envelope.page_number),
         size: small(envelope.leads_per_page),
+        is_json: true,
     })
 }
 

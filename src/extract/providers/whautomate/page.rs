@@ -49,8 +49,8 @@ fn judge(refusal: Refusal<'_>, words: Option<&str>, otherwise: &str) -> Error {
 pub(super) fn read_rows(body: &[u8]) -> Result<PageFacts> {
     let listing: Listing<Record> = json::parse(PROVIDER, body)?;
     match listing.rows {
-        Rows::Listed(rows) => Ok(PageFacts { rows, ..PageFacts::default() }),
-        Rows::Nothing => Ok(PageFacts::default()),
+        Rows::Listed(rows) => Ok(PageFacts { rows, is_json: true, ..PageFacts::default() }),
+        Rows::Nothing => Ok(PageFacts { is_json: true, ..PageFacts::default() }),
         Rows::Other => Err(error_in(body, "there is no list of records in it")),
     }
 }
@@ -200,7 +200,8 @@ mod tests {
     #[test]
     fn a_page_past_the_end_is_empty_and_one_without_a_list_is_an_error() {
         for empty in ["[]", r#"{"data":[]}"#, r#"{"contacts":null}"#] {
-            assert_eq!(read_rows(empty.as_bytes()).unwrap(), PageFacts::default(), "{empty}");
+            let facts = read_rows(empty.as_bytes()).unwrap();
+            assert_eq!(facts, PageFacts { is_json: true, ..PageFacts::default() }, "{empty}");
         }
         for broken in ["{}", "null", "", "<html>", "[{", r#"{"data":"none"}"#] {
             let read = read_rows(broken.as_bytes());
