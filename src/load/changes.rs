@@ -14,6 +14,7 @@ use arrow::datatypes::SchemaRef;
 use super::Limits;
 use super::Result;
 use super::column;
+use super::groups::EncodedGroup;
 use super::part::ParquetFile;
 use super::part::ParquetForm;
 use super::rows;
@@ -109,7 +110,7 @@ impl ChangeWriter {
             is_sorted: false,
         };
         let path = format!("changes/{seq}-{run}.parquet");
-        let file = ParquetFile::create(store, path, &schema, form)?;
+        let file = ParquetFile::create(store, path, &schema, form, false)?;
         Ok(Self { file, schema, seq, upserts: 0, deletes: 0 })
     }
 
@@ -119,6 +120,17 @@ impl ChangeWriter {
         let deletes = reasons.iter().filter(|reason| reason.op() == Op::Delete).count() as u64;
         self.upserts += reasons.len() as u64 - deletes;
         self.deletes += deletes;
+        Ok(())
+    }
+
+    /// Appends a row group of a part as it is encoded: its leads are all new.
+    pub(super) fn write_new(&mut self, encoded: &EncodedGroup) -> Result<()> {
+        let reasons = vec![Reason::New; encoded.rows()];
+        let fields = self.schema.fields().iter().take(OPERATION_COLUMNS).cloned();
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let front = RecordBatch::try_new(schema, operations(&reasons, self.seq).into())?;
+        self.file.append_encoded(&front, encoded)?;
+        self.upserts += reasons.len() as u64;
         Ok(())
     }
 
@@ -163,11 +175,21 @@ fn mark(
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
     let mut columns = rows::spread(leads, schema)?;
+    columns.splice(..OPERATION_COLUMNS, operations(reasons, seq));
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+}
+
+/// The columns in front of the leads'.
+const OPERATION_COLUMNS: usize = 3;
+
+/// Returns `_seq`, `_op` and `_reason`.
+fn operations(reasons: &[Reason], seq: Seq) -> [ArrayRef; OPERATION_COLUMNS] {
     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
     let ops = reasons.iter().map(|reason| reason.op().as_str());
-    columns[0] = Arc::new(Int64Array::from(vec![seq; reasons.len()])) as ArrayRef;
-    columns[1] = Arc::new(StringArray::from_iter_values(ops));
-    columns[2] =
-        Arc::new(StringArray::from_iter_values(reasons.iter().map(|reason| reason.as_str())));
-    Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    let reasons_text = reasons.iter().map(|reason| reason.as_str());
+    [
+        Arc::new(Int64Array::from(vec![seq; reasons.len()])),
+        Arc::new(StringArray::from_iter_values(ops)),
+        Arc::new(StringArray::from_iter_values(reasons_text)),
+    ]
 }

@@ -174,6 +174,11 @@ impl Comparison {
         Self { partitions, gone: BTreeSet::new(), counts: Counts::default() }
     }
 
+    /// Tells whether a lead goes from one partition to another.
+    pub(super) fn has_moves(&self) -> bool {
+        self.partitions.values().any(|partition| partition.departures.is_some())
+    }
+
     /// Merges the strangers of all partitions into one run, each with the partition it belongs to.
     fn gather_strangers(&mut self, incoming: &Incoming) -> Result<Option<Run>> {
         let mut names = Vec::new();

@@ -147,15 +147,34 @@ impl<'a> Merger<'a> {
             streams.incoming.advance()?;
         }
         let upper = partition.upper(slots.end - 1);
-        let mut parts = Parts { partition: name, part_rows, open: None };
+        let is_all_new = held.is_empty()
+            && self.publish.mode == Mode::Merge
+            && rows >= COPIED_ROWS
+            && !comparison.has_moves();
+        let mut parts = Parts { partition: name, part_rows, is_all_new, open: None };
         while self.merge_row(streams, upper, comparison)? {
             if self.assembly.is_full() {
                 self.flush(&mut parts)?;
             }
         }
         self.flush(&mut parts)?;
-        if let Some(part) = parts.open.take() {
-            self.parts.push(self.factory.finish(part)?);
+        match parts.open.take() {
+            Some(part) => self.finish_part(part),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_part(&mut self, mut part: PartWriter) -> Result<()> {
+        self.copy_to_changes(&mut part, true)?;
+        self.parts.push(self.factory.finish(part)?);
+        Ok(())
+    }
+
+    /// Puts the row groups of a part whose leads are all new into the changes, as they are encoded.
+    fn copy_to_changes(&mut self, part: &mut PartWriter, is_end: bool) -> Result<()> {
+        for encoded in part.take_encoded(is_end)? {
+            self.counts.new += encoded.rows() as u64;
+            self.changes.write_new(&encoded)?;
         }
         Ok(())
     }
@@ -283,21 +302,24 @@ impl<'a> Merger<'a> {
     fn flush(&mut self, parts: &mut Parts<'_>) -> Result<()> {
         let Some(assembled) = self.assembly.take()? else { return Ok(()) };
         self.publish.readings.count(&assembled.rows, &assembled.edited, &mut self.caught)?;
-        self.flush_changes(&assembled)?;
+        if !parts.is_all_new {
+            self.flush_changes(&assembled)?;
+        }
         let kept = assembled.kept()?;
         let mut written = 0;
         while written < kept.num_rows() {
             let mut part = match parts.open.take() {
                 Some(part) => part,
-                None => self.factory.begin(parts.partition)?,
+                None => self.factory.begin(parts.partition, parts.is_all_new)?,
             };
             let room = parts.part_rows.saturating_sub(part.rows()).max(1);
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let taken = room.min(kept.num_rows() - written);
             part.write(&kept.slice(written, taken))?;
+            self.copy_to_changes(&mut part, false)?;
             written += taken;
             if part.rows() >= parts.part_rows {
-                self.parts.push(self.factory.finish(part)?);
+                self.finish_part(part)?;
             } else {
                 parts.open = Some(part);
             }
@@ -337,8 +359,13 @@ struct Streams {
 struct Parts<'a> {
     partition: &'a str,
     part_rows: u64,
+    /// Whether all their leads are new: the changes then take row groups as they are.
+    is_all_new: bool,
     open: Option<PartWriter>,
 }
+
+/// Parts of fewer rows are no row groups of the change file: it would have many small ones.
+const COPIED_ROWS: u64 = if cfg!(test) { 3 } else { 8 << 10 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Tag {

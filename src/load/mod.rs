@@ -27,6 +27,7 @@ mod changes;
 mod compare;
 mod cursor;
 mod filled;
+mod groups;
 mod inspect;
 mod keys;
 mod merge;

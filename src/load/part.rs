@@ -6,16 +6,20 @@ use arrow::array::Array;
 use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::arrow_writer::ArrowColumnWriter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::arrow::arrow_writer::compute_leaves;
 use parquet::basic::Compression as Codec;
 use parquet::basic::ZstdLevel;
 use parquet::bloom_filter::Sbbf;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::EnabledStatistics;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::ColumnPath;
 
 use super::Error;
@@ -26,6 +30,7 @@ use super::column;
 use super::csv_suffix;
 use super::cursor::Batches;
 use super::cursor::Cursor;
+use super::groups::EncodedGroup;
 use super::pieces;
 use super::pieces::Pieces;
 use super::pieces::Remembering;
@@ -44,63 +49,159 @@ use crate::store::Store;
 
 /// A Parquet file being written; costs one row group of memory, bounded by [`Limits`].
 pub(super) struct ParquetFile {
-    writer: ArrowWriter<Remembering>,
+    writer: SerializedFileWriter<Remembering>,
+    factory: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
     path: String,
-    row_group_bytes: usize,
+    form: ParquetForm,
+    /// The one being encoded.
+    group: Option<RowGroup>,
     /// By row group that is written, the hash of the columns that rows are compared by.
     groups: Vec<String>,
+    /// Row groups that wait to be taken as they are encoded; nothing where none is wanted.
+    encoded: Option<Vec<EncodedGroup>>,
 }
 
+/// A row group being encoded.
+struct RowGroup {
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+}
+
+type ParquetResult<T> = std::result::Result<T, ParquetError>;
+
 impl ParquetFile {
-    /// Begins a file. `sorted` says that its rows come sorted by `lead_id` and are looked up by it.
+    /// Begins a file. `is_taken` says that the row groups of a sorted one are taken as they are encoded.
     pub(super) fn create(
         store: &Store,
         path: String,
         schema: &SchemaRef,
         form: ParquetForm,
+        is_taken: bool,
     ) -> Result<Self> {
         let file = Remembering::new(store.new_file(&path)?, form.is_sorted);
-        let properties =
-            properties(schema, form).map_err(|error| Error::parquet("write", &path, error))?;
-        // No embedded Arrow schema, so that every reader sees the same types.
-        let options =
-            ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options)
-            .map_err(|error| Error::parquet("write", &path, error))?;
-        Ok(Self { writer, path, row_group_bytes: form.row_group_bytes, groups: Vec::new() })
+        let begin = || -> ParquetResult<_> {
+            let properties = Arc::new(properties(schema, form)?);
+            // No embedded Arrow schema, so that every reader sees the same types.
+            let root = ArrowSchemaConverter::new().convert(schema)?.root_schema_ptr();
+            let writer = SerializedFileWriter::new(file, root, properties)?;
+            let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
+            Ok((writer, factory))
+        };
+        let (writer, factory) = begin().map_err(|error| Error::parquet("write", &path, error))?;
+        let (schema, groups, encoded) = (schema.clone(), Vec::new(), is_taken.then(Vec::new));
+        Ok(Self { writer, factory, schema, path, form, group: None, groups, encoded })
     }
 
     /// Appends a batch.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut written = self.writer.write(batch);
-        if self.writer.memory_size() > self.row_group_bytes {
-            written = written.and_then(|()| self.writer.flush());
-        }
-        written.map_err(|error| Error::parquet("write", &self.path, error))?;
-        self.hash_groups()
+        self.append(batch).map_err(|error| Error::parquet("write", &self.path, error))
     }
 
-    /// Hashes the row groups that are written since the last call.
-    fn hash_groups(&mut self) -> Result<()> {
-        let groups = pieces::ranges_of(self.writer.flushed_row_groups(), self.groups.len());
-        if groups.is_empty() {
-            return Ok(());
+    fn append(&mut self, batch: &RecordBatch) -> ParquetResult<()> {
+        let mut written = 0;
+        while written < batch.num_rows() {
+            let mut group = match self.group.take() {
+                Some(group) => group,
+                None => self.new_group()?,
+            };
+            let rows = (batch.num_rows() - written).min(self.form.row_group_rows - group.rows);
+            group.write(&self.schema, &batch.slice(written, rows))?;
+            written += rows;
+            let bytes = group.columns.iter().map(ArrowColumnWriter::memory_size).sum::<usize>();
+            let is_full =
+                group.rows >= self.form.row_group_rows || bytes > self.form.row_group_bytes;
+            self.group = Some(group);
+            if is_full {
+                self.end_group()?;
+            }
         }
-        let handed_on = self.writer.sync();
-        handed_on.map_err(|error| Error::parquet("write", &self.path, error))?;
-        self.writer.inner_mut().hash_groups(&groups, &mut self.groups);
         Ok(())
+    }
+
+    fn new_group(&self) -> ParquetResult<RowGroup> {
+        let columns = self.factory.create_column_writers(self.writer.flushed_row_groups().len())?;
+        Ok(RowGroup { columns, rows: 0 })
+    }
+
+    fn end_group(&mut self) -> ParquetResult<()> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let mut writer = self.writer.next_row_group()?;
+        for column in group.columns {
+            column.close()?.append_to_row_group(&mut writer)?;
+        }
+        writer.close()?;
+        self.hash_group()
+    }
+
+    /// Hashes the row group that was written last, and keeps it where it is taken.
+    fn hash_group(&mut self) -> ParquetResult<()> {
+        self.writer.flush()?;
+        let Some(metadata) = self.writer.flushed_row_groups().last().cloned() else {
+            return Ok(());
+        };
+        let file = self.writer.inner_mut();
+        self.groups.extend(file.hash(&pieces::ranges(&metadata)));
+        let (start, bytes) = file.forget();
+        if let Some(encoded) = &mut self.encoded {
+            encoded.push(EncodedGroup::new(metadata, bytes, start));
+        }
+        Ok(())
+    }
+
+    /// Returns the row groups written since it was last asked, where they are taken; `is_end` says that
+    /// the one begun is to be ended.
+    pub(super) fn take_encoded(&mut self, is_end: bool) -> Result<Vec<EncodedGroup>> {
+        if is_end {
+            self.end_group().map_err(|error| Error::parquet("write", &self.path, error))?;
+        }
+        Ok(self.encoded.as_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Appends a row group of another file as it is encoded, behind the columns of `front`, which are the
+    /// first of this file; the rest are found by name.
+    pub(super) fn append_encoded(
+        &mut self,
+        front: &RecordBatch,
+        encoded: &EncodedGroup,
+    ) -> Result<()> {
+        let mut append = || -> ParquetResult<()> {
+            self.end_group()?;
+            let mut group = self.new_group()?;
+            group.write(&front.schema(), front)?;
+            let mut writer = self.writer.next_row_group()?;
+            for column in group.columns.into_iter().take(front.num_columns()) {
+                column.close()?.append_to_row_group(&mut writer)?;
+            }
+            for field in self.schema.fields().iter().skip(front.num_columns()) {
+                let (chunk, close) = encoded.chunk(field.name())?;
+                writer.append_column(&chunk, close)?;
+            }
+            writer.close().map(drop)
+        };
+        append().map_err(|error| Error::parquet("write", &self.path, error))
     }
 
     /// Ends the file and makes it durable; returns it with the hashes of a sorted one.
     pub(super) fn finish(mut self) -> Result<(StoredFile, Option<KeyHashes>)> {
-        let flushed = self.writer.flush();
-        flushed.map_err(|error| Error::parquet("write", &self.path, error))?;
-        self.hash_groups()?;
-        let file = self.writer.into_inner();
-        let file = file.map_err(|error| Error::parquet("write", &self.path, error))?;
+        let ended = self.end_group().and_then(|()| self.writer.into_inner());
+        let file = ended.map_err(|error| Error::parquet("write", &self.path, error))?;
         let (file, hashes) = file.end(self.groups);
         Ok((file.finish()?, hashes))
+    }
+}
+
+impl RowGroup {
+    /// Appends a batch with the first columns of the file; none of them has columns within it.
+    fn write(&mut self, schema: &Schema, batch: &RecordBatch) -> ParquetResult<()> {
+        let fields = schema.fields().iter().zip(batch.columns());
+        for ((field, array), column) in fields.zip(&mut self.columns) {
+            for leaf in compute_leaves(field, array)? {
+                column.write(&leaf)?;
+            }
+        }
+        self.rows += batch.num_rows();
+        Ok(())
     }
 }
 
@@ -130,7 +231,8 @@ fn properties(
         .set_dictionary_enabled(false)
         .set_data_page_size_limit(64 << 10)
         .set_data_page_row_count_limit(8192)
-        .set_max_row_group_row_count(Some(form.row_group_rows))
+        // Either all chunks of a file have one or none, and those that are copied have none.
+        .set_offset_index_disabled(!form.is_sorted)
         .set_created_by(concat!("leadpipe ", env!("CARGO_PKG_VERSION")).to_owned());
     for name in column::LOW_CARDINALITY {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
@@ -167,8 +269,8 @@ pub(super) struct PartFactory<'a> {
 }
 
 impl PartFactory<'_> {
-    /// Begins a part of `partition`.
-    pub(super) fn begin(&mut self, partition: &str) -> Result<PartWriter> {
+    /// Begins a part of `partition`; `is_taken` says that its row groups are taken as they are encoded.
+    pub(super) fn begin(&mut self, partition: &str, is_taken: bool) -> Result<PartWriter> {
         let stem = self.next_stem(partition);
         let form = ParquetForm {
             compression: self.output.compression,
@@ -177,7 +279,7 @@ impl PartFactory<'_> {
             is_sorted: true,
         };
         let path = format!("parts/{stem}.parquet");
-        let parquet = ParquetFile::create(self.store, path, &self.schema, form)?;
+        let parquet = ParquetFile::create(self.store, path, &self.schema, form, is_taken)?;
         let csv = if self.output.wants_csv() { Some(self.begin_csv(&stem)?) } else { None };
         let partition = partition.to_owned();
         Ok(PartWriter { parquet, csv, partition, rows: 0, deleted_rows: 0, keys: None })
@@ -260,6 +362,12 @@ impl PartWriter {
     /// Returns the rows written so far.
     pub(super) fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Returns the row groups written since it was last asked, where they are taken; `is_end` says that
+    /// no rows follow.
+    pub(super) fn take_encoded(&mut self, is_end: bool) -> Result<Vec<EncodedGroup>> {
+        self.parquet.take_encoded(is_end)
     }
 
     /// Appends rows, whose keys are greater than those before.

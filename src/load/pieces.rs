@@ -44,7 +44,7 @@ use crate::store::Store;
 const TAIL: u64 = 8;
 
 /// Returns where the hashed columns of a row group lie: start and length in bytes, in the order of the file.
-fn ranges(group: &RowGroupMetaData) -> Vec<(u64, u64)> {
+pub(super) fn ranges(group: &RowGroupMetaData) -> Vec<(u64, u64)> {
     let hashed = group.columns().iter().filter(|chunk| {
         let name = chunk.column_descr().name();
         column::HASHED.contains(&name)
@@ -73,7 +73,7 @@ impl Remembering {
     }
 
     /// Returns the hash of the bytes at `ranges`; `None` where they are not remembered.
-    fn hash(&self, ranges: &[(u64, u64)]) -> Option<String> {
+    pub(super) fn hash(&self, ranges: &[(u64, u64)]) -> Option<String> {
         let mut hasher = blake3::Hasher::new();
         for (start, length) in ranges {
             hasher.update(self.piece(*start, *length)?);
@@ -81,13 +81,12 @@ impl Remembering {
         Some(hasher.finalize().to_hex().to_string())
     }
 
-    /// Hashes row groups that are written, and forgets their bytes.
-    pub(super) fn hash_groups(&mut self, groups: &[Vec<(u64, u64)>], hashes: &mut Vec<String>) {
-        hashes.extend(groups.iter().filter_map(|ranges| self.hash(ranges)));
-        if let Some(recent) = &mut self.recent {
-            self.start += recent.len() as u64;
-            recent.clear();
-        }
+    /// Begins to remember anew; returns what it has remembered, and where that begins in the file.
+    pub(super) fn forget(&mut self) -> (u64, Vec<u8>) {
+        let recent = self.recent.as_mut().map(std::mem::take).unwrap_or_default();
+        let start = self.start;
+        self.start += recent.len() as u64;
+        (start, recent)
     }
 
     /// Returns the file, and the hashes of the whole of it; `None` where it does not remember.
@@ -124,11 +123,6 @@ impl Write for Remembering {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Returns where the hashed columns of row groups lie, of those from the `known`-th on.
-pub(super) fn ranges_of(groups: &[RowGroupMetaData], known: usize) -> Vec<Vec<(u64, u64)>> {
-    groups.iter().skip(known).map(ranges).collect()
 }
 
 /// The hashed columns of a part.
@@ -309,7 +303,7 @@ mod tests {
 
     fn groups(whole: &Bytes) -> Vec<Vec<(u64, u64)>> {
         let metadata = ParquetMetaDataReader::new().parse_and_finish(whole).unwrap();
-        ranges_of(metadata.row_groups(), 0)
+        metadata.row_groups().iter().map(ranges).collect::<Vec<_>>()
     }
 
     fn flip(lake: &Lake, whole: &[u8], at: usize) {

@@ -198,6 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn the_changes_of_a_first_load_are_the_rows_of_its_parts() {
+        let mut lake = Lake::new();
+        let leads: Vec<TestLead> = (1..=11).map(|id| lead(id, &format!("Ann {id}"), 1)).collect();
+        let elsewhere = TestLead { year: Some(2025), ..lead(50, "Dee", 1) };
+        let (published, changes) = lake.publish(&[leads, vec![elsewhere]].concat());
+        assert_eq!(published.counts, Counts { new: 12, ..Counts::default() });
+        assert_eq!((changes.rows, changes.upserts, lake.parts.len()), (12, 12, 4));
+        let told = lake.changes(&changes);
+        assert!(
+            told.iter().all(|(op, reason, _)| (op.as_str(), reason.as_str()) == ("upsert", "new"))
+        );
+        let told: Vec<TestLead> = told.into_iter().map(|(_, _, lead)| lead).collect();
+        assert_eq!(told, lake.rows().into_values().collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_lead_staged_with_two_dates_stands_only_where_the_newest_version_belongs() {
         let mut lake = Lake::new();
         let old = lead(1, "Ann", 1);

@@ -234,7 +234,7 @@ impl<F: Fn(&str) -> bool> Found<F> {
             if rows.num_rows() > 0 {
                 let part = match &mut part {
                     Some(part) => part,
-                    none => none.insert(factory.begin(&lost.partition)?),
+                    none => none.insert(factory.begin(&lost.partition, false)?),
                 };
                 part.write(&rows)?;
             }
