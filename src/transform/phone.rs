@@ -15,7 +15,7 @@ use phonenumber::metadata::DATABASE;
 /// Longer texts are no telephone number, whatever digits stand in them.
 const MAX_PHONE_LENGTH: usize = 64;
 
-/// Numbers remembered: parsing one costs more than a fourth of the rest of its lead.
+/// Numbers remembered: parsing one costs more than any other field of its lead.
 const MAX_REMEMBERED: usize = 4_096;
 
 /// Beginnings of North American numbers remembered, of some hundred thousand that are in use.
@@ -41,7 +41,7 @@ pub(super) enum Number<'t> {
     },
 }
 
-/// Reads telephone numbers, and remembers what it read; up to about a megabyte.
+/// Reads telephone numbers, and remembers what it read.
 #[derive(Debug, Default)]
 pub(super) struct Phones {
     remembered: HashMap<String, Option<String>>,

@@ -252,6 +252,7 @@ impl Mapper {
             received_at,
             location: "archive/acme/page#1",
             body,
+            records: None,
         };
         Ok(self.mapping.map(&page, &self.settings)?.leads)
     }
@@ -317,7 +318,8 @@ impl Lake {
     /// Stages and publishes rows beside those that are held.
     fn publish(&self, batches: &[RecordBatch], received_us: i64) -> Result<Published> {
         let (schema, scratch) = (lead::arrow_schema(), self.folder.path().join("scratch"));
-        let mut staging = Staging::new(scratch, schema.clone(), Partitioning::None, STAGING_BYTES)?;
+        let room = load::Room { staged: STAGING_BYTES, merged: STAGING_BYTES };
+        let mut staging = Staging::new(scratch, schema.clone(), Partitioning::None, room)?;
         for batch in batches {
             let recency = |place| Recency { received_us, walk_us: 0, place };
             let recencies: Vec<Recency> = (0..batch.num_rows() as i64).map(recency).collect();
@@ -325,7 +327,8 @@ impl Lake {
         }
         let seq = Seq(if self.parts.is_empty() { 1 } else { 2 });
         let zstd = ParquetCompression::Zstd;
-        let mut changes = ChangeWriter::create(&self.store, &self.run, seq, &schema, zstd)?;
+        let limits = load::Limits::default();
+        let mut changes = ChangeWriter::create(&self.store, &self.run, seq, &schema, zstd, limits)?;
         let publish = load::Publish {
             store: &self.store,
             run: &self.run,
@@ -337,7 +340,7 @@ impl Lake {
             output: &self.output,
             mode: load::Mode::Merge,
             rewrite: false,
-            limits: load::Limits::default(),
+            limits,
             readings: &load::Readings::default(),
         };
         let published = load::publish(staging, &publish, &mut changes)?;
