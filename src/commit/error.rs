@@ -168,6 +168,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether another run came first with what was to be committed: then it never will be. Of any
+    /// other failure in a bucket nobody knows, as an answer can be lost.
+    pub fn is_superseded(&self) -> bool {
+        matches!(self, Self::Taken { .. } | Self::LeaseLost { .. })
+    }
+}
+
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {

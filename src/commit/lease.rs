@@ -73,11 +73,12 @@ impl Attempt {
         let was_left = store.update(LOCK, |bytes| {
             let bytes = bytes.unwrap_or_default();
             let stored = read(&bytes);
-            let is_held = stored.holder.is_some() && !stored.has_lapsed(now);
-            if is_held && !self.is_still(&bytes, now) {
+            // Where the answer to a write was lost, it is this very run that holds the lake.
+            let other = stored.holder.as_ref().filter(|held| held.run != holder.run);
+            if other.is_some() && !stored.has_lapsed(now) && !self.is_still(&bytes, now) {
                 return Ok::<_, Error>((None, None));
             }
-            Ok((Some(encode(Some(holder), now)?), Some(stored.holder.is_some())))
+            Ok((Some(encode(Some(holder), now)?), Some(other.is_some())))
         })?;
         Ok(was_left.map(|was_left| (Lease::begin(store, holder, clock), was_left)))
     }
@@ -241,6 +242,14 @@ mod tests {
         store.write(LOCK, &encode(Some(&by(1)), at(5)).unwrap()).unwrap();
         let lock = acquire(&store, 2, Some(TimeDelta::minutes(5)), &clock).await.unwrap();
         assert!(lock.is_left() && clock.now() - at(0) <= LASTS + TimeDelta::seconds(2));
+    }
+
+    #[tokio::test]
+    async fn a_run_is_not_kept_out_by_its_own_lease_of_which_the_answer_was_lost() {
+        let (store, clock) = (Store::in_memory(), Arc::new(ManualClock::new(at(0))));
+        store.write(LOCK, &encode(Some(&by(1)), at(0)).unwrap()).unwrap();
+        assert!(acquire(&store, 2, None, &clock).await.is_err());
+        assert!(!acquire(&store, 1, None, &clock).await.unwrap().is_left());
     }
 
     #[tokio::test]

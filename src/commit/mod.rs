@@ -18,6 +18,21 @@ mod losses;
 mod runs;
 mod segments;
 mod stored;
+/// Writes a commit, and where that cannot be, removes what its run has written for it.
+///
+/// # Errors
+///
+/// Those of [`write`].
+pub fn write_or_discard(store: &Store, commit: &Commit) -> Result<()> {
+    let written = write(store, commit);
+    if let Err(error) = &written
+        && (error.is_superseded() || !store.is_bucket())
+    {
+        discard(store, &commit.run)?;
+    }
+    written
+}
+
 #[cfg(test)]
 mod testing;
 

@@ -156,7 +156,7 @@ impl Replaying {
             rejects: Vec::new(),
             ..self.head.clone()
         };
-        commit::write(&self.store, &commit)?;
+        commit::write_or_discard(&self.store, &commit)?;
         commit::derive(&self.store, &commit)?;
         self.observer.observe(&Event::Committed {
             seq,

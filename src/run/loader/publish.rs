@@ -74,10 +74,7 @@ impl Loader {
     }
 
     fn make_visible(&mut self, commit: Commit) -> Result<()> {
-        if let Err(error) = commit::write(&self.store, &commit) {
-            commit::discard(&self.store, &self.run)?;
-            return Err(error.into());
-        }
+        commit::write_or_discard(&self.store, &commit)?;
         commit::derive(&self.store, &commit)?;
         self.observer.observe(&Event::Committed {
             seq: commit.seq,
