@@ -110,6 +110,14 @@ pub enum Error {
         /// Who holds it now, where somebody does.
         holder: Option<Box<Holder>>,
     },
+    /// Nobody knows whether a commit was written to a bucket.
+    #[error("whether commit {seq} was written is not known")]
+    Uncertain {
+        /// Its number.
+        seq: Seq,
+        /// What was said.
+        source: store::Error,
+    },
     /// The lock could not be tried.
     #[error("failed to lock `{path}`", path = path.display())]
     Lock {
@@ -169,6 +177,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Tells whether a commit may have been written all the same: what it names must stay.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Uncertain { .. })
+    }
+
     /// Tells whether another run came first with what was to be committed: then it never will be. Of any
     /// other failure in a bucket nobody knows, as an answer can be lost.
     pub fn is_superseded(&self) -> bool {
@@ -197,6 +210,10 @@ impl Hint for Error {
             }
             Self::Taken { .. } => {
                 "nothing is lost; run the command again, or let runs wait with --lock-wait"
+                    .to_owned()
+            }
+            Self::Uncertain { .. } => {
+                "nothing is lost: run the same again, which finds out; files that nobody names go a day later"
                     .to_owned()
             }
             Self::LeaseLost { .. } => {

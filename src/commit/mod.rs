@@ -274,7 +274,12 @@ pub fn write(store: &Store, commit: &Commit) -> Result<()> {
     if store.is_bucket() {
         lease::refuse_lost(store, &commit.run)?;
     }
-    if store.write_if_absent(&path_of(seq), &bytes)? { Ok(()) } else { Err(Error::Taken { seq }) }
+    match store.write_if_absent(&path_of(seq), &bytes) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::Taken { seq }),
+        Err(source) if store.is_bucket() => Err(Error::Uncertain { seq, source }),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -278,10 +278,16 @@ impl Ledger {
         before: Before,
         permits: u32,
     ) -> Result<std::result::Result<Lease, NotNow>> {
+        // In a bucket this is done again where the answer was lost: what is given back twice would count
+        // too little.
+        let mut is_first = true;
         self.change(now, |count| {
             match &before.lease {
                 Some(old) if old.permits > 0 && count.latest <= old.usable_until => {
-                    count.release(&self.rule, old);
+                    match std::mem::take(&mut is_first) {
+                        true => count.release(&self.rule, old),
+                        false => count.settle(&self.rule, old),
+                    }
                 }
                 Some(old) => count.settle(&self.rule, old),
                 None => {}
@@ -292,7 +298,11 @@ impl Ledger {
 
     /// Gives back permits that were never used. Call it at a clean end only, when it is certain.
     pub fn release(&self, now: DateTime<Utc>, lease: Lease) -> Result<()> {
-        self.change(now, |count| count.release(&self.rule, &lease))
+        let mut is_first = true;
+        self.change(now, |count| match std::mem::take(&mut is_first) {
+            true => count.release(&self.rule, &lease),
+            false => count.settle(&self.rule, &lease),
+        })
     }
 
     /// Leases no permit before `until`. A block that lasts longer stays.

@@ -681,6 +681,10 @@ fn record_failure(store: &Store, holder: &Holder, error: &Error, now: DateTime<U
         Error::Stopped(ending) => ending.exit_code(),
         _ => 1,
     };
+    // What it may have committed stays, and the run is cleaned up after as one that died.
+    if matches!(error, Error::Commit(error) if error.is_uncertain()) {
+        return tracing::warn!("the end of this run is left to the next one");
+    }
     let why = serde_json::json!({ "error": chain(error) });
     let recorded = commit::discard(store, &holder.run)
         .and_then(|_| commit::end_run(store, holder, exit_code, why, now));

@@ -34,6 +34,9 @@ use crate::point::Steps;
 /// How often a file is read again that others change at the same time, before that is an error.
 const CONFLICTS: usize = 100;
 
+/// How often a write on condition is tried of which nothing is said.
+const UNANSWERED: u32 = 3;
+
 /// How many objects are read at once.
 const AT_ONCE: usize = 16;
 
@@ -175,11 +178,22 @@ impl Bucket {
     /// Writes an object that must not exist yet. One that says the same is this one: the answer to a
     /// write can be lost, and it is sent again then.
     pub(super) fn write_if_absent(&self, path: &str, bytes: &[u8], steps: &Steps) -> Result<bool> {
-        match self.put(path, bytes, PutMode::Create, steps) {
-            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(self.read(path, &Steps::default())? == bytes)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.put(path, bytes, PutMode::Create, steps) {
+                Ok(()) => return Ok(true),
+                Err(error) => error,
+            };
+            let was_there = error.source.kind() == io::ErrorKind::AlreadyExists;
+            if !was_there && !is_unanswered(&error) {
+                return Err(error);
             }
-            written => written.map(|()| true),
+            match self.read(path, &Steps::default()) {
+                Ok(found) => return Ok(found == bytes),
+                Err(missing) if missing.is_not_found() && tries < UNANSWERED => {}
+                Err(_) => return Err(error),
+            }
         }
     }
 
@@ -201,6 +215,7 @@ impl Bucket {
         steps: &Steps,
         mut change: impl FnMut(Option<Bytes>) -> std::result::Result<(Option<Vec<u8>>, T), E>,
     ) -> std::result::Result<T, E> {
+        let mut unanswered = 0;
         for _ in 0..CONFLICTS {
             let (before, mode) = match self.read_version(path, steps)? {
                 Some((bytes, version)) => (Some(bytes), PutMode::Update(version)),
@@ -212,6 +227,7 @@ impl Bucket {
             match self.put(path, &after, mode, steps) {
                 Ok(()) => return Ok(outcome),
                 Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if is_unanswered(&error) && unanswered < UNANSWERED => unanswered += 1,
                 // It was removed meanwhile. What cannot be made at all lacks its bucket.
                 Err(error) if is_there && error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
@@ -442,6 +458,12 @@ fn both<S: ObjectStore + MultipartStore>(
 fn runtime() -> io::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(1).max_blocking_threads(1).thread_name("bucket").enable_all().build()
+}
+
+/// Tells whether a write may have been done all the same: nothing was said of it, as where a connection is
+/// cut. Writes on condition are not sent again by the library then.
+fn is_unanswered(error: &Error) -> bool {
+    error.source.kind() == io::ErrorKind::Other && error.source.raw_os_error().is_none()
 }
 
 fn io_error(error: &object_store::Error) -> io::Error {

@@ -26,10 +26,10 @@ pub use totals::Verdict;
 
 use super::Error;
 use super::Result;
+use super::settings;
 use super::stop::Stop;
 use crate::clock::SharedClock;
 use crate::config::Job;
-use crate::store::Store;
 use repair::Repairer;
 use scan::Scan;
 
@@ -68,7 +68,7 @@ pub async fn verify(job: Job, asked: Verify, clock: SharedClock) -> Result<Verif
     let (repairs, committed) = repaired.unwrap_or_default();
     let (shared, at, stop) = (Arc::clone(&job), clock.clone(), asked.stop.clone());
     let looking = tokio::task::spawn_blocking(move || {
-        let store = Store::at(&shared.lake)?;
+        let store = settings::lake(&shared)?;
         let scan = Scan::make(&store, &shared, &at, None, &stop)?;
         let head = scan.head().cloned();
         Ok::<_, Error>((scan.findings, scan.checked, head))
