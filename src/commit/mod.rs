@@ -18,21 +18,6 @@ mod losses;
 mod runs;
 mod segments;
 mod stored;
-/// Writes a commit, and where that cannot be, removes what its run has written for it.
-///
-/// # Errors
-///
-/// Those of [`write`].
-pub fn write_or_discard(store: &Store, commit: &Commit) -> Result<()> {
-    let written = write(store, commit);
-    if let Err(error) = &written
-        && (error.is_superseded() || !store.is_bucket())
-    {
-        discard(store, &commit.run)?;
-    }
-    written
-}
-
 #[cfg(test)]
 mod testing;
 
@@ -280,6 +265,21 @@ pub fn write(store: &Store, commit: &Commit) -> Result<()> {
         Err(source) if store.is_bucket() => Err(Error::Uncertain { seq, source }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Writes a commit, and where that cannot be, removes what its run has written for it.
+///
+/// # Errors
+///
+/// Those of [`write()`].
+pub fn write_or_discard(store: &Store, commit: &Commit) -> Result<()> {
+    let written = write(store, commit);
+    if let Err(error) = &written
+        && (error.is_superseded() || !store.is_bucket())
+    {
+        discard(store, &commit.run)?;
+    }
+    written
 }
 
 #[cfg(test)]
