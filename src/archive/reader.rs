@@ -24,6 +24,7 @@ use crate::ids::SourceName;
 use crate::ids::WalkId;
 use crate::record::PageHeader;
 use crate::record::Walk;
+use crate::store;
 use crate::store::OpenFile;
 use crate::store::Store;
 
@@ -161,6 +162,9 @@ impl<R: Read> Lines<R> {
             match self.reader.read_until(b'\n', &mut self.line) {
                 Ok(0) => return Ok(None),
                 Ok(_) if self.line.last() == Some(&b'\n') => {}
+                Err(source) if store::is_of_storage(&source) => {
+                    return Err(Error::Read { path: self.path.clone(), source });
+                }
                 // A torn tail: the frame after the last whole one.
                 torn => {
                     self.end = match torn {
@@ -175,11 +179,15 @@ impl<R: Read> Lines<R> {
                 }
             }
             // Only what comes behind a line tells whether its frame's checksum is right.
-            if let Err(error) = self.reader.fill_buf()
-                && error.kind() != std::io::ErrorKind::UnexpectedEof
-            {
-                self.end = SegmentEnd::Damaged;
-                return Ok(None);
+            match self.reader.fill_buf() {
+                Err(source) if store::is_of_storage(&source) => {
+                    return Err(Error::Read { path: self.path.clone(), source });
+                }
+                Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+                    self.end = SegmentEnd::Damaged;
+                    return Ok(None);
+                }
+                _ => {}
             }
             self.lines += 1;
             let record = parse_line(&self.path, &self.line, self.lines, &mut self.pages)?;
@@ -337,6 +345,25 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(before.collect::<Vec<_>>(), [7, 8, 9]);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_fetched_is_not_taken_for_a_damaged_one() {
+        struct Fails<'a>(&'a [u8]);
+        impl Read for Fails<'_> {
+            fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+                match self.0.read(out)? {
+                    0 => Err(std::io::Error::from_raw_os_error(5)),
+                    read => Ok(read),
+                }
+            }
+        }
+        let line = zstd::encode_all(&b"{\"kind\":\"later\"}\n"[..], 1).unwrap();
+        let mut lines = Lines::of(Fails(&line), "segment").unwrap();
+        let read = lines.next();
+        assert!(matches!(read, Err(Error::Read { .. })), "{read:?}");
+        let mut lines = Lines::of(&line[..line.len() - 1], "segment").unwrap();
+        assert!(matches!(lines.next(), Ok(None)));
     }
 
     #[tokio::test]

@@ -101,7 +101,9 @@ fn of_config_error(error: &config::Error) -> Option<u8> {
 
 fn of_commit_error(error: &commit::Error) -> Option<u8> {
     match error {
-        commit::Error::Held { .. } | commit::Error::LeaseLost { .. } => Some(HELD),
+        commit::Error::Held { .. }
+        | commit::Error::LeaseLost { .. }
+        | commit::Error::Taken { .. } => Some(HELD),
         commit::Error::SinceAhead { .. } => Some(USAGE),
         _ => None,
     }

@@ -36,6 +36,9 @@ const CHECKPOINT: &str = "checkpoint.json";
 pub fn derive(store: &Store, commit: &Commit) -> Result<()> {
     if store.has_snapshots() {
         show(store, commit)?;
+    } else if store.pointee(LATEST).is_some() {
+        // Of a time in which the bucket had copies: it would name an old commit for ever.
+        store.remove(LATEST)?;
     }
     let copy = checkpoint_copy(commit)?;
     if store.read_if_exists(CHECKPOINT)?.as_deref() != Some(copy.as_slice()) {
@@ -200,7 +203,7 @@ impl<'a> SnapshotFile<'a> {
 /// A folder appears whole, yet files can be removed by hand, and copies cut short by a power cut.
 fn is_whole(store: &Store, folder: &str, files: &[SnapshotFile<'_>]) -> Result<bool> {
     if files.is_empty() {
-        return Ok(store.is_bucket() || store.exists(folder));
+        return Ok(store.is_bucket() || store.exists(folder)?);
     }
     let paths: Vec<_> = files.iter().map(|file| format!("{folder}/{}", file.path)).collect();
     let sizes = store.sizes(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
@@ -221,7 +224,7 @@ fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>
     }
     for file in files {
         let from = &file.part.path;
-        if !store.exists(from) {
+        if !store.exists(from)? {
             return Err(Error::MissingFile { path: from.clone(), seq: commit.seq });
         }
         store.link(from, &format!("{staged}/{}", file.path))?;
@@ -229,7 +232,7 @@ fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>
     if staged == folder {
         return Ok(());
     }
-    if store.exists(folder) {
+    if store.exists(folder)? {
         remove_folder(store, folder)?;
     }
     Ok(store.rename(&staged, folder)?)

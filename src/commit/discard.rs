@@ -100,9 +100,14 @@ mod tests {
         let mut expected = dead.to_vec();
         expected.sort();
         assert_eq!(removed, expected);
-        assert!(dead.iter().all(|path| !store.exists(path)));
-        assert!(store.exists(&other) && !store.exists(&format!("state/scratch/{}", run(1))));
-        assert!(commit.part_paths().chain(commit.log_paths()).all(|path| store.exists(path)));
+        assert!(dead.iter().all(|path| !store.exists(path).unwrap()));
+        assert!(
+            store.exists(&other).unwrap()
+                && !store.exists(&format!("state/scratch/{}", run(1))).unwrap()
+        );
+        assert!(
+            commit.part_paths().chain(commit.log_paths()).all(|path| store.exists(path).unwrap())
+        );
         assert_eq!(discard(&store, &run(1)).unwrap(), Vec::<String>::new());
     }
 
@@ -116,7 +121,7 @@ mod tests {
         write(&store, &second).unwrap();
         store.remove("commits/000000001.json").unwrap();
         discard(&store, &run(1)).unwrap();
-        assert!(second.part_paths().all(|path| store.exists(path)));
+        assert!(second.part_paths().all(|path| store.exists(path).unwrap()));
     }
 
     #[test]
@@ -131,8 +136,8 @@ mod tests {
         store.write("state/scratch/x_y/z", b"rows").unwrap();
         let run: RunId = serde_json::from_value("x_y".into()).unwrap();
         discard(&store, &run).unwrap();
-        assert!(store.exists("state/scratch/x_y/z"));
-        assert!(store.exists("state/key") && store.exists("state/scratch/x/y"));
+        assert!(store.exists("state/scratch/x_y/z").unwrap());
+        assert!(store.exists("state/key").unwrap() && store.exists("state/scratch/x/y").unwrap());
     }
 
     #[test]
@@ -149,9 +154,9 @@ mod tests {
             std::fs::write(store.path(path), b"half").unwrap();
         }
         sweep(&store).unwrap();
-        assert!(beside.iter().all(|path| !store.exists(path)));
+        assert!(beside.iter().all(|path| !store.exists(path).unwrap()));
         let is_left = |folder: &str| std::fs::read_dir(store.path(folder)).unwrap().count();
         assert_eq!((is_left(folder), is_left("snapshots")), (1, 0));
-        assert!(commit.part_paths().all(|path| store.exists(path)));
+        assert!(commit.part_paths().all(|path| store.exists(path).unwrap()));
     }
 }

@@ -243,7 +243,7 @@ impl Hint for Error {
                 "read the whole snapshot with `leadpipe files`, and keep the number it names"
                     .to_owned()
             }
-            Self::Store(error) => return error.bucket_hint(),
+            Self::Store(error) => return store::Refusal::of(&error.source)?.hint(),
             Self::NoCommit { .. }
             | Self::Invalid { .. }
             | Self::Encode { .. }

@@ -106,7 +106,7 @@ fn changes_since(store: &Store, since: Seq, newest: Seq) -> Result<Option<Vec<Se
         if commit.changes_from.is_some_and(|from| since < from) {
             return Ok(None);
         }
-        if !store.exists(&commit.changes.file.path) {
+        if !store.exists(&commit.changes.file.path)? {
             return Ok(None);
         }
         files.push(SeqChanges { seq, created_at: commit.created_at, changes: commit.changes });
@@ -220,7 +220,9 @@ mod tests {
             living.iter().map(|file| (file.source.as_str(), file.format)).collect();
         let expected = [("acme", "parquet"), ("one", "csv"), ("two", "parquet"), ("two", "csv")];
         assert_eq!(listed, expected);
-        assert!(living.iter().all(|file| file.rows == 10 && store.exists(&file.file.path)));
+        assert!(
+            living.iter().all(|file| file.rows == 10 && store.exists(&file.file.path).unwrap())
+        );
     }
 
     #[test]

@@ -97,8 +97,10 @@ pub fn end_up_to(store: &Store, last: Seq, head: &Commit, aside: &str) -> Result
     }
     let snapshots = remove_snapshots(store, head.seq, &living)?;
     let parts = only_in(&ending, &living);
-    for path in parts.iter().filter(|path| store.exists(path)) {
-        store.rename(path, &format!("{aside}/{path}"))?;
+    for path in &parts {
+        if store.exists(path)? {
+            store.rename(path, &format!("{aside}/{path}"))?;
+        }
     }
     if last > ended_before && last < head.seq {
         write_ended(store, last)?;
@@ -113,9 +115,8 @@ pub fn mend_ended(store: &Store) -> Result<Seq> {
     let mut oldest = None;
     let numbers = list(store)?;
     for seq in numbers.iter().rev() {
-        let commit = read(store, *seq).ok();
-        let is_whole = |commit: &Commit| commit.part_paths().all(|path| store.exists(path));
-        if !commit.is_some_and(|commit| is_whole(&commit)) {
+        let Ok(commit) = read(store, *seq) else { break };
+        if !parts_are_there(store, &commit)? {
             break;
         }
         oldest = Some(*seq);
@@ -127,6 +128,12 @@ pub fn mend_ended(store: &Store) -> Result<Seq> {
     };
     write_ended(store, ended)?;
     Ok(ended)
+}
+
+/// Tells whether all parts that a commit names are there, whatever they hold.
+pub fn parts_are_there(store: &Store, commit: &Commit) -> Result<bool> {
+    let paths: Vec<&str> = commit.part_paths().collect();
+    Ok(store.sizes(&paths)?.iter().all(Option::is_some))
 }
 
 /// Returns the number up to which snapshots have ended: parts of those commits may be gone. 0 where
@@ -326,7 +333,7 @@ mod tests {
         keep(&store, &settings, at(100_000), &commits[2]).unwrap();
         assert_eq!(snapshots(&store), ["000000003"]);
         assert_eq!(latest(&store).unwrap().as_ref(), Some(&commits[2]));
-        assert!(commits[2].part_paths().all(|path| store.exists(path)));
+        assert!(commits[2].part_paths().all(|path| store.exists(path).unwrap()));
     }
 
     #[test]
@@ -440,12 +447,12 @@ mod tests {
                     let age = at(hour) - commit.created_at;
                     let is_among_newest = count - index <= snapshots.max(1) as usize;
                     if is_among_newest || age < snapshot_age {
-                        prop_assert!(commit.part_paths().all(|path| store.exists(path)));
-                        prop_assert!(store.exists(&folder_of(commit.snapshot)));
+                        prop_assert!(commit.part_paths().all(|path| store.exists(path).unwrap()));
+                        prop_assert!(store.exists(&folder_of(commit.snapshot)).unwrap());
                     }
                     if is_among_newest || age < changes {
-                        prop_assert!(store.exists(&path_of(commit.seq)));
-                        prop_assert!(commit.log_paths().all(|path| store.exists(path)));
+                        prop_assert!(store.exists(&path_of(commit.seq)).unwrap());
+                        prop_assert!(commit.log_paths().all(|path| store.exists(path).unwrap()));
                     }
                 }
             }

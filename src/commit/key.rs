@@ -136,7 +136,7 @@ mod tests {
         let error = identity_key(&store, None, Some(key.fingerprint())).unwrap_err();
         assert!(matches!(error, Error::KeyMissing { .. }));
         assert!(error.hint().unwrap().contains("state/key"));
-        assert!(!store.exists(KEY));
+        assert!(!store.exists(KEY).unwrap());
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
         let given = b"sixteen bytes or more";
         let key = identity_key(&store, Some(given), None).unwrap();
         assert_eq!(key.expose(), given);
-        assert!(!store.exists(KEY));
+        assert!(!store.exists(KEY).unwrap());
         let short = identity_key(&store, Some(b"short"), None);
         assert!(matches!(short, Err(Error::KeyTooShort { bytes: 5, .. })));
     }

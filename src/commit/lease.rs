@@ -16,8 +16,10 @@ use chrono::TimeDelta;
 use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::watch;
 use tracing::warn;
 
+use crate::clock::Clock;
 use crate::clock::SharedClock;
 use crate::commit::Error;
 use crate::commit::Holder;
@@ -41,7 +43,9 @@ pub(super) struct Lease {
     store: Store,
     run: RunId,
     /// Dropped, it ends the thread that renews.
-    _renewing: mpsc::Sender<()>,
+    renewing: Option<mpsc::Sender<()>>,
+    /// Turns true where another run has taken the lake.
+    is_lost: watch::Receiver<bool>,
 }
 
 /// What stands in `state/lock`; without a holder the lake is free.
@@ -80,7 +84,7 @@ impl Attempt {
             }
             Ok((Some(encode(Some(holder), now)?), Some(other.is_some())))
         })?;
-        Ok(was_left.map(|was_left| (Lease::begin(store, holder, clock), was_left)))
+        Ok(was_left.map(|was_left| (Lease::begin(store, holder, clock, BEAT), was_left)))
     }
 
     /// Tells whether nothing else has stood there for as long as a lease lasts.
@@ -96,25 +100,37 @@ impl Attempt {
 }
 
 impl Lease {
-    fn begin(store: &Store, holder: &Holder, clock: &SharedClock) -> Self {
-        let (_renewing, ended) = mpsc::channel();
+    fn begin(store: &Store, holder: &Holder, clock: &SharedClock, beat: Duration) -> Self {
+        let (renewing, ended) = mpsc::channel();
+        let (lost, is_lost) = watch::channel(false);
         let (kept, held_by, clock) = (store.clone(), holder.clone(), clock.clone());
         thread::spawn(move || {
-            while ended.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-                match renew(&kept, &held_by, clock.now()) {
+            while ended.recv_timeout(beat) == Err(RecvTimeoutError::Timeout) {
+                match renew(&kept, &held_by, &*clock) {
                     Ok(true) => {}
-                    Ok(false) => return warn!("another run has taken the lake"),
+                    Ok(false) => {
+                        // Nobody may be interested any more.
+                        let _ = lost.send(true);
+                        return;
+                    }
                     Err(error) => warn!(%error, "failed to renew the lease of the lake"),
                 }
             }
         });
-        Self { store: store.clone(), run: holder.run.clone(), _renewing }
+        let (store, run) = (store.clone(), holder.run.clone());
+        Self { store, run, renewing: Some(renewing), is_lost }
+    }
+
+    /// Returns what waits until another run has taken the lake.
+    pub(super) fn lost(&self) -> watch::Receiver<bool> {
+        self.is_lost.clone()
     }
 }
 
 impl Drop for Lease {
     /// Frees the lake. Where that fails, the lease lapses.
     fn drop(&mut self) {
+        drop(self.renewing.take());
         let freed = self.store.update(LOCK, |bytes| {
             let is_ours = is_by(&bytes.unwrap_or_default(), &self.run);
             Ok::<_, Error>((is_ours.then(|| encode(None, DateTime::UNIX_EPOCH)).transpose()?, ()))
@@ -125,10 +141,11 @@ impl Drop for Lease {
     }
 }
 
-fn renew(store: &Store, holder: &Holder, now: DateTime<Utc>) -> Result<bool> {
+fn renew(store: &Store, holder: &Holder, clock: &dyn Clock) -> Result<bool> {
     store.update(LOCK, |bytes| {
         let is_ours = is_by(&bytes.unwrap_or_default(), &holder.run);
-        Ok((is_ours.then(|| encode(Some(holder), now)).transpose()?, is_ours))
+        // It may be long since the last try.
+        Ok((is_ours.then(|| encode(Some(holder), clock.now())).transpose()?, is_ours))
     })
 }
 
@@ -140,6 +157,11 @@ pub(super) fn refuse_lost(store: &Store, run: &RunId) -> Result<()> {
         Some(holder) if holder.run == *run => Ok(()),
         holder => Err(Error::LeaseLost { holder: holder.map(Box::new) }),
     }
+}
+
+/// Tells whether a run holds the lake still.
+pub(super) fn is_held(store: &Store, run: &RunId) -> Result<bool> {
+    Ok(is_by(&store.read_if_exists(LOCK)?.unwrap_or_default(), run))
 }
 
 /// Returns who holds the lake at `now`.
@@ -172,7 +194,6 @@ fn encode(holder: Option<&Holder>, now: DateTime<Utc>) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::clock::ManualClock;
     use crate::commit::Lock;
     use crate::commit::testing::at;
@@ -224,7 +245,8 @@ mod tests {
         let lock = acquire(&store, 2, None, &clock).await.unwrap();
         assert!(lock.is_left());
         // The one that slept neither renews nor frees what is another's now, and commits nothing.
-        assert!(!renew(&store, &by(1), clock.now()).unwrap());
+        assert!(!renew(&store, &by(1), &*clock).unwrap());
+        assert!(!is_held(&store, &run(1)).unwrap() && is_held(&store, &run(2)).unwrap());
         assert!(refuse_lost(&store, &run(1)).is_err() && refuse_lost(&store, &run(2)).is_ok());
         let refused = crate::commit::write(&store, &seq_commit(&store, 1));
         assert!(matches!(refused, Err(Error::LeaseLost { holder: Some(_) })), "{refused:?}");
@@ -233,6 +255,20 @@ mod tests {
         assert_eq!(holder(&store, clock.now()).unwrap(), Some(by(2)));
         drop(lock);
         assert!(matches!(refuse_lost(&store, &run(1)), Err(Error::LeaseLost { holder: None })));
+    }
+
+    #[tokio::test]
+    async fn one_whose_lease_another_has_taken_is_told() {
+        let (store, clock) = (Store::in_memory(), Arc::new(ManualClock::new(at(0))));
+        let shared: SharedClock = clock.clone();
+        store.write(LOCK, &encode(Some(&by(1)), at(0)).unwrap()).unwrap();
+        let lease = Lease::begin(&store, &by(1), &shared, Duration::from_millis(1));
+        let mut lost = lease.lost();
+        assert!(!*lost.borrow());
+        store.write(LOCK, &encode(Some(&by(2)), at(0)).unwrap()).unwrap();
+        assert!(*lost.wait_for(|is_lost| *is_lost).await.unwrap());
+        drop(lease);
+        assert_eq!(holder(&store, at(0)).unwrap(), Some(by(2)));
     }
 
     #[tokio::test]

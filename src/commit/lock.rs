@@ -54,13 +54,13 @@ impl fmt::Display for Holder {
 #[derive(Debug)]
 pub struct Lock {
     is_left: bool,
-    _kind: Kind,
+    kind: Kind,
 }
 
 #[derive(Debug)]
 enum Kind {
     File(#[expect(dead_code, reason = "it is held, and freed when it is dropped")] Locked),
-    Lease(#[expect(dead_code, reason = "it is held, and freed when it is dropped")] Lease),
+    Lease(Lease),
 }
 
 /// A file under the operating system's lock.
@@ -102,6 +102,22 @@ impl Lock {
         }
     }
 
+    /// Returns what ends once another run has taken the lake, which only happens in a bucket.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        let lost = match &self.kind {
+            Kind::File(_) => None,
+            Kind::Lease(lease) => Some(lease.lost()),
+        };
+        async move {
+            if let Some(mut lost) = lost
+                && lost.wait_for(|is_lost| *is_lost).await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        }
+    }
+
     /// Tells whether the holder before has died: it may have left files that it did not finish.
     pub fn is_left(&self) -> bool {
         self.is_left
@@ -126,7 +142,10 @@ enum Attempt {
 impl Attempt {
     fn new(store: &Store) -> Result<Self> {
         match store.is_bucket() {
-            true => Ok(Self::Lease(lease::Attempt::default())),
+            true => {
+                store.refuse_unconditional()?;
+                Ok(Self::Lease(lease::Attempt::default()))
+            }
             false => open(store).map(Self::File),
         }
     }
@@ -140,9 +159,7 @@ impl Attempt {
         let file = match self {
             Self::Lease(attempt) => {
                 let taken = attempt.take(store, holder, clock)?;
-                return Ok(
-                    taken.map(|(lease, is_left)| Lock { is_left, _kind: Kind::Lease(lease) })
-                );
+                return Ok(taken.map(|(lease, is_left)| Lock { is_left, kind: Kind::Lease(lease) }));
             }
             Self::File(file) => file,
         };
@@ -154,8 +171,13 @@ impl Attempt {
         // A holder that ends clears its name.
         let is_left = file.metadata().map_err(fail)?.len() > 0;
         write_holder(file, holder).map_err(fail)?;
-        Ok(Some(Lock { is_left, _kind: Kind::File(locked) }))
+        Ok(Some(Lock { is_left, kind: Kind::File(locked) }))
     }
+}
+
+/// Tells whether a run holds the lake still, having taken it.
+pub fn is_held(store: &Store, run: &RunId) -> Result<bool> {
+    if store.is_bucket() { lease::is_held(store, run) } else { Ok(true) }
 }
 
 /// Returns who holds the lake at this moment, where somebody does and the lock tells.
@@ -351,7 +373,7 @@ mod tests {
     #[ignore = "the other process of the test above"]
     async fn holds_the_lake_in_the_working_folder() {
         let store = Store::open(".");
-        if store.exists("Cargo.toml") {
+        if store.exists("Cargo.toml").unwrap() {
             return;
         }
         let clock = std::sync::Arc::new(ManualClock::new(at(0)));

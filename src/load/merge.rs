@@ -149,7 +149,7 @@ impl<'a> Merger<'a> {
         let upper = partition.upper(slots.end - 1);
         let is_all_new = held.is_empty()
             && self.publish.mode == Mode::Merge
-            && rows >= COPIED_ROWS
+            && rows >= self.publish.limits.copied_rows
             && !comparison.has_moves();
         let mut parts = Parts { partition: name, part_rows, is_all_new, open: None };
         while self.merge_row(streams, upper, comparison)? {
@@ -363,9 +363,6 @@ struct Parts<'a> {
     is_all_new: bool,
     open: Option<PartWriter>,
 }
-
-/// Parts of fewer rows are no row groups of the change file: it would have many small ones.
-const COPIED_ROWS: u64 = if cfg!(test) { 3 } else { 8 << 10 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Tag {

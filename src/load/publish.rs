@@ -71,12 +71,15 @@ pub struct Limits {
     pub row_group_rows: usize,
     /// Bytes of a row group in memory, about: of a part, and of the change file that is open beside it.
     pub row_group_bytes: usize,
+    /// From so many rows on, all of them new, the change file takes the row groups of their parts as they
+    /// are encoded: of few it would be given many small ones.
+    pub copied_rows: u64,
 }
 
 impl Limits {
     /// Returns those of files whose row groups take so much memory.
     pub fn of_memory(row_group_bytes: usize) -> Self {
-        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes }
+        Self { part_rows: 500_000, row_group_rows: 64 << 10, row_group_bytes, copied_rows: 8 << 10 }
     }
 }
 

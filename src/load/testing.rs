@@ -206,7 +206,12 @@ impl Lake {
             parts: Vec::new(),
             seq: Seq(0),
             output: Output { compression: ParquetCompression::Snappy, ..Output::default() },
-            limits: Limits { part_rows: 4, row_group_rows: 2, row_group_bytes: 1 << 20 },
+            limits: Limits {
+                part_rows: 4,
+                row_group_rows: 2,
+                row_group_bytes: 1 << 20,
+                copied_rows: 3,
+            },
             mode: Mode::Merge,
             rewrite: false,
             readings: Readings::default(),

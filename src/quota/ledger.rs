@@ -352,8 +352,17 @@ impl Ledger {
     }
 
     /// Tells whether the file is there. One that is not was never written, or is lost with its count.
-    pub fn exists(&self) -> bool {
-        self.store.exists(&self.file_name())
+    pub fn exists(&self) -> Result<bool> {
+        Ok(self.store.exists(&self.file_name())?)
+    }
+
+    /// Keeps a copy of a file that is damaged beside it, where there is one. At no moment may there be no
+    /// ledger, which would be one of nothing sent.
+    pub fn keep_damaged(&self) -> Result<()> {
+        if let Some(bytes) = self.store.read_if_exists(&self.file_name())? {
+            self.store.write(&format!("{}.damaged", self.file_name()), &bytes)?;
+        }
+        Ok(())
     }
 
     /// Begins a new count in place of one that is lost: until then nothing may be sent, since all that
@@ -1075,9 +1084,9 @@ mod tests {
         let (_folder, lost) = ledger(rule(100));
         assert_eq!(lost.lease(now, 40).unwrap().unwrap().permits, 40);
         std::fs::remove_file(lost.path()).unwrap();
-        assert!(!lost.exists());
+        assert!(!lost.exists().unwrap());
         let until = lost.begin_anew(now).unwrap().unwrap();
-        assert!(lost.exists() && until >= now + ROLLING);
+        assert!(lost.exists().unwrap() && until >= now + ROLLING);
         assert!(lost.lease(until - TimeDelta::seconds(1), 1).unwrap().is_err());
         assert!(lost.lease(until, 1).unwrap().is_ok());
     }

@@ -2,6 +2,7 @@
 //! the last commit left off.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::DateTime;
 use chrono::TimeDelta;
@@ -20,6 +21,7 @@ use crate::commit::Commit;
 use crate::commit::Holder;
 use crate::commit::Key;
 use crate::commit::Lock;
+use crate::commit::RunState;
 use crate::config::Job;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -35,7 +37,7 @@ pub(super) struct Lake {
     pub(super) head: Option<Commit>,
     /// The key behind `email_key` and `phone_key`.
     pub(super) key: Key,
-    _lock: Lock,
+    pub(super) lock: Lock,
 }
 
 impl Lake {
@@ -61,7 +63,7 @@ impl Lake {
         }
         let known = head.as_ref().map(|head| head.key_fingerprint.as_str());
         let key = commit::identity_key(&store, given_key(job)?.as_deref(), known)?;
-        Ok(Self { store, holder, head, key, _lock: lock })
+        Ok(Self { store, holder, head, key, lock })
     }
 
     /// Returns the number of the newest commit, 0 where there is none.
@@ -146,6 +148,26 @@ fn clean_up(
     }
     if found {
         commit::sweep(store)?;
+    }
+    if store.is_bucket() {
+        remove_scratch_of_dead(store)?;
+    }
+    Ok(())
+}
+
+/// Removes what killed processes of this machine have on its scratch disk. Their objects may be named by a
+/// commit that is still to arrive, and are given a day; staged leads are nobody's any more.
+fn remove_scratch_of_dead(store: &Store) -> Result<()> {
+    let host = host();
+    let is_gone = |pid: u32| {
+        let processes = Path::new("/proc");
+        processes.join("self").exists() && !processes.join(pid.to_string()).exists()
+    };
+    for record in commit::runs(store)? {
+        let is_running = record.state == RunState::Running && record.host == host;
+        if is_running && is_gone(record.pid) {
+            store.remove_scratch(&record.run)?;
+        }
     }
     Ok(())
 }

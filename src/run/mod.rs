@@ -235,12 +235,11 @@ const EIO: i32 = 5;
 
 /// Returns what to do where the disk is at the root of an error, whichever stage met it.
 fn disk_hint(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    let causes = || std::iter::successors(Some(error), |error| error.source());
-    let at = causes().find_map(|cause| cause.downcast_ref::<store::Error>());
-    if let Some(hint) = at.and_then(store::Error::bucket_hint) {
-        return Some(hint);
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let error = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?;
+    if let Some(refusal) = store::Refusal::of(error) {
+        return refusal.hint();
     }
-    let error = causes().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).last()?;
     let text = match error.kind() {
         _ if error.raw_os_error() == Some(EIO) => {
             "the disk fails; once it is sound again, run the same: what is held stays held"
@@ -344,9 +343,10 @@ pub(crate) struct Run {
     clock: SharedClock,
     observer: Arc<dyn Observer>,
     deadline: Deadline,
+    _lost: Deadline,
 }
 
-/// Asks a run to stop when its time is up; no longer once it has ended.
+/// Asks a run to stop when its time is up, or its lake another's; no longer once it has ended.
 struct Deadline(tokio::task::JoinHandle<()>);
 
 impl Deadline {
@@ -360,6 +360,19 @@ impl Deadline {
                 stop.request(Ending::DurationReached);
                 stop.let_go_in_time(&*clock).await;
             }
+        }))
+    }
+}
+
+impl Deadline {
+    /// Watches a lake in a bucket: of what a run receives after it has lost it, none could be committed.
+    fn watch_lake(lake: &Lake, options: &Options, clock: &SharedClock) -> Self {
+        let (clock, stop, lost) = (clock.clone(), options.stop.clone(), lake.lock.lost());
+        Self(tokio::spawn(async move {
+            lost.await;
+            tracing::warn!("another run has taken the lake: this one ends");
+            stop.request(Ending::Interrupted);
+            stop.let_go_in_time(&*clock).await;
         }))
     }
 }
@@ -394,7 +407,8 @@ impl Run {
             cause = options.stop.requested() => return Err(Error::Stopped(cause)),
         };
         let job = Arc::new(job);
-        let mut run = Self { job, whole, lake, options, clock, observer, deadline };
+        let _lost = Deadline::watch_lake(&lake, &options, &clock);
+        let mut run = Self { job, whole, lake, options, clock, observer, deadline, _lost };
         run.refuse_conflicts()?;
         // `replay` itself maps everything again.
         if command != "replay"
@@ -501,12 +515,15 @@ impl Run {
             None => loading.await,
         };
         let loaded = loaded.map_err(|_| Error::Bug("the loader panicked"))?;
+        let mut released = Ok(());
         for quota in quotas.all() {
-            quota.release().await?;
+            released = released.and(quota.release().await);
         }
-        // An error of the loader is why a source could not hand in its pages.
+        // An error of the loader is why a source could not hand in its pages, and says what became of the
+        // commit; that permits could not be given back counts too much, and comes last.
         let mut loaded = loaded?;
         done?;
+        released?;
         self.note_spent_elsewhere(&mut loaded.sources, &quotas);
         self.close(loaded)
     }

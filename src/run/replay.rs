@@ -157,7 +157,9 @@ impl Replaying {
             ..self.head.clone()
         };
         commit::write_or_discard(&self.store, &commit)?;
-        commit::derive(&self.store, &commit)?;
+        if commit::is_held(&self.store, &self.run)? {
+            commit::derive(&self.store, &commit)?;
+        }
         self.observer.observe(&Event::Committed {
             seq,
             rows: commit.sources.values().map(|source| source.rows).sum(),

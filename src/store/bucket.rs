@@ -73,19 +73,52 @@ impl Drop for Client {
 }
 
 impl Bucket {
+    /// Fails where a bucket does not keep to the conditions of writes, which stand for the locks of a disk:
+    /// some that speak as S3 does ignore what they do not know.
+    pub(super) fn refuse_unconditional(&self, path: &str, steps: &Steps) -> Result<()> {
+        const SAYS: &[u8] = b"leadpipe writes this on conditions that do not hold\n";
+        let never =
+            UpdateVersion { e_tag: Some("\"0\"".to_owned()), version: Some("1".to_owned()) };
+        let modes = [PutMode::Create, PutMode::Create, PutMode::Update(never)];
+        for (number, mode) in modes.into_iter().enumerate() {
+            let kind = match self.put(path, SAYS, mode, steps) {
+                // The first write ever makes it.
+                Ok(()) if number == 0 => continue,
+                Ok(()) => io::ErrorKind::Unsupported,
+                Err(error) => error.source.kind(),
+            };
+            match kind {
+                io::ErrorKind::AlreadyExists => {}
+                io::ErrorKind::Unsupported => {
+                    let what = "it does not keep to conditions on writes";
+                    let source = self.refusal(io::ErrorKind::Unsupported, what.to_owned());
+                    return Err(fail("trust", self.address(""), source));
+                }
+                // Whatever else is wrong, the next request says.
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, kind: io::ErrorKind, text: String) -> io::Error {
+        io::Error::new(kind, Refusal { address: self.address.clone(), kind, text })
+    }
+
     /// Opens a bucket by its address, e.g. `s3://leads/acme`, without a request. Where it is and who may
     /// use it comes from the environment, under the names that the provider's own tools know.
     pub(super) fn open(address: &Url) -> Result<Self> {
-        let fail = |source| fail("open", address.as_str(), source);
-        let prefix = Path::from_url_path(address.path()).map_err(|error| fail(told(&error)))?;
         let text = address.as_str();
+        let fail = |source| fail("open", text, source);
+        let prefix = Path::from_url_path(address.path());
+        let prefix = prefix.map_err(|error| fail(io::Error::other(told(&error))))?;
         let (objects, uploads): (Arc<dyn ObjectStore>, Arc<dyn MultipartStore>) =
             match address.scheme() {
                 "s3" => both(AmazonS3Builder::from_env().with_url(text).build()),
                 "gs" => both(GoogleCloudStorageBuilder::from_env().with_url(text).build()),
                 _ => both(MicrosoftAzureBuilder::from_env().with_url(text).build()),
             }
-            .map_err(|error| fail(io_error(&error)))?;
+            .map_err(|error| fail(io_error(&error, text)))?;
         let client = Client { objects, uploads, runtime: Some(runtime().map_err(fail)?) };
         let address = text.trim_end_matches('/').to_owned();
         Ok(Self { address, prefix, client: Arc::new(client) })
@@ -153,22 +186,23 @@ impl Bucket {
     }
 
     /// Returns how many bytes an object has.
-    fn size(&self, path: &str) -> Result<u64> {
+    pub(super) fn size(&self, path: &str) -> Result<u64> {
         let (objects, at) = (self.objects(), self.at(path));
         let found = self.wait(async move { objects.head(&at).await });
         Ok(self.told(found, "look at", path)?.size)
     }
 
     /// Tells whether there is an object of this name, or one below it.
-    pub(super) fn exists(&self, path: &str) -> bool {
+    pub(super) fn exists(&self, path: &str) -> Result<bool> {
         let (objects, at) = (self.objects(), self.at(path));
         let found = self.wait(async move {
-            if objects.head(&at).await.is_ok() {
-                return Ok(true);
+            match objects.head(&at).await {
+                Err(object_store::Error::NotFound { .. }) => {}
+                found => return found.map(|_| true),
             }
             objects.list(Some(&at)).next().await.transpose().map(|first| first.is_some())
         });
-        found.is_ok_and(|found| found)
+        self.told(found, "look at", path)
     }
 
     pub(super) fn write(&self, path: &str, bytes: &[u8], steps: &Steps) -> Result<()> {
@@ -278,7 +312,7 @@ impl Bucket {
             })
         });
         let told = |(path, read): (&String, object_store::Result<Bytes>)| {
-            self.told(read.map_err(|error| io_error(&error)), "read", path)
+            self.told(read.map_err(|error| io_error(&error, &self.address)), "read", path)
         };
         match read {
             Ok(read) => paths.iter().zip(read).map(told).collect(),
@@ -322,7 +356,12 @@ impl Bucket {
         let (objects, at) = (self.objects(), self.at(folder));
         let removed = self.wait(async move {
             let found = objects.list(Some(&at)).map_ok(|found| found.location).boxed();
-            objects.delete_stream(found).try_collect::<Vec<_>>().await
+            let removed = objects.delete_stream(found).filter(|removed| {
+                // A removal that is sent again finds nothing.
+                let is_gone = matches!(removed, Err(object_store::Error::NotFound { .. }));
+                futures::future::ready(!is_gone)
+            });
+            removed.try_collect::<Vec<_>>().await
         });
         self.told(removed, "remove", folder)?;
         steps.reach("done");
@@ -365,7 +404,7 @@ impl Bucket {
         let id = id.to_owned();
         let answer =
             self.begin(async move { uploads.put_part(&at, &id, number, bytes.into()).await });
-        Pending { answer, address: self.address(path) }
+        Pending { answer, address: self.address(path), root: self.address.clone() }
     }
 
     pub(super) fn complete_upload(&self, path: &str, id: &str, pieces: Vec<Piece>) -> Result<()> {
@@ -415,7 +454,7 @@ impl Bucket {
         &self,
         request: impl Future<Output = object_store::Result<T>> + Send + 'static,
     ) -> io::Result<T> {
-        answer_of(&self.begin(request))
+        answer_of(&self.begin(request), &self.address)
     }
 
     fn told<T>(&self, result: io::Result<T>, action: &'static str, path: &str) -> Result<T> {
@@ -435,17 +474,21 @@ pub(super) type Piece = object_store::multipart::PartId;
 pub(super) struct Pending {
     answer: std::sync::mpsc::Receiver<object_store::Result<Piece>>,
     address: String,
+    root: String,
 }
 
 impl Pending {
     pub(super) fn finish(self) -> Result<Piece> {
-        answer_of(&self.answer).map_err(|source| fail("write", self.address, source))
+        answer_of(&self.answer, &self.root).map_err(|source| fail("write", self.address, source))
     }
 }
 
-fn answer_of<T>(answer: &std::sync::mpsc::Receiver<object_store::Result<T>>) -> io::Result<T> {
+fn answer_of<T>(
+    answer: &std::sync::mpsc::Receiver<object_store::Result<T>>,
+    address: &str,
+) -> io::Result<T> {
     let answer = answer.recv().map_err(|_| io::Error::other("the request was given up"))?;
-    answer.map_err(|error| io_error(&error))
+    answer.map_err(|error| io_error(&error, address))
 }
 
 fn both<S: ObjectStore + MultipartStore>(
@@ -466,7 +509,55 @@ fn is_unanswered(error: &Error) -> bool {
     error.source.kind() == io::ErrorKind::Other && error.source.raw_os_error().is_none()
 }
 
-fn io_error(error: &object_store::Error) -> io::Error {
+/// What a bucket said no with, inside an error of input and output: so that it is known for one of
+/// storage, and for which, however deep it stands in another error.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    address: String,
+    kind: io::ErrorKind,
+    text: String,
+}
+
+impl Refusal {
+    /// Returns what a bucket said, where the error is of one.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// Returns what to do about it, where that can be told.
+    pub fn hint(&self) -> Option<String> {
+        let (scheme, below) = self.address.split_once("://")?;
+        let names = match scheme {
+            "s3" => "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
+            "gs" => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
+            _ => "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
+        };
+        let bucket = below.split('/').next().unwrap_or(below);
+        let lacks_bucket = ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"];
+        match self.kind {
+            io::ErrorKind::NotFound if lacks_bucket.iter().any(|code| self.text.contains(code)) => {
+                Some(format!("make the bucket `{bucket}` first: leadpipe makes none"))
+            }
+            io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists => None,
+            io::ErrorKind::Unsupported => Some(
+                "use a store that knows `If-None-Match` and `If-Match`: without them two runs at once \
+                 would lose leads"
+                    .to_owned(),
+            ),
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "who asks comes from the environment ({names}, or the role of the machine), and must be \
+                 allowed to read, write, list and remove"
+            )),
+            _ => Some(format!(
+                "where the bucket is comes from the environment ({names}); once it answers, run the \
+                 same: what is held stays held"
+            )),
+        }
+    }
+}
+
+fn io_error(error: &object_store::Error, address: &str) -> io::Error {
     use object_store::Error as E;
     let kind = match error {
         E::NotFound { .. } => io::ErrorKind::NotFound,
@@ -474,14 +565,15 @@ fn io_error(error: &object_store::Error) -> io::Error {
             io::ErrorKind::AlreadyExists
         }
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => io::ErrorKind::PermissionDenied,
+        E::NotSupported { .. } | E::NotImplemented { .. } => io::ErrorKind::Unsupported,
         _ => io::ErrorKind::Other,
     };
-    io::Error::new(kind, told(error).to_string())
+    io::Error::new(kind, Refusal { address: address.to_owned(), kind, text: told(error) })
 }
 
 /// What a store says is wrong, without what could be secret in it: the query of an address may be a
 /// key, and the body of a refusal repeats the headers of the request.
-fn told(error: &dyn std::error::Error) -> io::Error {
+fn told(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let (before, body) = match text.find("<?xml").or_else(|| text.find('<')) {
         Some(body) => text.split_at(body),
@@ -495,7 +587,7 @@ fn told(error: &dyn std::error::Error) -> io::Error {
     for tag in ["Code", "Message"] {
         told.extend(tagged(body, tag).into_iter().flat_map(|said| [" ", said]));
     }
-    io::Error::other(told)
+    told
 }
 
 fn tagged<'a>(body: &'a str, tag: &str) -> Option<&'a str> {
@@ -508,13 +600,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_bucket_says_no_to_comes_with_a_way_out_however_deep_it_stands() {
+        let hint = |kind: io::ErrorKind, address: &str, text: &str| {
+            let refusal = Refusal { address: address.to_owned(), kind, text: text.to_owned() };
+            let error = fail("read", "x", io::Error::new(kind, refusal)).clone();
+            Refusal::of(&error.source).unwrap().hint()
+        };
+        let missing =
+            hint(io::ErrorKind::NotFound, "s3://leads/acme", "404: NoSuchBucket").unwrap();
+        assert!(missing.contains("`leads`"), "{missing}");
+        let denied = hint(io::ErrorKind::PermissionDenied, "az://leads/acme", "403").unwrap();
+        assert!(denied.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{denied}");
+        assert_eq!(hint(io::ErrorKind::NotFound, "s3://leads", "404: NoSuchKey"), None);
+        assert_eq!(hint(io::ErrorKind::AlreadyExists, "s3://leads", "412"), None);
+        assert!(Refusal::of(&io::Error::from_raw_os_error(5)).is_none());
+    }
+
+    #[test]
+    fn a_store_that_keeps_to_conditions_is_trusted_the_first_time_and_later() {
+        let bucket = Bucket::in_memory();
+        for _ in 0..2 {
+            bucket.refuse_unconditional("state/conditions", &Steps::default()).unwrap();
+        }
+    }
+
+    #[test]
     fn what_is_told_of_a_refusal_has_no_key_in_it() {
         let text = "Error performing PUT https://x.blob.core.windows.net/l/a?sv=1&sig=SECRET in \
                     3ms - Server returned non-2xx status code: 403 Forbidden: <?xml \
                     version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>It does \
                     not.\nmore</Message><CanonicalRequest>x-amz-security-token:SECRET\
                     </CanonicalRequest></Error>";
-        let told = told(&io::Error::other(text)).to_string();
+        let told = told(&io::Error::other(text));
         assert!(told.ends_with("403 Forbidden: SignatureDoesNotMatch It does not."), "{told}");
         assert!(told.contains("https://x.blob.core.windows.net/l/a in 3ms"), "{told}");
         assert!(!told.contains("SECRET"), "{told}");

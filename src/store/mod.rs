@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+pub use bucket::Refusal;
 pub use open::OpenFile;
 pub use place::Place;
 
@@ -47,32 +48,6 @@ pub struct Error {
 }
 
 impl Error {
-    /// Returns what to do where a bucket has said no.
-    pub fn bucket_hint(&self) -> Option<String> {
-        let address = self.path.to_str()?;
-        let (scheme, below) = address.split_once("://")?;
-        let names = match scheme {
-            "s3" => "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL",
-            "gs" => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
-            _ => "AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
-        };
-        let bucket = below.split('/').next().unwrap_or(below);
-        match self.source.kind() {
-            _ if self.source.raw_os_error().is_some() => None,
-            io::ErrorKind::NotFound => {
-                Some(format!("make the bucket `{bucket}` first: leadpipe makes none"))
-            }
-            io::ErrorKind::PermissionDenied => Some(format!(
-                "who asks comes from the environment ({names}, or the role of the machine), and must be \
-                 allowed to read, write, list and remove"
-            )),
-            _ => Some(format!(
-                "where the bucket is comes from the environment ({names}); once it answers, run the \
-                 same: what is held stays held"
-            )),
-        }
-    }
-
     /// Tells whether the file does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
@@ -82,9 +57,10 @@ impl Error {
 impl Clone for Error {
     /// What the operating system said is made again from its code, or else from its kind and text.
     fn clone(&self) -> Self {
-        let source = match self.source.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        let source = match (self.source.raw_os_error(), Refusal::of(&self.source)) {
+            (Some(code), _) => io::Error::from_raw_os_error(code),
+            (None, Some(refusal)) => io::Error::new(self.source.kind(), refusal.clone()),
+            (None, None) => io::Error::new(self.source.kind(), self.source.to_string()),
         };
         Self { action: self.action, path: self.path.clone(), source }
     }
@@ -298,10 +274,24 @@ impl Store {
     }
 
     /// Tells whether a file or folder exists.
-    pub fn exists(&self, path: &str) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Where a bucket does not say: that is no sign that it is not there.
+    pub fn exists(&self, path: &str) -> Result<bool> {
         match &self.kind {
-            Kind::Folder(folder) => folder.path(path).symlink_metadata().is_ok(),
+            Kind::Folder(folder) => Ok(folder.path(path).symlink_metadata().is_ok()),
             Kind::Bucket(bucket) => bucket.exists(path),
+        }
+    }
+
+    /// Fails where a bucket does not keep to conditions on writes; a folder has locks of its own.
+    pub fn refuse_unconditional(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Folder(_) => Ok(()),
+            Kind::Bucket(bucket) => {
+                bucket.refuse_unconditional(CONDITIONS, &self.steps("write", CONDITIONS))
+            }
         }
     }
 
@@ -563,6 +553,9 @@ const PRIVATE: [&str; 3] = ["archive", "rejects", "state"];
 /// Names of files that are not finished begin so.
 const TEMPORARY: &str = ".tmp-";
 
+/// By what a bucket is asked whether it keeps to conditions.
+const CONDITIONS: &str = "state/conditions";
+
 /// Where a folder has the scratch space of runs.
 const SCRATCH: &str = "state/scratch";
 
@@ -666,6 +659,13 @@ fn put_new(bucket: &Bucket, path: &str, bytes: &[u8], steps: &Steps) -> Result<(
     }
 }
 
+/// Tells whether a file could not be read for what holds it, a disk or a bucket, and not for what stands in
+/// it: that is no damage.
+pub fn is_of_storage(error: &io::Error) -> bool {
+    // Decoders say what is wrong in words, the operating system by number.
+    error.raw_os_error().is_some() || Refusal::of(error).is_some()
+}
+
 /// Returns the length and the BLAKE3 hash of what a reader gives.
 pub fn digest(mut reader: impl Read) -> io::Result<(u64, String)> {
     let mut hasher = blake3::Hasher::new();
@@ -764,10 +764,10 @@ mod tests {
             fs::write(store.path(path), b"half").unwrap();
         }
         store.remove_unfinished_beside("").unwrap();
-        assert!(!store.exists(".tmp-a") && store.exists("state/.tmp-b"));
+        assert!(!store.exists(".tmp-a").unwrap() && store.exists("state/.tmp-b").unwrap());
         store.remove_unfinished("").unwrap();
         assert_eq!(store.list_all("state").unwrap(), ["state/c"]);
-        assert!(!store.exists("state/.tmp-b"));
+        assert!(!store.exists("state/.tmp-b").unwrap());
     }
 
     #[test]
@@ -839,7 +839,11 @@ mod tests {
             assert_eq!(store.list("parts/a").unwrap(), ["one"]);
             assert_eq!(store.list("nothing").unwrap(), [""; 0]);
             assert_eq!(store.list_all("parts").unwrap(), ["parts/a/one", "parts/b/two"]);
-            assert!(store.exists("parts") && store.exists("parts/b/two") && !store.exists("part"));
+            assert!(
+                store.exists("parts").unwrap()
+                    && store.exists("parts/b/two").unwrap()
+                    && !store.exists("part").unwrap()
+            );
             let sizes = store.sizes(&["parts/b/two", "parts/c", "parts/a/one"]).unwrap();
             assert_eq!(sizes, [Some(3), None, Some(4)]);
             assert!(store.read("parts/c").unwrap_err().is_not_found());
@@ -857,7 +861,7 @@ mod tests {
             store.remove("parts/z/one").unwrap();
             store.remove_all("parts").unwrap();
             store.remove_all("parts").unwrap();
-            assert!(!store.exists("parts") && store.exists("partsize"));
+            assert!(!store.exists("parts").unwrap() && store.exists("partsize").unwrap());
             let below = store.folder("state/ledger");
             below.write("key.json", b"1").unwrap();
             assert_eq!(store.list_all("state").unwrap(), ["state/ledger/key.json"]);
@@ -917,7 +921,7 @@ mod tests {
         let store = Store::in_memory();
         let mut appender = store.append("archive/x").unwrap();
         appender.write(b"one").unwrap();
-        assert!(!store.exists("archive/x"));
+        assert!(!store.exists("archive/x").unwrap());
         appender.write(b"two").unwrap();
         appender.sync().unwrap();
         assert_eq!(store.read("archive/x").unwrap(), "onetwo");
@@ -944,15 +948,5 @@ mod tests {
         file.write_all(&bytes).unwrap();
         drop(file);
         assert_eq!(store.list_all("").unwrap(), ["parts/a"]);
-    }
-
-    #[test]
-    fn what_a_bucket_says_no_to_comes_with_a_way_out() {
-        let error = |kind: io::ErrorKind, at: &str| fail("read", at, kind.into()).bucket_hint();
-        let missing = error(io::ErrorKind::NotFound, "s3://leads/acme/state/lock").unwrap();
-        assert!(missing.contains("`leads`"), "{missing}");
-        let denied = error(io::ErrorKind::PermissionDenied, "az://leads/acme").unwrap();
-        assert!(denied.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{denied}");
-        assert_eq!(error(io::ErrorKind::NotFound, "/lakes/acme/state/lock"), None);
     }
 }

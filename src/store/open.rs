@@ -197,12 +197,14 @@ impl Blocks {
         let blocks = if follows { AHEAD } else { 1 };
         let (start, end) = (number * BLOCK, ((number + blocks) * BLOCK).min(self.size));
         let mut bytes = self.ask(start..end)?;
-        let first = bytes.split_to(bytes.len().min(usize::try_from(BLOCK).unwrap_or(usize::MAX)));
-        let mut next = number + 1;
-        while !bytes.is_empty() {
+        let mut next = || {
             let length = bytes.len().min(usize::try_from(BLOCK).unwrap_or(usize::MAX));
-            held.push_back((next, bytes.split_to(length)));
-            next += 1;
+            // A copy: a slice would keep all that was asked for at once.
+            Bytes::copy_from_slice(&bytes.split_to(length))
+        };
+        let first = next();
+        for ahead in number + 1..end.div_ceil(BLOCK) {
+            held.push_back((ahead, next()));
         }
         held.push_back((number, first.clone()));
         while held.len() > KEPT {

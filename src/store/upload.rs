@@ -30,12 +30,14 @@ pub(super) struct Upload {
     begun: Option<String>,
     arrived: Vec<Piece>,
     pending: Option<Pending>,
+    /// Bytes of the pieces so far: what the file must have if it is complete though nothing was said.
+    sent: u64,
 }
 
 impl Upload {
     pub(super) fn new(bucket: Bucket, path: &str, steps: Steps) -> Self {
         let (path, piece, arrived) = (path.to_owned(), Vec::new(), Vec::new());
-        Self { bucket, path, steps, piece, begun: None, arrived, pending: None }
+        Self { bucket, path, steps, piece, begun: None, arrived, pending: None, sent: 0 }
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
@@ -60,10 +62,18 @@ impl Upload {
         self.await_pending()?;
         self.step("written")?;
         let Some(id) = self.begun.as_deref() else { return Ok(()) };
-        self.bucket.complete_upload(&self.path, id, std::mem::take(&mut self.arrived))?;
+        let completed =
+            self.bucket.complete_upload(&self.path, id, std::mem::take(&mut self.arrived));
+        if let Err(error) = completed
+            && self.bucket.size(&self.path).ok() != Some(self.sent)
+        {
+            return Err(error);
+        }
         self.begun = None;
         self.steps.reach("done");
-        self.bucket.remove(&note_of(&self.path), &Steps::default())
+        // A note that stays is of an upload that has ended, which whoever aborts it finds out.
+        let _ = self.bucket.remove(&note_of(&self.path), &Steps::default());
+        Ok(())
     }
 
     fn send(&mut self) -> Result<()> {
@@ -75,6 +85,7 @@ impl Upload {
         self.await_pending()?;
         self.step("bytes")?;
         let piece = Bytes::from(std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE)));
+        self.sent += piece.len() as u64;
         self.pending = Some(self.bucket.send_piece(&self.path, &id, self.arrived.len(), piece));
         Ok(())
     }

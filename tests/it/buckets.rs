@@ -132,15 +132,11 @@ async fn a_lake_in_a_bucket_holds_what_one_in_a_folder_does() {
         assert_eq!(code, Some(0), "{told}");
         // Parts lie once, and nothing points to them but the commits.
         assert_eq!(there.list("snapshots").unwrap(), [""; 0]);
-        assert!(!there.exists("latest") && there.exists("checkpoint.json"));
+        assert!(!there.exists("latest").unwrap() && there.exists("checkpoint.json").unwrap());
         let (code, told) = stand.run("replay", &far, &[]);
         assert_eq!(code, Some(0), "{told}");
         // The folder of what a run need not keep is gone with it.
-        let left = fs::read_dir(stand.folder.path()).unwrap();
-        let left = left.filter(|entry| {
-            entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("leadpipe-")
-        });
-        assert_eq!(left.count(), 0);
+        assert_eq!(scratch_folders(&stand), 0);
     }
 }
 
@@ -166,6 +162,14 @@ async fn a_tree_of_copies_shows_each_commit_that_lives() {
         }
         let (code, told) = stand.run("verify", &job, &[]);
         assert_eq!(code, Some(0), "{told}");
+        // A copy that is damaged is found.
+        let shown = there.list_all("snapshots").unwrap().remove(0);
+        there.write(&shown, b"damaged").unwrap();
+        assert_eq!(stand.run("verify", &job, &[]).0, Some(13));
+        // Without copies none is left that would name an old commit for ever.
+        let job = stand.job("bare.toml", &stand.address, "");
+        let (code, told) = stand.run("sync", &job, &[]);
+        assert_eq!((code, there.pointee("latest")), (Some(0), None), "{told}");
     }
 }
 
@@ -221,6 +225,33 @@ async fn a_run_that_slept_past_its_lease_commits_nothing_and_removes_only_what_i
         let (code, told) = stand.run("verify", &awake, &[]);
         assert_eq!(code, Some(0), "{told}");
         assert_eq!(stand.run("sync", &awake, &[]).0, Some(0));
+    }
+}
+
+/// The scratch folders of runs that there are on this machine.
+fn scratch_folders(stand: &Stand) -> usize {
+    let names = fs::read_dir(stand.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("leadpipe-")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers that speak as buckets do: `make buckets`"]
+async fn staged_leads_of_a_run_that_was_killed_do_not_outlast_the_next_one() {
+    for address in addresses() {
+        let mut settings = little();
+        settings.behaviour.delay_ms = 300;
+        let stand = Stand::new(&address, settings).await;
+        let job = stand.job("killed.toml", &stand.address, "");
+        let there = store(&stand.address);
+        let (mut killed, _) = stand.start("sync", &job, &[]);
+        until("a page is held", || !there.list_all("archive").unwrap().is_empty());
+        until("something is staged", || scratch_folders(&stand) == 1);
+        killed.0.kill().unwrap();
+        killed.0.wait().unwrap();
+        let_lapse(&there);
+        let (code, told) = stand.run("sync", &job, &[]);
+        assert_eq!(code, Some(0), "{told}");
+        assert_eq!(scratch_folders(&stand), 0);
     }
 }
 

@@ -986,7 +986,7 @@ async fn only_the_snapshots_up_to_a_damaged_part_end() {
     assert!(repaired.is_sound, "{repaired:#?}");
     assert_eq!(leadpipe::commit::ended(&store).unwrap(), second.seq);
     assert_eq!(nights.world.head(), head);
-    assert!(third.part_paths().all(|path| store.exists(path)));
+    assert!(third.part_paths().all(|path| store.exists(path).unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

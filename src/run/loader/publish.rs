@@ -75,7 +75,10 @@ impl Loader {
 
     fn make_visible(&mut self, commit: Commit) -> Result<()> {
         commit::write_or_discard(&self.store, &commit)?;
-        commit::derive(&self.store, &commit)?;
+        // Whoever has taken the lake meanwhile shows what is newer.
+        if commit::is_held(&self.store, &self.run)? {
+            commit::derive(&self.store, &commit)?;
+        }
         self.observer.observe(&Event::Committed {
             seq: commit.seq,
             rows: commit.sources.values().map(|source| source.rows).sum(),
@@ -191,7 +194,8 @@ impl Loader {
             loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
             loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;
         }
-        if let Some(head) = &self.head {
+        let is_held = commit::is_held(&self.store, &self.run)?;
+        if let Some(head) = self.head.as_ref().filter(|_| is_held) {
             self.let_go(head);
         }
         self.store.remove_scratch(&self.run)?;

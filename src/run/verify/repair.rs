@@ -232,7 +232,7 @@ impl Repairer {
 
     /// Moves a file out of the way, where it is there.
     fn set_aside(&self, path: &str) -> Result<()> {
-        if self.store.exists(path) {
+        if self.store.exists(path)? {
             let aside = format!("damaged/{}/{path}", self.holder.run);
             self.store.rename(path, &aside)?;
         }
@@ -272,14 +272,7 @@ impl Repairer {
             if scan.relative(&ledger) != finding.path {
                 continue;
             }
-            let at = ledger.path();
-            if let (Some(folder), Some(name)) = (at.parent(), at.file_name()) {
-                // A copy: at no moment may there be no ledger, which would be one of nothing sent.
-                let (folder, name) = (Store::open(folder), name.to_string_lossy());
-                if let Some(bytes) = folder.read_if_exists(&name)? {
-                    folder.write(&format!("{name}.damaged"), &bytes)?;
-                }
-            }
+            ledger.keep_damaged()?;
             let how = match ledger.begin_anew(scan.now)? {
                 Some(until) => {
                     format!("a new count lets nothing be sent before {}", until.format("%F %R UTC"))
@@ -560,13 +553,17 @@ impl Repairer {
             let known = segment.filter(|(segment, _)| !segments.contains(*segment));
             segments.extend(known.map(|(segment, _)| segment.to_owned()));
         })?;
-        segments.retain(|segment| !self.store.exists(segment));
         let mut losses = Losses::read(&self.store)?;
-        segments.retain(|segment| !losses.has(segment));
-        if segments.is_empty() {
+        let mut lost = Vec::new();
+        for segment in segments.into_iter().filter(|segment| !losses.has(segment)) {
+            if !self.store.exists(&segment)? {
+                lost.push(segment);
+            }
+        }
+        if lost.is_empty() {
             return Ok(());
         }
-        for segment in segments {
+        for segment in lost {
             self.did(&segment, "noted as lost: a replay leaves its rows as they are");
             let (since, run) = (self.clock.now(), self.holder.run.clone());
             losses.0.insert(segment, Loss { what: load::MISSING.to_owned(), since, run });
@@ -672,7 +669,7 @@ impl Repairer {
             return Ok(false);
         }
         match commit.seq > scan.changes_from() {
-            true => Ok(self.store.exists(&file.path)),
+            true => Ok(self.store.exists(&file.path)?),
             false => Ok(load::difference(&self.store, file)?.is_none()),
         }
     }

@@ -31,6 +31,7 @@ use crate::run::chain;
 use crate::run::lake;
 use crate::run::stop::Stop;
 use crate::schema::StoredFile;
+use crate::store;
 use crate::store::Store;
 
 /// What a repair makes of a lost part, in words.
@@ -320,8 +321,9 @@ impl<'a> Scan<'a> {
         }
         let shown = commit::newer_shown(self.store, self.head())?;
         // One that another run has written meanwhile is not missing.
-        let is_lost = |seq: Seq| seq > self.newest && !self.store.exists(&commit::path_of(seq));
-        if let Some((seq, evidence)) = shown.filter(|(seq, _)| is_lost(*seq)) {
+        if let Some((seq, evidence)) = shown.filter(|(seq, _)| *seq > self.newest)
+            && !self.store.exists(&commit::path_of(seq))?
+        {
             self.newest = seq;
             let what = format!("it is missing: `{evidence}` tells of it");
             self.note(Kind::NewestCommitMissing, &commit::path_of(seq), what, STEP_BACK);
@@ -360,11 +362,15 @@ impl<'a> Scan<'a> {
             }
             Err(error) => {
                 // What cannot be told lives only where its parts are there.
-                let is_whole =
-                    |commit: &&Commit| commit.part_paths().all(|path| self.store.exists(path));
-                let gone = self.commits.values().rev().find(|commit| !is_whole(commit));
+                let mut gone = None;
+                for commit in self.commits.values().rev() {
+                    if !commit::parts_are_there(self.store, commit)? {
+                        gone = Some(commit.seq);
+                        break;
+                    }
+                }
                 let head = self.head().map(|head| head.seq);
-                let gone = gone.map(|commit| commit.seq).filter(|seq| Some(*seq) != head);
+                let gone = gone.filter(|seq| Some(*seq) != head);
                 self.ended = gone.unwrap_or_default();
                 self.note(Kind::EndedDamaged, PATH, chain(&error), WAY_OUT);
             }
@@ -564,8 +570,7 @@ impl<'a> Scan<'a> {
 pub(super) fn is_of_disk(error: &archive::Error) -> bool {
     match error {
         archive::Error::Store(error) => !error.is_not_found(),
-        // Decoders say what is wrong in words, the operating system by number.
-        archive::Error::Read { source, .. } => source.raw_os_error().is_some(),
+        archive::Error::Read { source, .. } => store::is_of_storage(source),
         _ => false,
     }
 }

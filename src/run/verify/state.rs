@@ -85,7 +85,7 @@ impl Scan<'_> {
                 return Err(error.into());
             }
             Err(error) => self.note(Kind::LedgerDamaged, &path, chain(&error), BLOCKED),
-            Ok(_) if !ledger.exists() && self.has_sent(&source.name) => {
+            Ok(_) if self.has_sent(&source.name) && !ledger.exists()? => {
                 let what = "it is missing, although requests were sent in the last 24 hours";
                 self.note(Kind::LedgerMissing, &path, what, BLOCKED);
             }

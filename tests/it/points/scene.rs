@@ -215,7 +215,7 @@ impl Scene {
     pub(super) fn folder_with(&self, name: &str, from: Option<&Path>) -> PathBuf {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
-        let from = from.map(|from| self.lake(from)).filter(|from| from.exists(""));
+        let from = from.map(|from| self.lake(from)).filter(|from| from.exists("").unwrap());
         if let Some(from) = from {
             sight::copy(&from, &self.lake(&folder));
         }
