@@ -5,12 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
+use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -45,6 +51,8 @@ struct Stand {
     sandbox: Sandbox,
     folder: tempfile::TempDir,
     address: String,
+    /// Where S3 is, in place of where it is for the other tests.
+    server: Option<String>,
 }
 
 impl Stand {
@@ -55,7 +63,7 @@ impl Stand {
         let folder = tempfile::tempdir().unwrap();
         // Another test has another sandbox, with a port of its own.
         let address = format!("{address}/{}", sandbox.url().rsplit(':').next().unwrap());
-        Self { sandbox, folder, address }
+        Self { sandbox, folder, address, server: None }
     }
 
     fn job(&self, name: &str, lake: &str, more: &str) -> PathBuf {
@@ -73,12 +81,13 @@ impl Stand {
         let told = job.with_extension("told");
         let file = fs::File::create(&told).unwrap();
         let (token, secret) = self.sandbox.master_key();
-        let variables = [
+        let mut variables = vec![
             ("BUCKETS_TOKEN", &*token),
             ("BUCKETS_SECRET", &*secret),
             ("BUCKETS_KEY", "a key of the tests alone"),
             ("TMPDIR", self.folder.path().to_str().unwrap()),
         ];
+        variables.extend(self.server.as_deref().map(|server| ("AWS_ENDPOINT_URL", server)));
         let zero = TimeDelta::zero();
         (process::start(command, job, arguments, zero, &variables, Stdio::from(file)), told)
     }
@@ -228,6 +237,111 @@ async fn a_run_that_slept_past_its_lease_commits_nothing_and_removes_only_what_i
     }
 }
 
+/// A server that hands everything on to S3, and loses every ninth answer to a write.
+struct Lossy {
+    address: String,
+    lost: Arc<AtomicUsize>,
+}
+
+impl Lossy {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (writes, lost) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&lost);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (writes, lost) = (Arc::clone(&writes), Arc::clone(&lost));
+                std::thread::spawn(move || Self::serve(client.unwrap(), &writes, &lost));
+            }
+        });
+        Self { address, lost: counted }
+    }
+
+    fn serve(client: TcpStream, writes: &AtomicUsize, lost: &AtomicUsize) {
+        let server = TcpStream::connect(s3_server()).unwrap();
+        let (mut from_client, mut from_server) = (
+            BufReader::new(client.try_clone().unwrap()),
+            BufReader::new(server.try_clone().unwrap()),
+        );
+        let (mut client, mut server) = (client, server);
+        while let Some(request) = message(&mut from_client, true) {
+            server.write_all(&request).unwrap();
+            let Some(answer) = message(&mut from_server, !request.starts_with(b"HEAD ")) else {
+                return;
+            };
+            let is_write = request.starts_with(b"PUT ") || request.starts_with(b"POST ");
+            if is_write && (writes.fetch_add(1, Ordering::Relaxed) + 1) % 9 == 0 {
+                lost.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            client.write_all(&answer).unwrap();
+        }
+    }
+}
+
+/// Reads a request or an answer of HTTP/1.1 of which the length is stated; nothing at the end.
+fn message(reader: &mut impl BufRead, has_body: bool) -> Option<Vec<u8>> {
+    let (mut bytes, mut length) = (Vec::new(), 0);
+    loop {
+        let begun = bytes.len();
+        if reader.read_until(b'\n', &mut bytes).ok()? == 0 {
+            return None;
+        }
+        let line = String::from_utf8_lossy(&bytes[begun..]).to_ascii_lowercase();
+        if let Some(stated) = line.strip_prefix("content-length:") {
+            length = stated.trim().parse().unwrap();
+        }
+        assert!(!line.starts_with("transfer-encoding:"), "its length is not stated");
+        if line == "\r\n" {
+            break;
+        }
+    }
+    if has_body {
+        let begun = bytes.len();
+        bytes.resize(begun + length, 0);
+        reader.read_exact(&mut bytes[begun..]).ok()?;
+    }
+    Some(bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs servers that speak as buckets do: `make buckets`"]
+async fn answers_to_writes_that_are_lost_cost_no_lead_and_no_run() {
+    let address = addresses().into_iter().find(|address| address.starts_with("s3://")).unwrap();
+    let lossy = Lossy::start();
+    let stand = Stand::new(&address, little()).await;
+    let stand = Stand { server: Some(lossy.address.clone()), ..stand };
+    let (far, near) =
+        (stand.job("far.toml", &stand.address, ""), stand.job("near.toml", "near", ""));
+    let there = store(&stand.address);
+    for night in 0..2 {
+        stand.sandbox.clear_requests();
+        for job in [&far, &near] {
+            let (code, told) = stand.run("sync", job, &[]);
+            assert_eq!(code, Some(0), "{told}");
+        }
+        let lead = stand.sandbox.lead_ids()[700 + night].1;
+        stand.sandbox.edit(lead, leadpipe::sandbox::Edit::Vanish).unwrap();
+    }
+    assert!(lossy.lost.load(Ordering::Relaxed) > 3, "{:?}", lossy.lost);
+    assert_eq!(rows(&there), rows(&Store::open(stand.folder.path().join("near"))));
+    let (code, told) = stand.run("verify", &far, &[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(there.list("commits").unwrap().len(), 2);
+    // Of what the two lakes count, the one whose answers were lost counts no less.
+    let used = |store: &Store| {
+        let ledger = store.list("state/ledger").unwrap();
+        let name = ledger.iter().find(|name| name.ends_with(".json")).unwrap();
+        let bytes = store.read(&format!("state/ledger/{name}")).unwrap();
+        let ledger: Value = serde_json::from_slice(&bytes).unwrap();
+        let minutes = ledger["minutes"].as_object().unwrap().values();
+        minutes.map(|count| count.as_u64().unwrap()).sum::<u64>()
+    };
+    let near = Store::open(stand.folder.path().join("near"));
+    assert!(used(&there) >= used(&near), "{} and {}", used(&there), used(&near));
+}
+
 /// The scratch folders of runs that there are on this machine.
 fn scratch_folders(stand: &Stand) -> usize {
     let names = fs::read_dir(stand.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
@@ -287,13 +401,18 @@ fn a_large_file_appears_whole_or_leaves_nothing() {
     }
 }
 
+/// The host and port at which S3 is served.
+fn s3_server() -> String {
+    #[expect(clippy::disallowed_methods, reason = "`make buckets` tells where the servers are")]
+    let server = std::env::var("AWS_ENDPOINT_URL").unwrap();
+    server.trim_start_matches("http://").to_owned()
+}
+
 /// How many uploads a bucket knows that have not ended. S3 alone can be asked.
 fn uploads_under_way(address: &str) -> usize {
     let Some(bucket) = address.strip_prefix("s3://") else { return 0 };
-    #[expect(clippy::disallowed_methods, reason = "`make buckets` tells where the servers are")]
-    let server = std::env::var("AWS_ENDPOINT_URL").unwrap();
-    let server = server.trim_start_matches("http://");
-    let mut stream = std::net::TcpStream::connect(server).unwrap();
+    let server = s3_server();
+    let mut stream = TcpStream::connect(&server).unwrap();
     let request = format!("GET /{bucket}?uploads HTTP/1.0\r\nHost: {server}\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
