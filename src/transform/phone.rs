@@ -21,6 +21,9 @@ const MAX_REMEMBERED: usize = 4_096;
 /// Beginnings of North American numbers remembered, of some hundred thousand that are in use.
 const MAX_BEGINNINGS: usize = 65_536;
 
+/// The regions in whose plans nothing goes by the last four digits of a number.
+const BY_BEGINNINGS: [Region; 2] = [Region::US, Region::CA];
+
 /// The zeros of scripts in which numbers are typed; the other digits follow each. Arabic, Persian,
 /// Devanagari, Bengali, Thai, and the wide ones of East Asia.
 const ZEROS: [char; 6] = ['\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{e50}', '\u{ff10}'];
@@ -45,7 +48,7 @@ pub(super) enum Number<'t> {
 #[derive(Debug, Default)]
 pub(super) struct Phones {
     remembered: HashMap<String, Option<String>>,
-    /// Of North American numbers whether those with the same first six digits are valid.
+    /// By the first six digits of North American numbers, whether all are valid in `BY_BEGINNINGS`.
     beginnings: HashMap<u32, bool>,
     key: String,
 }
@@ -105,15 +108,21 @@ impl Phones {
         phone
     }
 
-    /// Tells whether a North American number of ten digits is valid: nothing in the library's plan of
-    /// these numbers goes by their last four digits, so that the first six tell it of all.
+    /// Tells whether ten digits are a valid number of the United States or Canada; of those that are
+    /// not, islands have plans of their own, which go by more digits.
     fn is_valid_beginning(&mut self, digits: u64) -> bool {
         let beginning = (digits / 10_000) as u32;
         if self.beginnings.len() == MAX_BEGINNINGS {
             self.beginnings.clear();
         }
-        let is_valid = || valid(None, &format!("+1{digits}")).is_some();
-        *self.beginnings.entry(beginning).or_insert_with(is_valid)
+        let is_told = || {
+            phonenumber::parse(None, format!("+1{digits}")).is_ok_and(|number| {
+                let region = number.country().id();
+                region.is_some_and(|region| BY_BEGINNINGS.contains(&region))
+                    && phonenumber::is_valid(&number)
+            })
+        };
+        *self.beginnings.entry(beginning).or_insert_with(is_told)
     }
 }
 
@@ -310,6 +319,51 @@ mod tests {
             ("+1704555-0155", [Some("US"), None]),
         ] {
             assert_eq!(read_second(text, regions), written(text, regions), "{text}");
+        }
+    }
+
+    /// Two islands' plans go by the seventh digit, too.
+    #[test]
+    fn a_number_of_an_island_is_read_by_all_its_digits() {
+        let mut phones = Phones::default();
+        for text in ["+1 246 521 0000", "+1 246 521 2000", "+1 876 606 0000", "+1 876 606 9000"] {
+            let read = phones.read(Number::Written(text), [None, None]);
+            assert_eq!(read, written(text, [None, None]), "{text}");
+        }
+        assert!(phones.beginnings.values().all(|is_told| !is_told));
+    }
+
+    #[test]
+    fn no_plan_of_the_regions_told_by_beginnings_goes_by_the_last_four_digits() {
+        for region in BY_BEGINNINGS {
+            let plan = DATABASE.by_id(region.as_ref()).unwrap();
+            let all = plan.descriptors();
+            let kinds = [
+                all.premium_rate(),
+                all.toll_free(),
+                all.shared_cost(),
+                all.voip(),
+                all.personal_number(),
+                all.pager(),
+                all.uan(),
+                all.voicemail(),
+                all.fixed_line(),
+                all.mobile(),
+            ];
+            for kind in kinds.into_iter().flatten() {
+                let pattern = kind.national_number().as_str();
+                let pattern: String = pattern.split_whitespace().collect();
+                let mut depth = 0;
+                let alternatives = pattern.split(|c| {
+                    depth += i32::from(c == '(') - i32::from(c == ')');
+                    depth == 0 && c == '|'
+                });
+                for alternative in alternatives {
+                    let is_free =
+                        (4..=9).any(|count| alternative.ends_with(&format!(r"\d{{{count}}}")));
+                    assert!(is_free, "{region:?}: {alternative}");
+                }
+            }
         }
     }
 

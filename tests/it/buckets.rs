@@ -271,7 +271,7 @@ impl Lossy {
                 return;
             };
             let is_write = request.starts_with(b"PUT ") || request.starts_with(b"POST ");
-            if is_write && (writes.fetch_add(1, Ordering::Relaxed) + 1) % 9 == 0 {
+            if is_write && (writes.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(9) {
                 lost.fetch_add(1, Ordering::Relaxed);
                 return;
             }
