@@ -6,6 +6,9 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+#[cfg(target_arch = "x86_64")]
+use memchr::arch::x86_64::sse2::memchr::Two;
+use memchr::memchr;
 use memchr::memchr2;
 
 /// Below this depth the members of an object stay in the order given, so that a value nested
@@ -20,8 +23,8 @@ pub fn compact(json: &str, out: &mut String) {
         match byte {
             b'"' => {
                 let start = at;
-                let (length, is_plain) = measure_string(&json[start..]);
-                at += length;
+                let (end, is_plain) = string_end(json.as_bytes(), start);
+                at = end;
                 if !is_plain {
                     out.push_str(&json[copied..start]);
                     push_string(&string_text(&json[start..at]), out);
@@ -42,6 +45,25 @@ pub fn compact(json: &str, out: &mut String) {
 /// Appends `json` as [`compact`] does, the members of every object sorted by key.
 pub fn canonical(json: &str, out: &mut String) {
     sort(json.trim_ascii_start(), 0, out);
+}
+
+/// Among so many members a repeated name is found by comparing, faster than by a set of them.
+pub const FEW_MEMBERS: usize = 16;
+
+/// Tells whether an object is a flat one as [`compact`] would have it, of which no two names are the same:
+/// most are. One with many members is not told to be, nor one with escapes.
+pub fn is_flat(object: &str) -> bool {
+    let mut names = [""; FEW_MEMBERS];
+    let mut length = 1;
+    for (at, (name, value)) in members(object).enumerate() {
+        if at == FEW_MEMBERS || names[..at].contains(&name) || !is_scalar(value) {
+            return false;
+        }
+        names[at] = name;
+        // A colon stands in it as well, and a comma or the last brace.
+        length += name.len() + value.len() + 2;
+    }
+    length > 1 && length == object.len() && !has_backslash(object)
 }
 
 /// Appends `text` as a JSON string, quoted and escaped.
@@ -84,34 +106,94 @@ pub fn string_text(raw: &str) -> Cow<'_, str> {
 /// Returns the members of an object, each as the pieces of JSON text of name and value; of another
 /// value none.
 pub fn members(object: &str) -> impl Iterator<Item = (&str, &str)> {
-    let mut at = if object.starts_with('{') { 1 } else { object.len() };
+    let mut walk = Members::of(object);
     std::iter::from_fn(move || {
-        let start = after_blanks(object, at);
-        if object.as_bytes().get(start) != Some(&b'"') {
-            return None;
-        }
-        let name_end = start + measure_string(&object[start..]).0;
-        let colon = after_blanks(object, name_end);
-        if object.as_bytes().get(colon) != Some(&b':') {
-            return None;
-        }
-        let value_at = after_blanks(object, colon + 1);
-        at = value_end(object, value_at);
-        let member = (&object[start..name_end], &object[value_at..at]);
-        at = after_comma(object, at);
-        Some(member)
+        let name = walk.name()?;
+        Some((name, walk.value()))
     })
+}
+
+/// A walk over the members of an object: a name, and then its value as a whole or element by element.
+#[derive(Debug)]
+pub struct Members<'a> {
+    object: &'a str,
+    at: usize,
+    is_plain: bool,
+}
+
+impl<'a> Members<'a> {
+    /// Returns the walk from the first member on; of another value than an object there is none.
+    pub fn of(object: &'a str) -> Self {
+        let at = if object.starts_with('{') { 1 } else { object.len() };
+        Self { object, at, is_plain: true }
+    }
+
+    /// Goes on to the next member and returns its name as JSON text. Its value has to be taken.
+    pub fn name(&mut self) -> Option<&'a str> {
+        let bytes = self.object.as_bytes();
+        let start = after_blanks(bytes, self.at);
+        if bytes.get(start) != Some(&b'"') {
+            return None;
+        }
+        let (end, is_plain) = string_end(bytes, start);
+        let colon = after_blanks(bytes, end);
+        if bytes.get(colon) != Some(&b':') {
+            return None;
+        }
+        (self.at, self.is_plain) = (after_blanks(bytes, colon + 1), is_plain);
+        Some(&self.object[start..end])
+    }
+
+    /// Takes the value as JSON text.
+    pub fn value(&mut self) -> &'a str {
+        let (bytes, start) = (self.object.as_bytes(), self.at);
+        let end = match bytes.get(start) {
+            Some(b'"') => {
+                let (end, is_plain) = string_end(bytes, start);
+                self.is_plain = is_plain;
+                end
+            }
+            _ => {
+                self.is_plain = false;
+                value_end(bytes, start)
+            }
+        };
+        self.at = after_comma(bytes, end);
+        &self.object[start..end]
+    }
+
+    /// Tells whether the name or value taken last is text that stands there as it reads, but for its quotes.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Takes the value where it is an array, as the pieces of JSON text of its elements.
+    pub fn elements(&mut self) -> Option<Vec<&'a str>> {
+        let array = self.object.get(self.at..)?;
+        if !array.starts_with('[') {
+            return None;
+        }
+        let mut at = 1;
+        let found = std::iter::from_fn(|| next_element(array, &mut at)).collect();
+        let end = after_blanks(array.as_bytes(), at);
+        let is_closed = array.as_bytes().get(end) == Some(&b']');
+        self.at = after_comma(self.object.as_bytes(), self.at + end + usize::from(is_closed));
+        Some(found)
+    }
 }
 
 /// Returns the elements of an array as pieces of JSON text; of another value none.
 pub fn elements(array: &str) -> impl Iterator<Item = &str> {
     let mut at = if array.starts_with('[') { 1 } else { array.len() };
-    std::iter::from_fn(move || {
-        let start = after_blanks(array, at);
-        let end = value_end(array, start);
-        at = after_comma(array, end);
-        (end > start).then(|| &array[start..end])
-    })
+    std::iter::from_fn(move || next_element(array, &mut at))
+}
+
+/// Returns the element that begins at `at`, or behind blanks, and goes on to the next one.
+fn next_element<'a>(array: &'a str, at: &mut usize) -> Option<&'a str> {
+    let start = after_blanks(array.as_bytes(), *at);
+    let end = value_end(array.as_bytes(), start);
+    *at = after_comma(array.as_bytes(), end);
+    (end > start).then(|| &array[start..end])
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -119,36 +201,39 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// Returns the place of the first byte from `at` on that is no blank between parts.
-fn after_blanks(json: &str, at: usize) -> usize {
-    let rest = json.as_bytes().get(at..).unwrap_or_default();
-    at + rest.iter().take_while(|byte| is_blank(**byte)).count()
+fn after_blanks(json: &[u8], mut at: usize) -> usize {
+    while json.get(at).is_some_and(|byte| is_blank(*byte)) {
+        at += 1;
+    }
+    at
 }
 
 /// Returns the place after the comma that follows a value, or where there is none.
-fn after_comma(json: &str, at: usize) -> usize {
+fn after_comma(json: &[u8], at: usize) -> usize {
     let at = after_blanks(json, at);
-    at + usize::from(json.as_bytes().get(at) == Some(&b','))
+    at + usize::from(json.get(at) == Some(&b','))
 }
 
 /// Returns the place after the value that begins at `start`; where none does, `start`.
-fn value_end(json: &str, start: usize) -> usize {
-    let rest = json.get(start..).unwrap_or_default();
+fn value_end(json: &[u8], start: usize) -> usize {
     let is_end = |byte: &u8| is_blank(*byte) || matches!(byte, b',' | b'}' | b']' | b':');
-    start
-        + match rest.as_bytes().first() {
-            Some(b'"') => measure_string(rest).0,
-            Some(b'{' | b'[') => measure_nested(rest),
-            _ => rest.bytes().position(|byte| is_end(&byte)).unwrap_or(rest.len()),
+    match json.get(start) {
+        Some(b'"') => string_end(json, start).0,
+        Some(b'{' | b'[') => nested_end(json, start),
+        _ => {
+            let rest = json.get(start..).unwrap_or_default();
+            start + rest.iter().position(is_end).unwrap_or(rest.len())
         }
+    }
 }
 
-/// Returns the length of the array or object at the beginning of `text`.
-fn measure_nested(text: &str) -> usize {
-    let (mut at, mut depth) = (0, 0_usize);
-    while let Some(byte) = text.as_bytes().get(at) {
+/// Returns the place after the array or object that begins at `start`.
+fn nested_end(json: &[u8], start: usize) -> usize {
+    let (mut at, mut depth) = (start, 0_usize);
+    while let Some(byte) = json.get(at) {
         match byte {
             b'"' => {
-                at += measure_string(&text[at..]).0;
+                at = string_end(json, at).0;
                 continue;
             }
             b'{' | b'[' => depth += 1,
@@ -158,7 +243,31 @@ fn measure_nested(text: &str) -> usize {
         }
         at += 1;
     }
-    text.len()
+    json.len()
+}
+
+/// Returns the place after the string that begins at `start`, and whether it has an end and no escapes.
+fn string_end(json: &[u8], start: usize) -> (usize, bool) {
+    let (mut at, mut is_plain) = (start + 1, true);
+    while let Some(found) = find_mark(json.get(at..).unwrap_or_default()) {
+        at += found;
+        if json[at] == b'"' {
+            return (at + 1, is_plain);
+        }
+        is_plain = false;
+        at += 2;
+    }
+    (json.len(), false)
+}
+
+/// Returns the place of the first quote or backslash. Most strings are short: what the processor is sure to
+/// have is called in place, where choosing what it has at best would cost as much as the search.
+fn find_mark(bytes: &[u8]) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(marks) = Two::new(b'"', b'\\') {
+        return marks.find(bytes);
+    }
+    memchr2(b'"', b'\\', bytes)
 }
 
 fn unescape(text: &str) -> String {
@@ -204,47 +313,23 @@ fn unicode_escape(text: &str) -> (char, usize) {
     }
 }
 
-/// In so many bytes a search is done in place: most texts end there, and the call of what is faster for
-/// long ones costs as much as they do.
+/// In so many bytes a search is done in place, eight at a time: a call costs as much as they do.
 const SHORT_BYTES: usize = 32;
 
-/// Returns the place of the first byte that is one of two.
-fn find(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
+fn has_backslash(text: &str) -> bool {
     let all = |byte: u8| u64::from_le_bytes([byte; 8]);
-    // The lowest of the marked bytes is zero; those above it may be marked for its sake alone.
-    let mark_zeros = |word: u64| word.wrapping_sub(all(1)) & !word & all(0x80);
+    let bytes = text.as_bytes();
     let mut at = 0;
     while at < SHORT_BYTES
         && let Some(word) = bytes[at..].first_chunk()
     {
-        let word = u64::from_le_bytes(*word);
-        let found = mark_zeros(word ^ all(one)) | mark_zeros(word ^ all(other));
-        if found != 0 {
-            return Some(at + found.trailing_zeros() as usize / 8);
+        let word = u64::from_le_bytes(*word) ^ all(b'\\');
+        if word.wrapping_sub(all(1)) & !word & all(0x80) != 0 {
+            return true;
         }
         at += 8;
     }
-    memchr2(one, other, &bytes[at..]).map(|found| at + found)
-}
-
-fn has_backslash(text: &str) -> bool {
-    find(b'\\', b'\\', text.as_bytes()).is_some()
-}
-
-/// Returns the length of the string at the beginning of `text`, its quotes included, and whether it
-/// has no escapes.
-fn measure_string(text: &str) -> (usize, bool) {
-    let bytes = text.as_bytes();
-    let (mut at, mut is_plain) = (1, true);
-    while let Some(found) = find(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
-        at += found;
-        if bytes[at] == b'"' {
-            return (at + 1, is_plain);
-        }
-        is_plain = false;
-        at += 2;
-    }
-    (text.len(), is_plain)
+    memchr(b'\\', &bytes[at..]).is_some()
 }
 
 fn sort(json: &str, depth: usize, out: &mut String) {
@@ -265,6 +350,9 @@ fn sort(json: &str, depth: usize, out: &mut String) {
 }
 
 fn sort_object(json: &str, depth: usize, out: &mut String) {
+    if is_sorted(json) {
+        return out.push_str(json);
+    }
     let mut sorted: Vec<(Cow<'_, str>, &str)> =
         members(json).map(|(name, value)| (shortest(name), value)).collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
@@ -278,6 +366,25 @@ fn sort_object(json: &str, depth: usize, out: &mut String) {
         sort(value, depth + 1, out);
     }
     out.push('}');
+}
+
+/// Tells whether an object is as [`canonical`] would have it: a flat one without blanks and escapes, its
+/// keys sorted. Most are, or are not by their first two keys.
+fn is_sorted(object: &str) -> bool {
+    let (mut last, mut length) = ("", 1);
+    for (name, value) in members(object) {
+        if name <= last || !is_scalar(value) {
+            return false;
+        }
+        length += name.len() + value.len() + 2;
+        last = name;
+    }
+    length == object.len() && !has_backslash(object)
+}
+
+/// Tells whether a value is neither an object nor an array.
+fn is_scalar(value: &str) -> bool {
+    !value.starts_with(['{', '['])
 }
 
 /// Returns a JSON string in its shortest spelling.
@@ -329,6 +436,51 @@ mod tests {
     }
 
     #[test]
+    fn a_flat_object_has_texts_and_numbers_each_under_a_name_of_its_own() {
+        for flat in [r#"{"a":1}"#, r#"{"b":"x y","a":null,"c":-1.50}"#] {
+            assert!(is_flat(flat), "{flat}");
+            assert_eq!(compacted(flat), flat);
+        }
+        let long: Vec<String> = (0..=FEW_MEMBERS).map(|at| format!("\"{at}\":1")).collect();
+        for other in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a": 1}"#,
+            r#"{"a":1 }"#,
+            r#"{"a":"\/"}"#,
+            r#"{"\u0061":1}"#,
+            r#"{"a":[]}"#,
+            r#"{"a":{}}"#,
+            "{}",
+            "[]",
+            "1",
+            &format!("{{{}}}", long.join(",")),
+        ] {
+            assert!(!is_flat(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_walk_takes_arrays_by_their_elements() {
+        let object = r#"{ "a" : 1 , "b" : [ 1 , [2] ] , "c":[],"d":{"e":[3]} , "f":[4]}"#;
+        let mut walk = Members::of(object);
+        let mut found = Vec::new();
+        while let Some(name) = walk.name() {
+            match walk.elements() {
+                Some(elements) => found.push((name, elements)),
+                None => found.push((name, vec![walk.value()])),
+            }
+        }
+        let expected = [
+            (r#""a""#, vec!["1"]),
+            (r#""b""#, vec!["1", "[2]"]),
+            (r#""c""#, vec![]),
+            (r#""d""#, vec![r#"{"e":[3]}"#]),
+            (r#""f""#, vec!["4"]),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn half_a_surrogate_pair_reads_as_a_replacement() {
         assert_eq!(string_text(r#""\ud83d\ude00""#), "😀");
         assert_eq!(string_text(r#""a\ud83d b""#), "a\u{fffd} b");
@@ -371,12 +523,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_of_two_bytes_is_found(text in r#"[!-#\[-\]a\x01\u{7f}ä\u{122}]{0,48}"#) {
-            let bytes = text.as_bytes();
-            for (one, other) in [(b'"', b'\\'), (b'\\', b'\\'), (b'\\', b'"')] {
-                let expected = bytes.iter().position(|byte| [one, other].contains(byte));
-                prop_assert_eq!(find(one, other, bytes), expected);
-            }
+        fn quotes_and_backslashes_are_found(text in r#"[!-#\[-\]a\x01\u{7f}ä\u{122}]{0,48}"#) {
+            let place = text.bytes().position(|byte| b"\"\\".contains(&byte));
+            prop_assert_eq!(find_mark(text.as_bytes()), place);
+            prop_assert_eq!(has_backslash(&text), text.contains('\\'));
         }
 
         #[test]
@@ -391,6 +541,14 @@ mod tests {
             let pretty = serde_json::to_string_pretty(&value).unwrap();
             for text in [compacted(&pretty), sorted(&pretty)] {
                 prop_assert_eq!(&serde_json::from_str::<Value>(&text).unwrap(), &value);
+            }
+        }
+
+        #[test]
+        fn an_object_is_sorted_where_sorting_leaves_it_as_it_is(value in any_json()) {
+            for text in [compacted(&value.to_string()), sorted(&value.to_string())] {
+                prop_assert!(!is_sorted(&text) || sorted(&text) == text);
+                prop_assert!(!is_flat(&text) || compacted(&text) == text);
             }
         }
 

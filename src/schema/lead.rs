@@ -16,6 +16,7 @@ use arrow::array::Int64Builder;
 use arrow::array::RecordBatch;
 use arrow::array::StringBuilder;
 use arrow::array::TimestampMicrosecondBuilder;
+use arrow::array::new_null_array;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
@@ -618,21 +619,33 @@ fn hash_text(hex: &str) -> &str {
     &hex[..32]
 }
 
-/// Builds batches of leads, column by column; its buffers serve one batch after the other.
+/// Builds batches of leads, column by column. What a batch took tells how much room the next one gets.
 ///
 /// Memory: what the rows of one batch hold as text, and about 600 bytes a row beside it.
 #[derive(Debug)]
 pub struct LeadBatchBuilder {
     columns: Vec<ColumnBuilder>,
     rows: usize,
+    expected_rows: usize,
     hash_input: HashInput,
+}
+
+impl Default for LeadBatchBuilder {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
 }
 
 impl LeadBatchBuilder {
     /// Returns a builder with room for `rows` rows; it grows when there are more.
     pub fn with_capacity(rows: usize) -> Self {
-        let columns = COLUMNS.iter().map(|column| ColumnBuilder::new(column, rows)).collect();
-        Self { columns, rows: 0, hash_input: HashInput::default() }
+        let columns = COLUMNS.iter().map(ColumnBuilder::new).collect();
+        Self { columns, rows: 0, expected_rows: rows, hash_input: HashInput::default() }
+    }
+
+    /// Says how many rows the batch that begins will have, about.
+    pub fn expect(&mut self, rows: usize) {
+        self.expected_rows = rows;
     }
 
     /// Returns the rows pushed since the last batch.
@@ -661,8 +674,11 @@ impl LeadBatchBuilder {
             lineage.deleted_at.map(time),
         ];
         let cells = values.into_iter().chain(lineage);
-        for ((builder, column), value) in self.columns.iter_mut().zip(COLUMNS).zip(cells) {
-            builder.push(column, value);
+        for (column, value) in self.columns.iter_mut().zip(cells) {
+            // Most columns of most rows are null: those are told when a value comes, or at the end.
+            if let Some(value) = value {
+                column.push(value, self.rows, self.expected_rows);
+            }
         }
         self.rows += 1;
     }
@@ -673,15 +689,26 @@ impl LeadBatchBuilder {
     ///
     /// Fails only where table and builders disagree, which would be a bug.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        self.rows = 0;
-        let columns = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
+        let rows = std::mem::take(&mut self.rows);
+        let columns = self.columns.iter_mut().map(|column| column.finish(rows)).collect();
         RecordBatch::try_new(arrow_schema(), columns)
     }
 }
 
 /// A column being built.
 #[derive(Debug)]
-enum ColumnBuilder {
+struct ColumnBuilder {
+    kind: Kind,
+    /// Nothing before the first value of a batch.
+    cells: Option<Cells>,
+    /// Rows told so far, from the first of the batch.
+    rows: usize,
+    /// Bytes of text, and rows, of the last batch.
+    last: (usize, usize),
+}
+
+#[derive(Debug)]
+enum Cells {
     Text(StringBuilder),
     Bool(BooleanBuilder),
     Int(Int64Builder),
@@ -691,12 +718,47 @@ enum ColumnBuilder {
 }
 
 impl ColumnBuilder {
-    fn new(column: &Column, rows: usize) -> Self {
-        let data_type = column.kind.data_type();
-        match column.kind {
-            // Texts find their room by growing: most columns of most providers hold none.
+    fn new(column: &Column) -> Self {
+        Self { kind: column.kind, cells: None, rows: 0, last: (0, 0) }
+    }
+
+    /// Appends the value of the row `row`, and nulls for those before it that had none. A value of another
+    /// type than the column's is null.
+    fn push(&mut self, value: Value<'_>, row: usize, expected_rows: usize) {
+        let (kind, last) = (self.kind, self.last);
+        let room = || Cells::with_room(kind, expected_rows, room_for(expected_rows, last));
+        let cells = self.cells.get_or_insert_with(room);
+        if row > self.rows {
+            cells.append_nulls(row - self.rows);
+        }
+        cells.append(kind, value);
+        self.rows = row + 1;
+    }
+
+    fn finish(&mut self, rows: usize) -> ArrayRef {
+        let told = std::mem::take(&mut self.rows);
+        let Some(mut cells) = self.cells.take() else {
+            return new_null_array(&self.kind.data_type(), rows);
+        };
+        cells.append_nulls(rows - told);
+        self.last = (cells.text_bytes(), rows);
+        cells.finish()
+    }
+}
+
+/// Returns how many bytes of text `rows` rows have where those of the batch before had `bytes`, and some
+/// more.
+fn room_for(rows: usize, (bytes, of_rows): (usize, usize)) -> usize {
+    let scaled = bytes.saturating_mul(rows) / of_rows.max(1);
+    scaled + scaled / 16
+}
+
+impl Cells {
+    fn with_room(kind: Kind, rows: usize, bytes: usize) -> Self {
+        let data_type = kind.data_type();
+        match kind {
             Kind::Text | Kind::JsonArray | Kind::JsonObject => {
-                Self::Text(StringBuilder::with_capacity(rows, 0))
+                Self::Text(StringBuilder::with_capacity(rows, bytes))
             }
             Kind::Bool => Self::Bool(BooleanBuilder::with_capacity(rows)),
             Kind::Int => Self::Int(Int64Builder::with_capacity(rows)),
@@ -711,24 +773,34 @@ impl ColumnBuilder {
         }
     }
 
-    /// Appends a value of the column's type; one of another type, or none, is null.
-    fn push(&mut self, column: &Column, value: Option<Value<'_>>) {
+    fn append(&mut self, kind: Kind, value: Value<'_>) {
         match (self, value) {
-            (Self::Text(builder), Some(Value::Text(text))) => {
-                let empty = column.kind.empty_text();
-                builder.append_value(if text.is_empty() { empty } else { text });
-            }
-            (Self::Text(builder), _) => builder.append_null(),
-            (Self::Bool(builder), Some(Value::Bool(value))) => builder.append_value(value),
-            (Self::Bool(builder), _) => builder.append_null(),
-            (Self::Int(builder), Some(Value::Int(number))) => builder.append_value(number),
-            (Self::Int(builder), _) => builder.append_null(),
-            (Self::Float(builder), Some(Value::Float(number))) => builder.append_value(number),
-            (Self::Float(builder), _) => builder.append_null(),
-            (Self::Money(builder), Some(Value::Money(amount))) => builder.append_value(amount.0),
-            (Self::Money(builder), _) => builder.append_null(),
-            (Self::Time(builder), Some(Value::Time(time))) => builder.append_value(time.0),
-            (Self::Time(builder), _) => builder.append_null(),
+            (Self::Text(builder), Value::Text("")) => builder.append_value(kind.empty_text()),
+            (Self::Text(builder), Value::Text(text)) => builder.append_value(text),
+            (Self::Bool(builder), Value::Bool(value)) => builder.append_value(value),
+            (Self::Int(builder), Value::Int(number)) => builder.append_value(number),
+            (Self::Float(builder), Value::Float(number)) => builder.append_value(number),
+            (Self::Money(builder), Value::Money(amount)) => builder.append_value(amount.0),
+            (Self::Time(builder), Value::Time(time)) => builder.append_value(time.0),
+            (cells, _) => cells.append_nulls(1),
+        }
+    }
+
+    fn append_nulls(&mut self, count: usize) {
+        match self {
+            Self::Text(builder) => builder.append_nulls(count),
+            Self::Bool(builder) => builder.append_nulls(count),
+            Self::Int(builder) => builder.append_nulls(count),
+            Self::Float(builder) => builder.append_nulls(count),
+            Self::Money(builder) => builder.append_nulls(count),
+            Self::Time(builder) => builder.append_nulls(count),
+        }
+    }
+
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(builder) => builder.values_slice().len(),
+            _ => 0,
         }
     }
 

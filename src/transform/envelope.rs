@@ -67,15 +67,17 @@ pub(super) fn rows<'a>(body: &'a str, is_json: bool, form: &Form) -> Result<Vec<
 /// that stands under one. The body is known to be JSON.
 fn listed<'a>(body: &'a str, form: &Form) -> Option<Vec<&'a str>> {
     let mut found = None;
-    for (name, value) in json::members(body.trim_ascii()) {
-        if form.names.contains(&&*json::string_text(name)) {
-            if found.is_some() || !value.starts_with('[') {
-                return None;
-            }
-            found = Some(value);
+    let mut members = json::Members::of(body.trim_ascii());
+    while let Some(name) = members.name() {
+        if !form.names.contains(&&*json::string_text(name)) {
+            members.value();
+        } else if found.is_some() {
+            return None;
+        } else {
+            found = Some(members.elements()?);
         }
     }
-    found.map(|array| json::elements(array).collect())
+    found
 }
 
 /// Returns the records of an object that stands in an envelope: itself, where it is one, else those

@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::mem;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use crate::ids::ProviderId;
 use crate::schema::lead::JsonObject;
@@ -20,7 +23,6 @@ use crate::transform::Warnings;
 use crate::transform::envelope;
 use crate::transform::envelope::Form;
 use crate::transform::phone::Phones;
-use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record;
 use crate::transform::record::Fields;
@@ -41,8 +43,8 @@ pub(super) struct Mapper {
     pub(super) fields: Fields,
     /// Takes the fields of a record into the columns of a lead, all but its id and `extra`.
     pub(super) read: for<'r, 'a> fn(&mut Reader<'r, 'a>, &mut Lead<'a>),
-    /// What is remembered of telephone numbers from page to page.
-    pub(super) phones: SharedPhones,
+    /// What is remembered from page to page.
+    pub(super) kept: Kept,
 }
 
 impl Mapping for Mapper {
@@ -58,15 +60,17 @@ impl Mapping for Mapper {
             None => self.records(page.body, false)?,
         };
         let records = &page.records.unwrap_or(&found).0;
+        let Remembered { builder, phones } = self.kept.lend();
         let mut state = State {
-            builder: LeadBatchBuilder::with_capacity(records.len()),
+            builder,
             places: Vec::with_capacity(records.len()),
             rejects: Vec::new(),
             warnings: Warnings::new(),
             unknown_fields: BTreeSet::new(),
-            phones: self.phones.lend(),
+            phones,
             archive: String::new(),
         };
+        state.builder.expect(records.len());
         let mut record = Record::default();
         for (index, place) in (0..).zip(records) {
             let row = body.get(place.clone()).unwrap_or_default();
@@ -74,14 +78,36 @@ impl Mapping for Mapper {
                 state.rejects.push(Reject { index, reason, record: row.to_owned() });
             }
         }
-        self.phones.take_back(state.phones);
+        let leads = state.builder.finish()?;
+        self.kept.take_back(Remembered { builder: state.builder, phones: state.phones });
         Ok(Mapped {
-            leads: state.builder.finish()?,
+            leads,
             places: state.places,
             rejects: state.rejects,
             warnings: state.warnings,
             unknown_fields: state.unknown_fields,
         })
+    }
+}
+
+/// What is remembered between two pages; a page that finds it lent begins with nothing.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Remembered>);
+
+/// What one page leaves to the next: how much room its columns took, and telephone numbers.
+#[derive(Debug, Default)]
+struct Remembered {
+    builder: LeadBatchBuilder,
+    phones: Phones,
+}
+
+impl Kept {
+    fn lend(&self) -> Remembered {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take_back(&self, remembered: Remembered) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = remembered;
     }
 }
 
@@ -160,7 +186,7 @@ impl Mapper {
             source: page.source.into(),
             provider: self.provider.as_str().into(),
             stream: page.stream.into(),
-            lead_id: format!("{}:{}:{native_id}", self.provider, page.stream).into(),
+            lead_id: [self.provider.as_str(), page.stream, &native_id].join(":").into(),
             native_id,
             channel: "other".into(),
             ..Lead::default()

@@ -3,9 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::mem;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use phonenumber::Type;
 use phonenumber::country::Id as Region;
@@ -51,22 +48,6 @@ pub(super) struct Phones {
     /// By the first six digits of North American numbers, whether all are valid in `BY_BEGINNINGS`.
     beginnings: HashMap<u32, bool>,
     key: String,
-}
-
-/// What is remembered between two pages; a page that finds it lent begins with nothing.
-#[derive(Debug, Default)]
-pub(super) struct SharedPhones(Mutex<Phones>);
-
-impl SharedPhones {
-    /// Returns what is remembered, for one page.
-    pub(super) fn lend(&self) -> Phones {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes back what a page has lent.
-    pub(super) fn take_back(&self, phones: Phones) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phones;
-    }
 }
 
 impl Phones {

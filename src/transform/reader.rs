@@ -68,7 +68,15 @@ impl<'a> Reader<'_, 'a> {
         field: impl Into<usize>,
         column: &'static str,
     ) -> Option<Text<'a>> {
-        self.take(field, column, value::text)
+        let field = field.into();
+        // What most fields are needs no reading.
+        match self.record.plain_text(field) {
+            Some(text) => {
+                self.record.leave(field, Rest::Nothing);
+                (!value::is_white(text)).then_some(Cow::Borrowed(text))
+            }
+            None => self.take(field, column, value::text),
+        }
     }
 
     /// Takes the first of several fields that says something; another one stays for `extra`, unless

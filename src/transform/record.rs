@@ -120,6 +120,8 @@ struct Expected<'a> {
 struct Entry<'a> {
     raw_name: &'a str,
     value: &'a str,
+    /// Whether the value is text that stands there as it reads, but for its quotes.
+    is_plain: bool,
     field: Option<usize>,
     /// The place of the object it stands in, where that is not the record itself.
     parent: Option<usize>,
@@ -163,13 +165,22 @@ impl<'a> Record<'a> {
     }
 
     fn split(&mut self, fields: &Fields, parent: Option<usize>, object: &'a str) -> bool {
-        for (name, value) in json::members(object) {
-            self.push(fields, parent, name, value);
+        let mut members = json::Members::of(object);
+        while let Some(name) = members.name() {
+            let value = members.value();
+            self.push(fields, parent, name, value, members.is_plain());
         }
         object.starts_with('{')
     }
 
-    fn push(&mut self, fields: &Fields, parent: Option<usize>, raw_name: &'a str, value: &'a str) {
+    fn push(
+        &mut self,
+        fields: &Fields,
+        parent: Option<usize>,
+        raw_name: &'a str,
+        value: &'a str,
+        is_plain: bool,
+    ) {
         let at = self.entries.len();
         let field = self.find(fields, parent, raw_name);
         let has_members = field.is_some_and(|field| fields.has_members[field]);
@@ -178,6 +189,7 @@ impl<'a> Record<'a> {
         self.entries.push(Entry {
             raw_name,
             value,
+            is_plain,
             field,
             parent,
             end: at + 1,
@@ -249,6 +261,12 @@ impl<'a> Record<'a> {
     pub(super) fn get(&self, field: usize) -> Option<&'a str> {
         let entry = &self.entries[self.slots[field]?];
         (entry.rest != Rest::Members).then_some(entry.value)
+    }
+
+    /// Returns what a known field says, where that is text that stands in the record as it reads.
+    pub(super) fn plain_text(&self, field: usize) -> Option<&'a str> {
+        let entry = &self.entries[self.slots[field]?];
+        entry.is_plain.then(|| &entry.value[1..entry.value.len() - 1])
     }
 
     /// Says what of a known field no column took.

@@ -49,7 +49,7 @@ pub(super) fn text(raw: &str) -> Read<Cow<'_, str>> {
 }
 
 /// Tells whether nothing but white space is in `text`.
-fn is_white(text: &str) -> bool {
+pub(super) fn is_white(text: &str) -> bool {
     text.chars().all(char::is_whitespace)
 }
 
@@ -251,12 +251,12 @@ pub(super) fn attributes(raw: &str) -> Read<Nested> {
     unquoted(raw, |raw| map_of_json(raw, ATTRIBUTES))
 }
 
-/// Among so many members a repeated name is found by comparing, faster than by a set of them.
-const FEW_MEMBERS: usize = 16;
-
 fn map_of_json(raw: &str, spelling: Spelling) -> Read<Nested> {
     if is_blank(raw) {
         return Ok(None);
+    }
+    if json::is_flat(raw) {
+        return Ok(Some(Nested { text: raw.to_owned(), rest: Rest::Nothing }));
     }
     let mut pairs = Vec::new();
     let mut rest = Rest::Nothing;
@@ -273,7 +273,7 @@ fn map_of_json(raw: &str, spelling: Spelling) -> Read<Nested> {
     }
     let (mut kept, mut lost) = (Vec::with_capacity(pairs.len()), Vec::new());
     let mut seen = HashSet::new();
-    let is_short = pairs.len() <= FEW_MEMBERS;
+    let is_short = pairs.len() <= json::FEW_MEMBERS;
     for (at, (name, value)) in pairs.iter().enumerate().rev() {
         let is_last = match is_short {
             true => pairs[at + 1..].iter().all(|(later, _)| later != name),

@@ -3,6 +3,7 @@
 //! Providers put the same list bare, under one name or another, or a level deeper; a row may be of
 //! any JSON kind, and only an object has an id.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -21,7 +22,7 @@ use serde_json::value::RawValue;
 use super::json;
 use crate::extract::RowFacts;
 use crate::record::id_hash;
-use crate::schema::json::members;
+use crate::schema::json::Members;
 use crate::schema::json::string_text;
 
 /// How a provider names what paging needs.
@@ -99,8 +100,11 @@ impl<'de, N: Names> Deserialize<'de> for Row<N> {
 fn facts_of<N: Names>(row: &str) -> RowFacts {
     let mut facts = RowFacts::default();
     let mut in_id = None;
-    for (name, value) in members(row) {
-        match Key::<N>::of(name) {
+    let mut members = Members::of(row);
+    while let Some(name) = members.name() {
+        let key = Key::<N>::of(name, members.is_plain());
+        let value = members.value();
+        match key {
             Key::Id => {
                 let id = json::native_id(value);
                 facts.id = id.as_deref().map(id_hash);
@@ -151,8 +155,12 @@ enum Key<N> {
 impl<N: Names> Key<N> {
     /// Returns the field of a name, as it stands in the JSON: one in which something cannot be read, as
     /// half a surrogate pair, is a name all the same.
-    fn of(raw_name: &str) -> Self {
-        match &*string_text(raw_name) {
+    fn of(raw_name: &str, is_plain: bool) -> Self {
+        let text = match is_plain {
+            true => Cow::Borrowed(&raw_name[1..raw_name.len() - 1]),
+            false => string_text(raw_name),
+        };
+        match &*text {
             name if name == N::ID => Self::Id,
             name if name == N::CREATED_AT => Self::CreatedAt,
             name if Some(name) == N::UPDATED_AT => Self::UpdatedAt,

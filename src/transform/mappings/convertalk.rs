@@ -10,8 +10,8 @@ use crate::schema::lead::Lead;
 use crate::schema::lead::Micros;
 use crate::schema::lead::Text;
 use crate::transform::envelope::Form;
+use crate::transform::mapper::Kept;
 use crate::transform::mapper::Mapper;
-use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
 use crate::transform::terms;
@@ -96,7 +96,7 @@ fn mapper(read: for<'r, 'a> fn(&mut Reader<'r, 'a>, &mut Lead<'a>)) -> Mapper {
         },
         id_place: F::_id as usize,
         fields: Fields::new(&[F::NAMES, WITHOUT_COLUMN], VOLATILE),
-        phones: SharedPhones::default(),
+        kept: Kept::default(),
         read,
     }
 }

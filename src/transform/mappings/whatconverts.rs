@@ -8,8 +8,8 @@ use crate::schema::lead::Lead;
 use crate::schema::lead::Text;
 use crate::transform::ProfileSettings;
 use crate::transform::envelope::Form;
+use crate::transform::mapper::Kept;
 use crate::transform::mapper::Mapper;
-use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
 use crate::transform::terms;
@@ -82,7 +82,7 @@ pub(in crate::transform) fn leads() -> Mapper {
         },
         id_place: F::lead_id as usize,
         fields: Fields::new(&[F::NAMES, WITHOUT_COLUMN], &[]),
-        phones: SharedPhones::default(),
+        kept: Kept::default(),
         read: |reader, lead| {
             read_account(reader, lead);
             read_kind(reader, lead);

@@ -9,8 +9,8 @@ use crate::ids::ProviderId;
 use crate::schema::lead::Lead;
 use crate::schema::lead::Text;
 use crate::transform::envelope::Form;
+use crate::transform::mapper::Kept;
 use crate::transform::mapper::Mapper;
-use crate::transform::phone::SharedPhones;
 use crate::transform::reader::Reader;
 use crate::transform::record::Fields;
 use crate::transform::terms;
@@ -70,7 +70,7 @@ pub(in crate::transform) fn contacts() -> Mapper {
         form: form(&["contacts", "data", "contact"]),
         id_place: Contact::id as usize,
         fields: Fields::new(&[Contact::NAMES, CONTACT_WITHOUT_COLUMN], &[]),
-        phones: SharedPhones::default(),
+        kept: Kept::default(),
         read: |reader, lead| {
             read_contact(reader, lead);
             read_contact_person(reader, lead);
@@ -85,7 +85,7 @@ pub(in crate::transform) fn clients() -> Mapper {
         form: form(&["clients", "data", "client"]),
         id_place: Client::id as usize,
         fields: Fields::new(&[Client::NAMES, CLIENT_WITHOUT_COLUMN], &[]),
-        phones: SharedPhones::default(),
+        kept: Kept::default(),
         read: |reader, lead| {
             read_client(reader, lead);
             read_client_person(reader, lead);
