@@ -304,7 +304,8 @@ pub fn ledger(bytes: &[u8]) {
         quota::preset(ProviderId::Whautomate, Some("subscribed")),
         quota::preset(ProviderId::Convertalk, None),
     ];
-    let zone = quota::Day::ResetsAt { time: NaiveTime::MIN, zone: chrono_tz::America::New_York };
+    let Ok(zone) = "America/New_York".parse() else { return };
+    let zone = quota::Day::ResetsAt { time: NaiveTime::MIN, zone };
     for rule in rules.into_iter().flatten() {
         for day in [quota::Day::Rolling, zone] {
             let ledger = Ledger::open(Store::open("."), "acme", quota::Rule { day, ..rule });

@@ -33,3 +33,4 @@ pub mod seal;
 pub mod store;
 pub mod transform;
 pub mod window;
+pub mod zone;

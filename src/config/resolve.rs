@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use celes::Country;
 use chrono::NaiveTime;
@@ -564,7 +563,7 @@ impl Resolver<'_> {
             let message = format!("`{}` is not a time of day, such as `00:00`", day.resets_at);
             self.fail::<()>(&format!("{place}.resets_at"), message);
         }
-        let zone = chrono_tz::Tz::from_str(&day.zone).ok();
+        let zone = day.zone.parse().ok();
         if zone.is_none() {
             let message = format!("`{}` is not a time zone, such as `America/New_York`", day.zone);
             self.fail::<()>(&format!("{place}.zone"), message);

@@ -22,6 +22,7 @@ use super::secret::SecretRef;
 use crate::ids::ProviderId;
 use crate::ids::SourceName;
 use crate::store::Place;
+use crate::zone::Zone;
 
 /// A job: what to sync, into which lake, and how.
 #[derive(Debug, Clone)]
@@ -241,7 +242,7 @@ pub enum QuotaDay {
         /// The time of day.
         resets_at: NaiveTime,
         /// The zone.
-        zone: chrono_tz::Tz,
+        zone: Zone,
     },
 }
 

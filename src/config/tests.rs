@@ -6,7 +6,6 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use chrono_tz::America::New_York;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
@@ -183,7 +182,10 @@ fn quota_overrides_are_typed() {
     assert_eq!(quota.at_once, Some(3));
     assert_eq!(quota.reserve, Some(Reserve::Requests(50)));
     let QuotaDay::Fixed { resets_at, zone } = quota.day else { panic!() };
-    assert_eq!((resets_at.to_string().as_str(), zone), ("06:30:00", New_York));
+    assert_eq!(
+        (resets_at.to_string().as_str(), zone),
+        ("06:30:00", "America/New_York".parse().unwrap())
+    );
 }
 
 #[test]

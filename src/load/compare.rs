@@ -34,13 +34,14 @@ use super::cursor::Cursor;
 use super::cursor::Gather;
 use super::cursor::SideBySide;
 use super::cursor::Version;
+use super::incoming::Incoming;
+use super::incoming::Shelf;
 use super::part::HeldPart;
 use super::part::compared_cursor;
 use super::part::project;
 use super::publish::by_partition;
 use super::runs::Run;
 use super::runs::RunWriter;
-use super::staging::Incoming;
 use crate::config::OnDelete;
 use crate::schema::PartFile;
 
@@ -168,7 +169,7 @@ impl Comparison {
     /// Compares what came with nothing: all of it is new.
     fn with_nothing(mut partitions: BTreeMap<String, Partitioning>, incoming: &Incoming) -> Self {
         for (name, partition) in &mut partitions {
-            let rows = incoming.partitions.get(name).map_or(0, Run::rows);
+            let rows = incoming.partitions.get(name).map_or(0, Shelf::rows);
             partition.touch(0, i64::try_from(rows).unwrap_or(i64::MAX));
         }
         Self { partitions, gone: BTreeSet::new(), counts: Counts::default() }
@@ -269,7 +270,7 @@ impl Stage<'_> {
         counts: &mut Counts,
     ) -> Result<()> {
         let mut arriving = match self.incoming.partitions.get(name) {
-            Some(run) => run.cursor(Some(&column::COMPARED))?,
+            Some(shelf) => shelf.cursor(Some(&column::COMPARED))?,
             None => Cursor::empty(),
         };
         let schema = project(&self.incoming.schema, &column::COMPARED);
@@ -379,8 +380,8 @@ fn still_gone(incoming: &Incoming, gone: &BTreeSet<String>) -> Result<BTreeSet<S
     if gone.is_empty() {
         return Ok(gone);
     }
-    for run in incoming.partitions.values() {
-        let mut cursor = run.cursor(Some(&[column::LEAD_ID]))?;
+    for shelf in incoming.partitions.values() {
+        let mut cursor = shelf.cursor(Some(&[column::LEAD_ID]))?;
         while let Some(key) = cursor.key() {
             gone.remove(key);
             cursor.advance()?;

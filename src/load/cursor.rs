@@ -283,14 +283,7 @@ impl Gather {
         }
         let (batches, picks) = (std::mem::take(&mut self.batches), std::mem::take(&mut self.picks));
         *self = Self::new(self.limits.0, self.limits.1);
-        let (schema, picks) = (batches[0].schema(), Picks::new(picks));
-        let gather = |column: usize| {
-            let arrays: Vec<&dyn Array> =
-                batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-            picks.gather(&arrays)
-        };
-        let columns = (0..schema.fields().len()).map(gather).collect::<Result<_>>()?;
-        Ok(Some(RecordBatch::try_new(schema, columns)?))
+        Picks::new(picks).gather_rows(&batches).map(Some)
     }
 }
 

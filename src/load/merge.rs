@@ -30,13 +30,13 @@ use super::compare::Verdict;
 use super::compare::judge;
 use super::cursor::Cursor;
 use super::cursor::MOST_BATCHES;
+use super::incoming::Incoming;
 use super::part::PartFactory;
 use super::part::PartWriter;
 use super::part::held_cursor;
 use super::rows;
 use super::rows::Picks;
 use super::rows::Place;
-use super::staging::Incoming;
 use crate::checkpoint::Caught;
 use crate::config::OnDelete;
 use crate::schema::PartFile;
@@ -103,7 +103,7 @@ impl<'a> Merger<'a> {
         let mut streams = Streams {
             held: Cursor::empty(),
             incoming: match self.incoming.partitions.get(name) {
-                Some(run) if partition.is_dirty.contains(&true) => run.cursor(None)?,
+                Some(shelf) if partition.is_dirty.contains(&true) => shelf.cursor(None)?,
                 _ => Cursor::empty(),
             },
             arrivals: comparison.arrivals(name)?,

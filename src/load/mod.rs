@@ -28,6 +28,7 @@ mod compare;
 mod cursor;
 mod filled;
 mod groups;
+mod incoming;
 mod inspect;
 mod keys;
 mod merge;
@@ -39,6 +40,7 @@ pub(crate) mod render;
 mod rows;
 mod runs;
 mod staging;
+mod superseded;
 
 #[cfg(test)]
 mod flat;
@@ -147,6 +149,9 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
+    /// What the code takes for granted is not so.
+    #[error("{0}: this is a bug of leadpipe")]
+    Bug(&'static str),
     /// A setting that this version cannot follow.
     #[error("{setting} is not supported")]
     Unsupported {

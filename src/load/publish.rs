@@ -144,7 +144,7 @@ pub fn publish(
     if publish.output.nested == Nested::Native {
         return Err(Error::Unsupported { setting: "`load.nested = \"native\"`" });
     }
-    let incoming = staging.distribute()?;
+    let incoming = staging.finish()?;
     let comparison = Comparison::make(&incoming, publish)?;
     Merger::new(&incoming, publish, changes)?.run(comparison)
 }

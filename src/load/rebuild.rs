@@ -26,12 +26,12 @@ use super::Result;
 use super::Room;
 use super::Staging;
 use super::column;
+use super::incoming::Shelf;
 use super::inspect;
 use super::part::PartFactory;
 use super::part::held_batches;
 use super::render::CsvWriter;
 use super::rows;
-use super::runs::Run;
 use crate::config::Partitioning;
 use crate::ids::RunId;
 use crate::ids::Seq;
@@ -198,12 +198,12 @@ impl Rebuild {
         is_held: impl Fn(&str) -> bool,
     ) -> Result<Vec<Rebuilt>> {
         let mut factory = target.factory();
-        let incoming = self.staging.distribute()?;
+        let incoming = self.staging.finish()?;
         let found = Found { told: self.told, seen: self.seen, is_held };
         let mut made = Vec::with_capacity(self.lost.len());
         for lost in &self.lost {
-            let run = incoming.partitions.get(&lost.partition);
-            let rebuilt = run.map(|run| found.write(lost, run, &mut factory)).transpose()?;
+            let shelf = incoming.partitions.get(&lost.partition);
+            let rebuilt = shelf.map(|shelf| found.write(lost, shelf, &mut factory)).transpose()?;
             made.push(rebuilt.unwrap_or(Rebuilt { part: None, untold: 0, left_out: 0 }));
         }
         Ok(made)
@@ -218,13 +218,18 @@ struct Found<F> {
 }
 
 impl<F: Fn(&str) -> bool> Found<F> {
-    fn write(&self, lost: &PartFile, run: &Run, factory: &mut PartFactory<'_>) -> Result<Rebuilt> {
-        let (found, archived) = self.count(lost, run)?;
+    fn write(
+        &self,
+        lost: &PartFile,
+        shelf: &Shelf,
+        factory: &mut PartFactory<'_>,
+    ) -> Result<Rebuilt> {
+        let (found, archived) = self.count(lost, shelf)?;
         let is_left_out = |lead_id: &str| found > lost.rows && self.is_archived_only(lead_id);
         let left_out = if found > lost.rows { archived } else { 0 };
         let (mut part, mut untold) = (None, 0);
-        for batch in run.batches(None)? {
-            let batch = batch?;
+        for batch in shelf.batches(None)? {
+            let batch = rows::conform(&batch?, &factory.schema)?;
             let lead_ids = rows::text(&batch, column::LEAD_ID)?;
             let is_wanted = |lead_id: &str| self.is_of(lost, lead_id) && !is_left_out(lead_id);
             let rows = filter_record_batch(&batch, &mask(&lead_ids, is_wanted))?;
@@ -244,9 +249,9 @@ impl<F: Fn(&str) -> bool> Found<F> {
     }
 
     /// Counts the rows of a lost part, and those of them that only the archive knows.
-    fn count(&self, lost: &PartFile, run: &Run) -> Result<(u64, u64)> {
+    fn count(&self, lost: &PartFile, shelf: &Shelf) -> Result<(u64, u64)> {
         let (mut found, mut archived) = (0, 0);
-        for batch in run.batches(Some(&[column::LEAD_ID]))? {
+        for batch in shelf.batches(Some(&[column::LEAD_ID]))? {
             let lead_ids = rows::text(&batch?, column::LEAD_ID)?;
             for lead_id in lead_ids.iter().flatten().filter(|lead_id| self.is_of(lost, lead_id)) {
                 found += 1;

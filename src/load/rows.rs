@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::Array;
 use arrow::array::ArrayRef;
+use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
 use arrow::array::TimestampMicrosecondArray;
@@ -11,6 +12,7 @@ use arrow::array::new_null_array;
 use arrow::compute::concat;
 use arrow::compute::interleave;
 use arrow::datatypes::DataType;
+use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 use arrow::datatypes::TimeUnit;
 use arrow::error::ArrowError;
@@ -33,6 +35,12 @@ pub(super) fn text(batch: &RecordBatch, name: &str) -> Result<StringArray> {
 pub(super) fn instants(batch: &RecordBatch, name: &str) -> Result<TimestampMicrosecondArray> {
     let found = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref());
     found.cloned().ok_or_else(|| wrong(name, "timestamp in microseconds"))
+}
+
+/// Returns a column of whole numbers.
+pub(super) fn numbers(batch: &RecordBatch, name: &str) -> Result<Int64Array> {
+    let found = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref());
+    found.cloned().ok_or_else(|| wrong(name, "64-bit number"))
 }
 
 fn wrong(name: &str, expected: &'static str) -> Error {
@@ -102,6 +110,12 @@ impl Picks {
 
     /// Returns the rows as one array.
     pub(super) fn gather(&self, arrays: &[&dyn Array]) -> Result<ArrayRef> {
+        // Many columns hold nothing.
+        if let [first, ..] = arrays
+            && arrays.iter().all(|array| array.null_count() == array.len())
+        {
+            return Ok(new_null_array(first.data_type(), self.places.len()));
+        }
         let Some(stretches) = &self.stretches else {
             return Ok(interleave(arrays, &self.places)?);
         };
@@ -111,6 +125,20 @@ impl Picks {
             [whole] => Ok(whole.clone()),
             slices => Ok(concat(&slices.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
         }
+    }
+}
+
+impl Picks {
+    /// Returns the rows, picked from batches of one schema, as one batch.
+    pub(super) fn gather_rows(&self, batches: &[RecordBatch]) -> Result<RecordBatch> {
+        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        let gather = |column: usize| {
+            let arrays: Vec<&dyn Array> =
+                batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+            self.gather(&arrays)
+        };
+        let columns = (0..schema.fields().len()).map(gather).collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new(schema, columns)?)
     }
 }
 

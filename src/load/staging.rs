@@ -9,10 +9,6 @@ use arrow::array::ArrayRef;
 use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
-use arrow::array::UInt32Array;
-use arrow::compute::concat_batches;
-use arrow::compute::interleave_record_batch;
-use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
@@ -24,12 +20,18 @@ use tempfile::TempDir;
 use super::Error;
 use super::Result;
 use super::column;
-use super::cursor::Cursor;
-use super::cursor::Gather;
-use super::cursor::SideBySide;
+use super::incoming::Incoming;
+use super::incoming::Newest;
+use super::incoming::RECENCY;
+use super::incoming::Recencies;
+use super::incoming::Shelf;
 use super::rows;
+use super::rows::Picks;
+use super::rows::Place;
 use super::runs::Run;
 use super::runs::RunWriter;
+use super::superseded;
+use super::superseded::KeyWriter;
 use crate::config::Partitioning;
 use crate::point::Steps;
 use crate::record::Recency;
@@ -45,6 +47,16 @@ pub(super) fn partition_of(partition_by: Partitioning, created_us: Option<i64>) 
         (Partitioning::Month, Some(created)) => {
             format!("{:04}-{:02}", created.year(), created.month())
         }
+    }
+}
+
+/// Tells partitions apart, as their names do.
+fn slot_of(partition_by: Partitioning, created_us: Option<i64>) -> Option<(i32, u32)> {
+    let created = created_us.and_then(DateTime::from_timestamp_micros)?;
+    match partition_by {
+        Partitioning::None => None,
+        Partitioning::Year => Some((created.year(), 0)),
+        Partitioning::Month => Some((created.year(), created.month())),
     }
 }
 
@@ -66,15 +78,7 @@ impl Room {
     fn merge_width(self) -> usize {
         (self.merged / 3 / RUN_BATCH_BYTES).clamp(4, 64)
     }
-
-    /// Returns the bytes of rows that wait for their partition's run, over all partitions.
-    fn distributed(self) -> usize {
-        self.merged / 3
-    }
 }
-
-/// The names of the columns a run has beside the lead's, the greatest first.
-const RECENCY: [&str; 3] = ["_recency_received", "_recency_walk", "_recency_place"];
 
 /// Leads of one source that wait for a publish.
 ///
@@ -88,7 +92,12 @@ pub struct Staging {
     room: Room,
     batches: Vec<RecordBatch>,
     bytes: usize,
-    runs: Vec<Run>,
+    /// By partition, in the order in which they were written.
+    runs: BTreeMap<String, Vec<Run>>,
+    /// The keys of each spill, with the number of the partition they stand in.
+    keys: Vec<Run>,
+    /// The partitions by their number.
+    partitions: Vec<String>,
     runs_made: u64,
     rows: u64,
 }
@@ -117,7 +126,9 @@ impl Staging {
             room,
             batches: Vec::new(),
             bytes: 0,
-            runs: Vec::new(),
+            runs: BTreeMap::new(),
+            keys: Vec::new(),
+            partitions: Vec::new(),
             runs_made: 0,
             rows: 0,
         })
@@ -139,7 +150,7 @@ impl Staging {
         self.rows += batch.num_rows() as u64;
         self.bytes += batch.get_array_memory_size();
         self.batches.push(batch);
-        if self.bytes > self.room.staged { self.spill() } else { Ok(()) }
+        if self.bytes > self.room.staged { self.spill(false) } else { Ok(()) }
     }
 
     /// Returns the rows taken so far, a lead as often as it came.
@@ -158,80 +169,100 @@ impl Staging {
         RunWriter::create(Run::beside(self.folder.path(), &name), schema)
     }
 
-    /// Writes what is in memory as a run, sorted, of each lead the newest version.
-    fn spill(&mut self) -> Result<()> {
+    /// Writes what is in memory as runs, one for each partition, sorted, of each lead the newest version.
+    /// `is_all` says that nothing came before nor comes after it.
+    fn spill(&mut self, is_all: bool) -> Result<()> {
         let batches = std::mem::take(&mut self.batches);
         self.bytes = 0;
         if batches.iter().all(|batch| batch.num_rows() == 0) {
             return Ok(());
         }
         let picks = newest_sorted(&batches)?;
+        let numbers = self.numbers(&batches, &picks)?;
+        if !is_all {
+            let mut keys = KeyWriter::new(self.new_run(&superseded::schema())?, self.keys.len());
+            keys.write(&batches, &picks, &numbers)?;
+            self.keys.push(keys.finish()?);
+        }
+        let mut of_partition: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
+        for (place, number) in picks.into_iter().zip(numbers) {
+            of_partition.entry(number).or_default().push(place);
+        }
         let run_schema = self.run_schema.clone();
-        let mut writer = self.new_run(&run_schema)?;
-        let references: Vec<&RecordBatch> = batches.iter().collect();
         let total: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let bytes: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
         let step = (RUN_BATCH_BYTES / (bytes / total.max(1)).max(1)).clamp(1, rows::BATCH_ROWS);
-        for chunk in picks.chunks(step) {
-            writer.write(&interleave_record_batch(&references, chunk)?)?;
+        for (number, picks) in of_partition {
+            let mut writer = self.new_run(&run_schema)?;
+            for chunk in picks.chunks(step) {
+                writer.write(&Picks::new(chunk.to_vec()).gather_rows(&batches)?)?;
+            }
+            let partition = self.partitions[number].clone();
+            self.runs.entry(partition).or_default().push(writer.finish()?);
         }
-        self.runs.push(writer.finish()?);
         Ok(())
     }
 
-    /// Merges neighbouring runs, no more than need be, until all can be read at once. Their order stays.
-    fn narrow(&mut self) -> Result<()> {
+    /// Returns of each row that is picked the number of its partition.
+    fn numbers(&mut self, batches: &[RecordBatch], picks: &[Place]) -> Result<Vec<usize>> {
+        let created = batches.iter().map(|batch| rows::instants(batch, column::CREATED_AT));
+        let created = created.collect::<Result<Vec<_>>>()?;
+        let partition_by = self.partition_by;
+        let mut known: BTreeMap<Option<(i32, u32)>, usize> = BTreeMap::new();
+        let mut number_of = |&(batch, row): &Place| {
+            let created = &created[batch];
+            let created_us = created.is_valid(row).then(|| created.value(row));
+            *known.entry(slot_of(partition_by, created_us)).or_insert_with(|| {
+                let name = partition_of(partition_by, created_us);
+                let at = self.partitions.iter().position(|partition| *partition == name);
+                at.unwrap_or_else(|| {
+                    self.partitions.push(name);
+                    self.partitions.len() - 1
+                })
+            })
+        };
+        Ok(picks.iter().map(&mut number_of).collect())
+    }
+
+    /// Merges neighbouring runs of a partition, no more than need be, until all can be read at once. Their
+    /// order stays.
+    fn narrow(&mut self, mut runs: Vec<Run>) -> Result<Vec<Run>> {
         let width = self.room.merge_width();
         let mut at = 0;
-        while self.runs.len() > width {
-            if at + 2 > self.runs.len() {
+        while runs.len() > width {
+            if at + 2 > runs.len() {
                 at = 0;
             }
-            let too_many = self.runs.len() - width;
-            let end = at + (too_many + 1).min(width).min(self.runs.len() - at);
-            let inputs: Vec<Run> = self.runs.drain(at..end).collect();
+            let too_many = runs.len() - width;
+            let end = at + (too_many + 1).min(width).min(runs.len() - at);
+            let inputs: Vec<Run> = runs.drain(at..end).collect();
             let run_schema = self.run_schema.clone();
             let mut writer = self.new_run(&run_schema)?;
-            let mut merge = Newest::open(&inputs, RUN_BATCH_BYTES)?;
+            let mut merge = Newest::open(&inputs, None, None, RUN_BATCH_BYTES)?;
             while let Some(batch) = merge.next_batch()? {
                 writer.write(&batch)?;
             }
-            self.runs.insert(at, writer.finish()?);
+            runs.insert(at, writer.finish()?);
             inputs.into_iter().for_each(Run::remove);
             at += 1;
         }
-        Ok(())
+        Ok(runs)
     }
 
-    /// Ends the staging: of each lead the newest version, in one sorted run for each partition.
-    pub(super) fn distribute(mut self) -> Result<Incoming> {
-        self.spill()?;
-        self.narrow()?;
-        let mut distributor = Distributor {
-            folder: self.folder.path().to_owned(),
-            schema: self.schema.clone(),
-            partition_by: self.partition_by,
-            partitions: BTreeMap::new(),
-            bytes: 0,
-            most_bytes: self.room.distributed(),
-        };
-        let mut merge = Newest::open(&self.runs, rows::BATCH_BYTES)?;
-        while let Some(batch) = merge.next_batch()? {
-            distributor.add(&rows::conform(&batch, &self.schema)?)?;
+    /// Ends the staging: of each lead the newest version, by partition.
+    pub(super) fn finish(mut self) -> Result<Incoming> {
+        let is_all = self.runs.is_empty();
+        self.spill(is_all)?;
+        let keys = std::mem::take(&mut self.keys);
+        let mut lost = superseded::find(keys, &self.partitions, self.folder.path())?;
+        let mut partitions = BTreeMap::new();
+        for (partition, runs) in std::mem::take(&mut self.runs) {
+            let runs = self.narrow(runs)?;
+            let superseded = lost.remove(&partition);
+            partitions.insert(partition, Shelf { runs, superseded });
         }
-        drop(merge);
-        self.runs.drain(..).for_each(Run::remove);
-        let partitions = distributor.finish()?;
         Ok(Incoming { partitions, schema: self.schema, folder: self.folder })
     }
-}
-
-/// Of each lead of a staging the newest version, by partition, each sorted by `lead_id`.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    pub(super) partitions: BTreeMap<String, Run>,
-    pub(super) schema: SchemaRef,
-    pub(super) folder: TempDir,
 }
 
 /// Makes folders their owner's alone; on Windows, what is new inherits that from its folder.
@@ -270,157 +301,6 @@ fn newest_sorted(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
     });
     picks.dedup_by(|later, first| key(later) == key(first));
     Ok(picks)
-}
-
-struct Recencies([Int64Array; 3]);
-
-impl Recencies {
-    fn of(batch: &RecordBatch) -> Result<Self> {
-        let column = |name: &str| -> Result<Int64Array> {
-            let found = batch.column_by_name(name).and_then(|found| found.as_any().downcast_ref());
-            let error = || Error::Column { column: name.to_owned(), expected: "64-bit number" };
-            found.cloned().ok_or_else(error)
-        };
-        Ok(Self([column(RECENCY[0])?, column(RECENCY[1])?, column(RECENCY[2])?]))
-    }
-
-    fn get(&self, row: usize) -> [i64; 3] {
-        [self.0[0].value(row), self.0[1].value(row), self.0[2].value(row)]
-    }
-}
-
-/// Runs merged into one sorted stream, of each lead the newest version.
-struct Newest {
-    runs: SideBySide,
-    recencies: Vec<Option<(u64, Recencies)>>,
-    gather: Gather,
-}
-
-impl Newest {
-    /// Opens runs, to be put together to batches of about so many bytes.
-    fn open(runs: &[Run], batch_bytes: usize) -> Result<Self> {
-        let cursors: Vec<Cursor> =
-            runs.iter().map(|run| run.cursor(None)).collect::<Result<_>>()?;
-        let recencies = cursors.iter().map(|_| None).collect();
-        let gather = Gather::new(2 * cursors.len(), batch_bytes);
-        Ok(Self { runs: SideBySide::new(cursors), recencies, gather })
-    }
-
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut ties = Vec::with_capacity(self.recencies.len());
-        while !self.gather.is_full() {
-            self.runs.smallest(&mut ties);
-            let Some(&first) = ties.first() else { break };
-            let mut newest = (self.recency(first)?, first);
-            for &tie in &ties[1..] {
-                // The later run wins where recency does not tell.
-                newest = newest.max((self.recency(tie)?, tie));
-            }
-            self.gather.pick(newest.1, self.runs.cursor(newest.1));
-            self.runs.advance(&ties)?;
-        }
-        self.gather.take()
-    }
-
-    fn recency(&mut self, tag: usize) -> Result<[i64; 3]> {
-        let cursor = self.runs.cursor(tag);
-        let Some((batch, row)) = cursor.place() else { return Ok([i64::MIN; 3]) };
-        let slot = &mut self.recencies[tag];
-        match slot {
-            Some((serial, recencies)) if *serial == cursor.serial() => Ok(recencies.get(row)),
-            _ => {
-                let recencies = Recencies::of(batch)?;
-                let recency = recencies.get(row);
-                *slot = Some((cursor.serial(), recencies));
-                Ok(recency)
-            }
-        }
-    }
-}
-
-/// Splits a sorted stream into one sorted run for each partition.
-struct Distributor {
-    folder: PathBuf,
-    schema: SchemaRef,
-    partition_by: Partitioning,
-    partitions: BTreeMap<String, Pending>,
-    bytes: usize,
-    most_bytes: usize,
-}
-
-struct Pending {
-    writer: RunWriter,
-    batches: Vec<RecordBatch>,
-    rows: usize,
-    bytes: usize,
-}
-
-impl Distributor {
-    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let created = rows::instants(batch, column::CREATED_AT)?;
-        let mut rows_of: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for row in 0..batch.num_rows() {
-            let created_us = created.is_valid(row).then(|| created.value(row));
-            let partition = partition_of(self.partition_by, created_us);
-            rows_of.entry(partition).or_default().push(u32::try_from(row).unwrap_or(u32::MAX));
-        }
-        let whole = rows_of.len() == 1;
-        for (partition, rows) in rows_of {
-            let rows = if whole {
-                batch.clone()
-            } else {
-                take_record_batch(batch, &UInt32Array::from(rows))?
-            };
-            self.wait(partition, rows)?;
-        }
-        if self.bytes > self.most_bytes {
-            let schema = &self.schema;
-            self.partitions.values_mut().try_for_each(|pending| pending.flush(schema))?;
-            self.bytes = 0;
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, partition: String, rows: RecordBatch) -> Result<()> {
-        let pending = match self.partitions.entry(partition) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let at = Run::beside(&self.folder, &format!("part-{}", entry.key()));
-                let writer = RunWriter::create(at, &self.schema)?;
-                entry.insert(Pending { writer, batches: Vec::new(), rows: 0, bytes: 0 })
-            }
-        };
-        let bytes = rows::bytes(&rows);
-        pending.rows += rows.num_rows();
-        pending.bytes += bytes;
-        pending.batches.push(rows);
-        self.bytes += bytes;
-        if pending.rows >= rows::BATCH_ROWS || pending.bytes >= rows::BATCH_BYTES {
-            self.bytes = self.bytes.saturating_sub(pending.bytes);
-            pending.flush(&self.schema)?;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<BTreeMap<String, Run>> {
-        let finish = |(partition, mut pending): (String, Pending)| {
-            pending.flush(&self.schema)?;
-            Ok((partition, pending.writer.finish()?))
-        };
-        self.partitions.into_iter().map(finish).collect()
-    }
-}
-
-impl Pending {
-    fn flush(&mut self, schema: &SchemaRef) -> Result<()> {
-        let batches = std::mem::take(&mut self.batches);
-        (self.rows, self.bytes) = (0, 0);
-        match batches.as_slice() {
-            [] => Ok(()),
-            [batch] => self.writer.write(batch),
-            batches => self.writer.write(&concat_batches(schema, batches)?),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,12 @@
 
 use chrono::DateTime;
 use chrono::Days;
-use chrono::NaiveDate;
 use chrono::NaiveTime;
 use chrono::TimeDelta;
-use chrono::TimeZone;
 use chrono::Utc;
-use chrono_tz::Tz;
 
 use super::rule::Day;
+use crate::zone::Zone;
 
 /// The length of a rolling day.
 pub(super) const ROLLING: TimeDelta = TimeDelta::hours(24);
@@ -53,30 +51,14 @@ struct Reset {
 fn resets_around(
     now: DateTime<Utc>,
     time: NaiveTime,
-    zone: Tz,
+    zone: Zone,
 ) -> impl DoubleEndedIterator<Item = Reset> {
-    let today = now.with_timezone(&zone).date_naive();
+    let today = zone.date_at(now);
     (0..5_u64).filter_map(move |day| {
         let date = today.checked_sub_days(Days::new(2))?.checked_add_days(Days::new(day))?;
-        reset_on(date, time, zone)
+        let [earliest, latest] = zone.instants(date.and_time(time))?;
+        Some(Reset { earliest, latest })
     })
-}
-
-fn reset_on(date: NaiveDate, time: NaiveTime, zone: Tz) -> Option<Reset> {
-    let local = date.and_time(time);
-    let resolved = zone.from_local_datetime(&local);
-    if let (Some(earliest), Some(latest)) = (resolved.earliest(), resolved.latest()) {
-        return Some(Reset { earliest: earliest.to_utc(), latest: latest.to_utc() });
-    }
-    // The clocks were put forward over this time: take it by the offset after the gap, and by the
-    // one before. The longest gap known is a whole day.
-    let mut hours = (1..=30).map(TimeDelta::hours);
-    let before = hours
-        .clone()
-        .find_map(|by| Some(zone.from_local_datetime(&(local - by)).latest()?.to_utc() + by))?;
-    let after = hours
-        .find_map(|by| Some(zone.from_local_datetime(&(local + by)).earliest()?.to_utc() - by))?;
-    Some(Reset { earliest: after.min(before), latest: after.max(before) })
 }
 
 #[cfg(test)]
@@ -89,7 +71,7 @@ mod tests {
 
     fn resets_at(hour: u32, minute: u32) -> Day {
         let time = NaiveTime::from_hms_opt(hour, minute, 0).unwrap();
-        Day::ResetsAt { time, zone: Tz::America__New_York }
+        Day::ResetsAt { time, zone: "America/New_York".parse().unwrap() }
     }
 
     #[test]

@@ -216,7 +216,6 @@ mod tests {
     use std::num::NonZeroU32;
 
     use chrono::NaiveTime;
-    use chrono_tz::Tz;
     use proptest::prelude::*;
 
     use super::*;
@@ -301,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_fixed_day_gives_all_at_its_reset() {
-        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::America__New_York };
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: "America/New_York".parse().unwrap() };
         let forecast = forecast(&rule(100, day), from(40), demand(700, 0));
         assert_eq!(forecast.runs.len(), 8);
         assert_eq!(forecast.runs[1].from, at("2026-03-01T05:00:00Z"));

@@ -804,7 +804,6 @@ mod tests {
     use std::num::NonZeroU32;
 
     use chrono::NaiveTime;
-    use chrono_tz::Tz;
     use proptest::prelude::*;
 
     use super::*;
@@ -941,7 +940,7 @@ mod tests {
     #[test]
     fn a_fixed_day_counts_from_its_reset_over_a_change_of_the_clocks() {
         let time = NaiveTime::from_hms_opt(0, 0, 0).unwrap();
-        let day = Day::ResetsAt { time, zone: Tz::America__New_York };
+        let day = Day::ResetsAt { time, zone: "America/New_York".parse().unwrap() };
         for (spend, reset) in [
             ("2026-03-08T05:10:00Z", "2026-03-09T04:00:00Z"),
             ("2026-11-01T04:10:00Z", "2026-11-02T05:00:00Z"),
@@ -957,7 +956,7 @@ mod tests {
 
     #[test]
     fn a_request_leased_just_before_the_reset_counts_in_both_days() {
-        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: "UTC".parse().unwrap() };
         let (_folder, ledger) = ledger(Rule { day, ..rule(1) });
         let _ = ledger.lease(at("2026-03-01T23:59:30Z"), 1).unwrap().unwrap();
         assert_eq!(ledger.state(at("2026-03-02T00:00:00Z")).unwrap().left, Some(0));
@@ -979,7 +978,7 @@ mod tests {
         let short = Shortage { until: Some(told), cause: Cause::Blocked };
         assert_eq!(rolling.lease(later, 1).unwrap(), Err(short));
 
-        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: "UTC".parse().unwrap() };
         let (_folder, fixed) = ledger(Rule { day, ..rule(100) });
         let _ = fixed.lease(start, 1).unwrap().unwrap();
         assert_eq!(fixed.used_up(later, None).unwrap(), at("2026-03-02T00:00:00Z"));
@@ -1030,7 +1029,7 @@ mod tests {
         let expected =
             [freed("2026-03-02T02:00:00Z", 12, 12), freed("2026-03-02T03:00:00Z", 2, 14)];
         assert_eq!(rolling.frees, expected);
-        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::Asia__Kolkata };
+        let day = Day::ResetsAt { time: NaiveTime::MIN, zone: "Asia/Kolkata".parse().unwrap() };
         let (_folder, fixed) = spend(Rule { day, ..rule(14) });
         assert_eq!(fixed.frees, [freed("2026-03-01T18:30:00Z", 14, 14)]);
         let unlimited = Rule { per_day: None, ..rule(14) };
@@ -1047,7 +1046,7 @@ mod tests {
             ledger.used_up(later, retry_after).unwrap();
             ledger.outlook(later).unwrap().blocked_by
         };
-        let fixed = Day::ResetsAt { time: NaiveTime::MIN, zone: Tz::UTC };
+        let fixed = Day::ResetsAt { time: NaiveTime::MIN, zone: "UTC".parse().unwrap() };
         assert_eq!(by(Day::Rolling, None), Some(BlockedBy::OldestRequest));
         assert_eq!(by(fixed, None), Some(BlockedBy::Reset));
         assert_eq!(by(fixed, Some(later + TimeDelta::hours(1))), Some(BlockedBy::Provider));

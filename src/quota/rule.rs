@@ -7,9 +7,9 @@ use std::num::NonZeroU32;
 
 use chrono::NaiveTime;
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 
 use crate::ids::ProviderId;
+use crate::zone::Zone;
 
 /// What a provider allows for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub enum Day {
         /// The local time.
         time: NaiveTime,
         /// The zone.
-        zone: Tz,
+        zone: Zone,
     },
 }
 
