@@ -89,14 +89,15 @@ pub(super) struct Entry {
     pub(super) total: Option<u64>,
     /// How many pages had been added when it was read, or found unchanged.
     added: u64,
-    pub(super) ids: Vec<u64>,
+    /// Where its ids stand among all that were shown.
+    shown: Range<usize>,
     pub(super) rejects: u64,
 }
 
 impl Entry {
     /// Returns how many rows it showed.
     pub(super) fn rows(&self) -> u64 {
-        self.ids.len() as u64 + self.rejects
+        self.shown.len() as u64 + self.rejects
     }
 }
 
@@ -140,15 +141,16 @@ impl Book {
             self.size = clamped;
         }
         self.largest = self.largest.max(size);
-        let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
-        self.shown.extend(&ids);
+        let before = self.shown.len();
+        self.shown.extend(facts.rows.iter().filter_map(|row| row.id));
         let shown = self.shown.len();
+        let own = before..shown;
         self.pages.push(Added { page: header.page, size, round: header.round, shown });
         if facts.total.is_none() {
             if header.round == 0 && header.size == self.size {
                 self.descent.follow(facts, header.page, &self.seen);
             }
-            self.seen.extend(&ids);
+            self.seen.extend(&self.shown[own.clone()]);
         }
         let at = header.received_at;
         let (first, last) = self.received.unwrap_or((at, at));
@@ -156,11 +158,12 @@ impl Book {
         self.note_totals(header, size, facts);
         self.note_dates(facts);
         let offset = u64::from(header.page - 1) * u64::from(size);
-        let rejects = (facts.rows.len() - ids.len()) as u64;
+        let rejects = (facts.rows.len() - own.len()) as u64;
         let (page, round, total, added) = (header.page, header.round, facts.total, self.added);
         let held = self.entries.get(&offset).filter(|held| held.size == size);
         if held.is_none_or(|held| held.round <= round) {
-            self.entries.insert(offset, Entry { page, size, round, total, added, ids, rejects });
+            self.entries
+                .insert(offset, Entry { page, size, round, total, added, shown: own, rejects });
         }
         self.ends_before = self.find_end();
     }
@@ -426,9 +429,9 @@ impl Book {
         let whole = self.entries.range(..end).filter(|(_, entry)| entry.size >= self.size);
         let mut by_first_row: HashMap<(u32, u64), &Entry> = HashMap::new();
         for (offset, entry) in whole {
-            let Some(first) = entry.ids.first() else { continue };
+            let Some(first) = self.ids(entry).first() else { continue };
             match by_first_row.get(&(entry.size, *first)) {
-                Some(earlier) if earlier.ids == entry.ids => return Some(*offset),
+                Some(earlier) if self.ids(earlier) == self.ids(entry) => return Some(*offset),
                 Some(_) => {}
                 None => drop(by_first_row.insert((entry.size, *first), entry)),
             }
@@ -439,11 +442,12 @@ impl Book {
     /// Tells whether a page shows just what the one before it does, although others behind it show more:
     /// what it has itself was not shown.
     pub(super) fn hides_a_page(&self) -> bool {
-        let whole = |entry: &&Entry| entry.size == self.size && !entry.ids.is_empty();
+        let whole = |entry: &&Entry| entry.size == self.size && !entry.shown.is_empty();
         let pages: Vec<&Entry> = self.entries.values().filter(whole).collect();
         pages.windows(2).enumerate().any(|(at, pair)| {
-            let is_same = pair[0].page + 1 == pair[1].page && pair[0].ids == pair[1].ids;
-            is_same && pages[at + 2..].iter().any(|behind| behind.ids != pair[1].ids)
+            let is_same =
+                pair[0].page + 1 == pair[1].page && self.ids(pair[0]) == self.ids(pair[1]);
+            is_same && pages[at + 2..].iter().any(|behind| self.ids(behind) != self.ids(pair[1]))
         })
     }
 
@@ -469,12 +473,22 @@ impl Book {
     pub(super) fn doubled(&self) -> Vec<u64> {
         let mut rows: Vec<(u64, u64)> = Vec::new();
         for (offset, entry) in &self.entries {
-            rows.extend(entry.ids.iter().map(|id| (*id, *offset)));
+            rows.extend(self.ids(entry).iter().map(|id| (*id, *offset)));
         }
         rows.sort_unstable();
         let twice = rows.windows(2).filter(|pair| pair[0].0 == pair[1].0);
         let places: BTreeSet<u64> = twice.flat_map(|pair| [pair[0].1, pair[1].1]).collect();
         places.into_iter().collect()
+    }
+
+    /// Returns the ids of the rows of an entry.
+    pub(super) fn ids(&self, entry: &Entry) -> &[u64] {
+        &self.shown[entry.shown.clone()]
+    }
+
+    /// Returns the ids of the rows of a page, none where it is not held.
+    pub(super) fn ids_on(&self, page: u32) -> &[u64] {
+        self.page(page).map_or(&[], |entry| self.ids(entry))
     }
 
     fn distinct_shown(&self) -> u64 {
@@ -485,7 +499,8 @@ impl Book {
     }
 
     pub(super) fn distinct(&self) -> usize {
-        let mut ids: Vec<u64> = self.entries.values().flat_map(|entry| entry.ids.clone()).collect();
+        let mut ids: Vec<u64> =
+            self.entries.values().flat_map(|entry| self.ids(entry)).copied().collect();
         ids.sort_unstable();
         ids.dedup();
         ids.len()
@@ -501,7 +516,9 @@ impl Book {
         let inside = || self.entries.range(..end).map(|(_, entry)| entry);
         let distinct = match total(self.first_total) == total(self.last_total) {
             true => self.distinct_shown(),
-            false => inside().flat_map(|entry| &entry.ids).collect::<HashSet<_>>().len() as u64,
+            false => {
+                inside().flat_map(|entry| self.ids(entry)).collect::<HashSet<_>>().len() as u64
+            }
         };
         let holes = self.holes.values().map(|rows| u64::from(*rows)).sum();
         (distinct, inside().map(|entry| entry.rejects).sum(), holes)

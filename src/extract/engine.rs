@@ -538,7 +538,8 @@ impl Reader<'_> {
     /// Reads a held place again; tells whether its rows are others now.
     pub(super) async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
         let Some(entry) = book.entries.get(&offset) else { return Ok(false) };
-        let (page, size, round, before) = (entry.page, entry.size, entry.round, entry.ids.clone());
+        let (page, size, round) = (entry.page, entry.size, entry.round);
+        let before = book.ids(entry).to_vec();
         let end = book.total_pages.map(|pages| u64::from(pages) * u64::from(book.size));
         if end.is_some_and(|end| offset >= end) {
             book.entries.remove(&offset);
@@ -546,7 +547,7 @@ impl Reader<'_> {
         }
         let (header, facts) = self.read_page(walk, page, size, round + 1).await?;
         book.add(&header, &facts);
-        Ok(book.entries.get(&offset).is_some_and(|entry| entry.ids != before))
+        Ok(book.entries.get(&offset).is_some_and(|entry| book.ids(entry) != before))
     }
 
     /// A page that equals an earlier one is asked once more, and then page 2 at half the size tells
@@ -580,7 +581,8 @@ impl Reader<'_> {
         if !can_tell || !book.first_page_is_full() {
             return Ok(false);
         }
-        let first = book.entries.values().next().map(|entry| entry.ids.clone()).unwrap_or_default();
+        let first = book.entries.values().next().map(|entry| book.ids(entry).to_vec());
+        let first = first.unwrap_or_default();
         let (_, facts) = self.read_page(walk, 2, half, 0).await?;
         book.probes += 1;
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();

@@ -57,7 +57,7 @@ impl Positions {
         for (offset, entry) in &book.entries {
             let first =
                 if entry.size == book.size { first_place(book, entry.page) } else { *offset };
-            for (id, place) in entry.ids.iter().zip(first..) {
+            for (id, place) in book.ids(entry).iter().zip(first..) {
                 if positions.insert(*id, distance(place)).is_some() {
                     twice.insert(*id);
                 }
@@ -205,8 +205,7 @@ impl Reader<'_> {
             }
             Err(error) => return Err(error),
         }
-        let now = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
-        Ok(positions.shift(now, first_place(book, page)))
+        Ok(positions.shift(book.ids_on(page), first_place(book, page)))
     }
 }
 

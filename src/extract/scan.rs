@@ -240,8 +240,8 @@ impl Reader<'_> {
         }
         let before =
             Some(page - 1).filter(|before| *before > 0).and_then(|before| book.page(before));
-        let before = before.filter(|before| !before.ids.is_empty());
-        if before.is_some_and(|before| before.ids == entry.ids) {
+        let before = before.map(|before| book.ids(before)).filter(|before| !before.is_empty());
+        if before.is_some_and(|before| before == book.ids(entry)) {
             return Said::Same;
         }
         if book.descent.has_reached(walk.down_to) {
@@ -313,7 +313,7 @@ impl Reader<'_> {
         // A second page like the first may also say that the number is ignored: see `believe_second`.
         if page > 2 && matches!(said, Said::Same) {
             // It may have been asked for once as the page after another, and shown other rows then.
-            let ids = |page| book.page(page).map(|entry| &entry.ids);
+            let ids = |page| book.page(page).map(|entry| book.ids(entry));
             return match has_repeated && ids(page - 2) == ids(page) {
                 true => Ok(said),
                 false => self.ask_beyond(walk, page, book, scan).await,
@@ -494,7 +494,7 @@ impl Reader<'_> {
 
     /// Says what the page added last tells.
     fn said(&self, walk: &Walk, page: u32, book: &Book, scan: &mut Scan) -> Said {
-        let ids = book.page(page).map(|entry| entry.ids.as_slice()).unwrap_or_default();
+        let ids = book.ids_on(page);
         let known = scan.known(ids);
         let (new, furthest) = (scan.take(book), scan.furthest(ids));
         let said = self.last_said(walk, page, book);
@@ -549,9 +549,10 @@ impl Reader<'_> {
         loop {
             let page = last.saturating_sub(back).max(1);
             let Some(entry) = book.page(page) else { return Ok(page) };
-            let (offset, before) = (u64::from(page - 1) * u64::from(book.size), entry.ids.clone());
+            let offset = u64::from(page - 1) * u64::from(book.size);
+            let before = book.ids(entry).to_vec();
             let now = match self.reread(walk, offset, book).await {
-                Ok(_) => book.page(page).map(|entry| entry.ids.clone()).unwrap_or_default(),
+                Ok(_) => book.ids_on(page).to_vec(),
                 Err(error) if is_end(page, &error) => Vec::new(),
                 // It has come to break since it was held: the pages before it tell as well.
                 Err(error) if error.may_be_one_row() && self.answers_at_all(walk).await? => {
