@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("seal", 0),
     ("store", 0),
     ("window", 0),
+    ("zone", 0),
     ("record", 0),
     ("checkpoint", 0),
     ("config", 1),
