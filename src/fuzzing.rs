@@ -50,6 +50,7 @@ use crate::transform;
 use crate::transform::IdentityKey;
 use crate::transform::Mapped;
 use crate::transform::Page;
+use crate::transform::Records;
 use crate::transform::Settings;
 use crate::window::Window;
 
@@ -104,6 +105,7 @@ pub fn mappings(body: &[u8]) {
         assert!(places.iter().copied().eq(0..places.len() as u32), "a row is lost or doubled");
         if let (Ok(page), _) = providers::read_in_every_way(provider, 200, body) {
             are_the_rows_of(&page, &mapped);
+            are_the_places_of(&page, provider, stream, body);
         }
     }
 }
@@ -117,6 +119,15 @@ fn are_the_rows_of(page: &PageFacts, mapped: &Mapped) {
         let paging = page.rows[*place as usize].id;
         assert_eq!(paging, id.map(crate::record::id_hash), "the id of a row");
     }
+}
+
+/// Where paging says that the records stand, mapping finds them.
+fn are_the_places_of(page: &PageFacts, provider: ProviderId, stream: &str, body: &[u8]) {
+    let (Some(places), Some(mapping)) = (&page.places, transform::mapping(provider, stream)) else {
+        return;
+    };
+    let found = mapping.records(body, page.is_json);
+    assert_eq!(found.ok(), Some(Records::at(places.clone())), "the places of records");
 }
 
 /// The leads of a page can be written, as Parquet and as CSV, and are the same when they are read.

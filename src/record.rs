@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -213,6 +214,8 @@ pub struct RawPage {
     pub stated_rows: Option<u64>,
     /// Whether the body is known to be one JSON value; where it is not, whoever must know looks again.
     pub is_json: bool,
+    /// Where its records stand in the body, where that is known.
+    pub places: Option<Vec<Range<usize>>>,
 }
 
 /// Which of two versions of a lead is the newer: the one received last.

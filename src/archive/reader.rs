@@ -281,6 +281,7 @@ mod tests {
             body: Bytes::from_static(body.as_bytes()),
             stated_rows: None,
             is_json: false,
+            places: None,
         }
     }
 

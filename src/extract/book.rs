@@ -626,6 +626,7 @@ mod tests {
             page: None,
             size: Some(size),
             is_json: true,
+            places: None,
         }
     }
 

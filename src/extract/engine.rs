@@ -677,7 +677,7 @@ impl Reader<'_> {
             let facts = self.source.read_page(&answer.body)?;
             Ok((answer, facts))
         };
-        let (answer, facts) = match retries {
+        let (answer, mut facts) = match retries {
             usize::MAX => self.caller.attempt(send).await?,
             retries => self.caller.attempt_with(retries, send).await?,
         };
@@ -691,8 +691,8 @@ impl Reader<'_> {
             received_at: answer.received_at,
         };
         let (body, stated_rows) = (answer.body, facts.total);
-        let is_json = facts.is_json;
-        let raw = RawPage { header: header.clone(), body, stated_rows, is_json };
+        let (is_json, places) = (facts.is_json, facts.places.take());
+        let raw = RawPage { header: header.clone(), body, stated_rows, is_json, places };
         self.sink.hold(walk, raw, slot).await?;
         self.sizes.note_page(size, facts.rows.len(), header.received_at);
         Ok((header, facts))

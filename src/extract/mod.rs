@@ -19,6 +19,7 @@ mod scan;
 mod sizes;
 
 use std::fmt;
+use std::ops::Range;
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -133,6 +134,8 @@ pub struct PageFacts {
     pub size: Option<u32>,
     /// Whether all of the body was read as one JSON value.
     pub is_json: bool,
+    /// Where the rows stand in the body, where that was told while they were read; else nothing.
+    pub places: Option<Vec<Range<usize>>>,
 }
 
 /// What paging needs to know of a row.

@@ -295,7 +295,8 @@ fn newest_sorted(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
     }
     let key = |&(place, row): &(usize, usize)| lead_ids[place].value(row);
     let recency = |&(place, row): &(usize, usize)| recencies[place].get(row);
-    picks.sort_unstable_by(|a, b| {
+    // Pages come in the order of their listing, which most often is that of the ids, or its reverse.
+    picks.sort_by(|a, b| {
         // Of two with the same recency the one that came last stands first.
         key(a).cmp(key(b)).then_with(|| recency(b).cmp(&recency(a))).then_with(|| b.cmp(a))
     });

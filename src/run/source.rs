@@ -71,6 +71,7 @@ use crate::record::Scope;
 use crate::record::Walk;
 use crate::store::Store;
 use crate::transform::Mapping;
+use crate::transform::Records;
 use crate::window::Covered;
 use crate::window::Window;
 
@@ -595,7 +596,8 @@ impl SourceTask {
         };
         let archived = u64::from(page - 1);
         let sink = self.sink(walk, archived);
-        let page = RawPage { header, body: answer.body, stated_rows: None, is_json: false };
+        let page =
+            RawPage { header, body: answer.body, stated_rows: None, is_json: false, places: None };
         Ok(sink.keep(page, None, Some(archived)).await?)
     }
 
@@ -720,8 +722,12 @@ impl Sink<'_> {
         index: Option<u64>,
     ) -> std::result::Result<(), extract::Error> {
         // A page that is held is mapped in every run until it is: one that cannot be is not held.
-        let records =
-            self.mapping.map(|mapping| mapping.records(&page.body, page.is_json)).transpose();
+        let places = page.places.take();
+        let records = self.mapping.map(|mapping| match places {
+            Some(places) => Ok(Records::at(places)),
+            None => mapping.records(&page.body, page.is_json),
+        });
+        let records = records.transpose();
         let records = records.map_err(|error| {
             let (provider, detail) = (self.provider, error.to_string());
             extract::Error::Broken { provider, detail }

@@ -273,7 +273,7 @@ fn find_mark(bytes: &[u8]) -> Option<usize> {
 fn unescape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find('\\') {
+    while let Some(at) = memchr(b'\\', rest.as_bytes()) {
         out.push_str(&rest[..at]);
         let escape = rest.as_bytes().get(at + 1).copied().unwrap_or(b'\\');
         if escape == b'u' {
@@ -353,15 +353,37 @@ fn sort_object(json: &str, depth: usize, out: &mut String) {
     if is_sorted(json) {
         return out.push_str(json);
     }
+    let (mut few, mut count) = ([("", ""); FEW_MEMBERS], 0);
+    for member in members(json) {
+        if count == FEW_MEMBERS || has_backslash(member.0) {
+            return sort_many(json, depth, out);
+        }
+        few[count] = member;
+        count += 1;
+    }
+    few[..count].sort_by(|a, b| a.0.cmp(b.0));
+    push_members(few[..count].iter().copied(), depth, out);
+}
+
+/// Sorts an object as [`sort_object`] does, however many members it has and however they are spelled.
+fn sort_many(json: &str, depth: usize, out: &mut String) {
     let mut sorted: Vec<(Cow<'_, str>, &str)> =
         members(json).map(|(name, value)| (shortest(name), value)).collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    push_members(sorted.iter().map(|(name, value)| (&**name, *value)), depth, out);
+}
+
+fn push_members<'m>(
+    members: impl Iterator<Item = (&'m str, &'m str)>,
+    depth: usize,
+    out: &mut String,
+) {
     out.push('{');
-    for (index, (name, value)) in sorted.into_iter().enumerate() {
+    for (index, (name, value)) in members.enumerate() {
         if index > 0 {
             out.push(',');
         }
-        out.push_str(&name);
+        out.push_str(name);
         out.push(':');
         sort(value, depth + 1, out);
     }

@@ -92,6 +92,11 @@ fn text_of(body: &[u8]) -> Result<&str, Error> {
 pub struct Records(Vec<Range<usize>>);
 
 impl Records {
+    /// Returns the records that stand at `places` of a body.
+    pub fn at(places: Vec<Range<usize>>) -> Self {
+        Self(places)
+    }
+
     /// Returns the places of `rows`, which are pieces of `body`.
     fn of(body: &str, rows: &[&str]) -> Self {
         let start = |row: &str| row.as_ptr().addr() - body.as_ptr().addr();

@@ -107,6 +107,8 @@ pub(super) struct Record<'a> {
     expected: Vec<Option<Expected<'a>>>,
     /// The place in `expected` of what comes next.
     next: usize,
+    /// What is left of a record is put together here, so that it need not grow for each.
+    rest: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -293,10 +295,13 @@ impl<'a> Record<'a> {
     ///
     /// Null, blank and empty values say nothing and are left out: providers send the same record
     /// with a field empty today and absent tomorrow.
-    pub(super) fn extra(&self) -> Option<String> {
-        let mut out = String::new();
+    pub(super) fn extra(&mut self) -> Option<String> {
+        let mut out = std::mem::take(&mut self.rest);
+        out.clear();
         self.push_rest(0, self.entries.len(), &mut out);
-        (!out.is_empty()).then_some(out)
+        let extra = (!out.is_empty()).then(|| out.clone());
+        self.rest = out;
+        extra
     }
 
     /// Appends what is left of the entries from `at` to `end` as an object, if anything is.

@@ -435,7 +435,9 @@ fn pair(raw: &str, spelling: Spelling) -> Result<(Pair<'_>, bool), Misfit> {
 
 /// Returns an object of `members`, which are given from the last to the first.
 fn object_json(members: &[(&str, &str)]) -> String {
-    let mut out = String::from("{");
+    let length = members.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+    let mut out = String::with_capacity(length + 2);
+    out.push('{');
     for (name, value) in members.iter().rev() {
         if out.len() > 1 {
             out.push(',');

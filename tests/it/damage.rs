@@ -716,7 +716,10 @@ async fn a_held_page_that_cannot_be_read_is_asked_for_again() {
         let header = PageHeader { page, size: 1, round: 5, request, status: 200, received_at };
         let body = "{\"leads\": 7}".into();
         writer
-            .page(&walk.id, RawPage { header, body, stated_rows: None, is_json: false })
+            .page(
+                &walk.id,
+                RawPage { header, body, stated_rows: None, is_json: false, places: None },
+            )
             .await
             .unwrap();
     }

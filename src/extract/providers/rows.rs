@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use chrono::DateTime;
 use chrono::Utc;
@@ -51,49 +52,57 @@ pub(super) const TOO_MANY_ROWS: &str = "too many rows";
 
 /// A list of rows, and nothing else.
 #[derive(Debug)]
-pub(super) struct RowList<N>(pub(super) Vec<RowFacts>, PhantomData<N>);
+pub(super) struct RowList<'a, N> {
+    pub(super) rows: Vec<RowFacts>,
+    /// The rows as they stand in the body.
+    pieces: Vec<&'a str>,
+    names: PhantomData<N>,
+}
 
-impl<'de, N: Names> Deserialize<'de> for RowList<N> {
+impl<N> RowList<'_, N> {
+    /// Returns where the rows stand in `body`, of which they are pieces.
+    pub(super) fn places(&self, body: &[u8]) -> Vec<Range<usize>> {
+        let start = |piece: &str| piece.as_ptr().addr() - body.as_ptr().addr();
+        self.pieces.iter().map(|piece| start(piece)..start(piece) + piece.len()).collect()
+    }
+}
+
+impl<'de: 'a, 'a, N: Names> Deserialize<'de> for RowList<'a, N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let rows = deserializer.deserialize_seq(ListVisitor::<N>(PhantomData))?;
-        Ok(Self(rows, PhantomData))
+        deserializer.deserialize_seq(ListVisitor::<N>(PhantomData))
     }
 }
 
 struct ListVisitor<N>(PhantomData<N>);
 
 impl<'de, N: Names> Visitor<'de> for ListVisitor<N> {
-    type Value = Vec<RowFacts>;
+    type Value = RowList<'de, N>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list of records")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<RowFacts>, A::Error> {
-        read_rows::<N, A>(&mut seq)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RowList<'de, N>, A::Error> {
+        let mut pieces = Vec::new();
+        let rows = read_rows::<N, A>(&mut seq, |piece| pieces.push(piece))?;
+        Ok(RowList { rows, pieces, names: PhantomData })
     }
 }
 
-fn read_rows<'de, N: Names, A: SeqAccess<'de>>(seq: &mut A) -> Result<Vec<RowFacts>, A::Error> {
+/// Reads the rows of a list, and hands each as it stands there to a function.
+fn read_rows<'de, N: Names, A: SeqAccess<'de>>(
+    seq: &mut A,
+    mut piece: impl FnMut(&'de str),
+) -> Result<Vec<RowFacts>, A::Error> {
     let mut rows = Vec::new();
-    while let Some(row) = seq.next_element::<Row<N>>()? {
+    while let Some(row) = seq.next_element::<&RawValue>()? {
         if rows.len() == MOST_ROWS {
             return Err(de::Error::custom(TOO_MANY_ROWS));
         }
-        rows.push(row.0);
+        rows.push(facts_of::<N>(row.get()));
+        piece(row.get());
     }
     Ok(rows)
-}
-
-/// What paging needs of a row of any JSON kind.
-#[derive(Debug)]
-pub(super) struct Row<N>(pub(super) RowFacts, PhantomData<N>);
-
-impl<'de, N: Names> Deserialize<'de> for Row<N> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let row = <&RawValue>::deserialize(deserializer)?;
-        Ok(Self(facts_of::<N>(row.get()), PhantomData))
-    }
 }
 
 /// Returns what paging needs of a row, which is valid JSON.
@@ -235,7 +244,7 @@ impl<'de, N: Names> Visitor<'de> for Look<N> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rows, A::Error> {
-        read_rows::<N, A>(&mut seq).map(Rows::Listed)
+        read_rows::<N, A>(&mut seq, |_| ()).map(Rows::Listed)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rows, A::Error> {

@@ -64,8 +64,9 @@ pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
         return Err(error);
     }
     let total = json::number(envelope.total_leads);
+    let places = envelope.leads.as_ref().map(|leads| leads.places(body));
     let rows = match envelope.leads {
-        Some(rows) => rows.0,
+        Some(leads) => leads.rows,
         // The vendor does not say whether a listing without leads still has `leads`.
         None if total == Some(0) => Vec::new(),
         None => return Err(broken("there is no `leads` in it")),
@@ -79,6 +80,7 @@ pub(super) fn read_leads(body: &[u8]) -> Result<PageFacts> {
         page: small(envelope.page_number),
         size: small(envelope.leads_per_page),
         is_json: true,
+        places,
     })
 }
 
@@ -220,8 +222,8 @@ struct Envelope<'a> {
     total_pages: Option<&'a RawValue>,
     #[serde(borrow, default)]
     total_leads: Option<&'a RawValue>,
-    #[serde(default)]
-    leads: Option<RowList<Lead>>,
+    #[serde(borrow, default)]
+    leads: Option<RowList<'a, Lead>>,
 }
 
 /// Returns the refusal that a body with status 200 may carry.
