@@ -72,11 +72,21 @@ impl Mapping for Mapper {
         };
         state.builder.expect(records.len());
         let mut record = Record::default();
-        for (index, place) in (0..).zip(records) {
-            let row = body.get(place.clone()).unwrap_or_default();
+        let mut rows: Vec<(u32, &str)> = (0..)
+            .zip(records)
+            .map(|(index, place)| (index, body.get(place.clone()).unwrap_or_default()))
+            .collect();
+        let is_reversed = self.descends(&mut record, &rows);
+        if is_reversed {
+            rows.reverse();
+        }
+        for (index, row) in rows {
             if let Err(reason) = self.map_row(page, settings, &mut state, &mut record, index, row) {
                 state.rejects.push(Reject { index, reason, record: row.to_owned() });
             }
+        }
+        if is_reversed {
+            state.rejects.reverse();
         }
         let leads = state.builder.finish()?;
         self.kept.take_back(Remembered { builder: state.builder, phones: state.phones });
@@ -164,6 +174,18 @@ impl Mapper {
         state.builder.push(&lead, &lineage(page, &state.archive));
         state.places.push(index);
         Ok(())
+    }
+
+    /// Tells whether the ids of a page descend from its first row to its last, as those of a listing with the
+    /// newest first do.
+    fn descends<'a>(&self, record: &mut Record<'a>, rows: &[(u32, &'a str)]) -> bool {
+        let mut id = |row: Option<&(u32, &'a str)>| {
+            let (_, row) = row?;
+            record.read(&self.fields, row);
+            self.take_id(record).ok()
+        };
+        let (first, last) = (id(rows.first()), id(rows.last()));
+        matches!((first, last), (Some(first), Some(last)) if last < first)
     }
 
     fn take_id<'a>(&self, record: &mut Record<'a>) -> Result<Cow<'a, str>, String> {

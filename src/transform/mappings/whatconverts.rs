@@ -371,6 +371,17 @@ mod tests {
     }
 
     #[test]
+    fn a_page_with_the_newest_first_is_mapped_from_its_end() {
+        let ascending = map(br#"{"leads":[{"lead_id":1},[2],{"lead_id":3},{"lead_id":5},7]}"#);
+        let descending = map(br#"{"leads":[{"lead_id":5},[2],{"lead_id":3},[4],{"lead_id":1}]}"#);
+        let indexes = |mapped: &Mapped| mapped.rejects.iter().map(|r| r.index).collect::<Vec<_>>();
+        assert_eq!((&*ascending.places, indexes(&ascending)), (&[0, 2, 3][..], vec![1, 4]));
+        assert_eq!((&*descending.places, indexes(&descending)), (&[4, 2, 0][..], vec![1, 3]));
+        let ids = |mapped: &Mapped| mapped.leads.column(column::LEAD_ID).clone();
+        assert_eq!(&ids(&ascending), &ids(&descending));
+    }
+
+    #[test]
     fn the_leads_own_country_and_profile_come_first() {
         let record = |profile: u32, country: &str, phone: &str| {
             let lead = columns(&json!({
