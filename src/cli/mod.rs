@@ -31,7 +31,10 @@ use chrono::Local;
 use chrono::Offset;
 use chrono::Utc;
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock::SharedClock;
 use crate::clock::SystemClock;
@@ -154,21 +157,24 @@ fn local_offset(at: DateTime<Utc>) -> FixedOffset {
 fn start_log(global: &Global, command: &Command) {
     // Nobody has to act on what is warned of in a rehearsal.
     let is_rehearsal = matches!(command, Command::Rehearse(_)) && !global.log_json;
-    let filter = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (_, 0) if is_rehearsal => "error",
-        (_, 0) if global.log_json => "warn,leadpipe=info",
-        (_, 0) => "warn",
-        (_, 1) => "warn,leadpipe=info",
-        (_, 2) => "info,leadpipe=debug",
-        _ => "debug,leadpipe=trace",
+    let (others, own) = match (global.quiet, global.verbose) {
+        (true, _) => (Level::ERROR, Level::ERROR),
+        (_, 0) if is_rehearsal => (Level::ERROR, Level::ERROR),
+        (_, 0) if global.log_json => (Level::WARN, Level::INFO),
+        (_, 0) => (Level::WARN, Level::WARN),
+        (_, 1) => (Level::WARN, Level::INFO),
+        (_, 2) => (Level::INFO, Level::DEBUG),
+        _ => (Level::DEBUG, Level::TRACE),
     };
+    let targets = Targets::new().with_default(others).with_target("leadpipe", own);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
+        .with_max_level(Level::TRACE)
         .with_writer(terminal::Log { json: global.log_json })
         // Telling of a stderr that nobody reads any more would panic, and end the run.
-        .log_internal_errors(false)
-        .with_ansi(false);
+        .log_internal_errors(false);
     // A log that was set up before stays as it is.
-    let _ = if global.log_json { log.json().try_init() } else { log.try_init() };
+    let _ = match global.log_json {
+        true => log.json().finish().with(targets).try_init(),
+        false => log.finish().with(targets).try_init(),
+    };
 }
