@@ -1,7 +1,8 @@
 //! Keeps the books of a walk: which places of the listing are held, under which total, and whether
 //! the pages agree. Pure.
 //!
-//! Memory: 8 bytes a row, twice; about twice that for a listing without a total.
+//! Memory: 8 bytes a row, and as much again for a moment when it is closed; about three times that for a
+//! listing without a total.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

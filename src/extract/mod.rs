@@ -134,7 +134,8 @@ pub struct PageFacts {
     pub size: Option<u32>,
     /// Whether all of the body was read as one JSON value.
     pub is_json: bool,
-    /// Where the rows stand in the body, where that was told while they were read; else nothing.
+    /// Where the rows stand in the body, where that was told while they were read; else nothing. Whoever
+    /// trusts it need not look whether the body is UTF-8: all that is received is made so.
     pub places: Option<Vec<Range<usize>>>,
 }
 

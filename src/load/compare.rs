@@ -35,11 +35,11 @@ use super::cursor::Gather;
 use super::cursor::SideBySide;
 use super::cursor::Version;
 use super::incoming::Incoming;
-use super::incoming::Shelf;
 use super::part::HeldPart;
 use super::part::compared_cursor;
 use super::part::project;
 use super::publish::by_partition;
+use super::rows;
 use super::runs::Run;
 use super::runs::RunWriter;
 use crate::config::OnDelete;
@@ -169,7 +169,7 @@ impl Comparison {
     /// Compares what came with nothing: all of it is new.
     fn with_nothing(mut partitions: BTreeMap<String, Partitioning>, incoming: &Incoming) -> Self {
         for (name, partition) in &mut partitions {
-            let rows = incoming.partitions.get(name).map_or(0, Shelf::rows);
+            let rows = incoming.partitions.get(name).map_or(0, |shelf| shelf.rows);
             partition.touch(0, i64::try_from(rows).unwrap_or(i64::MAX));
         }
         Self { partitions, gone: BTreeSet::new(), counts: Counts::default() }
@@ -419,6 +419,8 @@ impl Picked {
 
     fn flush(&mut self) -> Result<()> {
         let Some(batch) = self.gather.take()? else { return Ok(()) };
+        // What is staged brings its recency.
+        let batch = rows::conform(&batch, &self.schema)?;
         write_to(&mut self.writer, &self.at, &self.schema, &batch)
     }
 

@@ -35,17 +35,13 @@ pub(super) struct Shelf {
     pub(super) runs: Vec<Run>,
     /// The keys of which there is a newer version in another partition.
     pub(super) superseded: Option<Run>,
+    /// Leads, each once.
+    pub(super) rows: u64,
 }
 
 impl Shelf {
-    /// Returns how many rows it has; some more, where leads came more than once.
-    pub(super) fn rows(&self) -> u64 {
-        let superseded = self.superseded.as_ref().map_or(0, Run::rows);
-        self.runs.iter().map(Run::rows).sum::<u64>().saturating_sub(superseded)
-    }
-
-    /// Returns the leads, with the columns named, or all; of all, a thread of its own reads and merges ahead.
-    /// Recency may be among them.
+    /// Returns the leads, with the columns named, or all, and their recency; of all, a thread of its own reads
+    /// and merges ahead.
     pub(super) fn batches(&self, columns: Option<&[&str]>) -> Result<Batches> {
         if let ([run], None) = (self.runs.as_slice(), &self.superseded) {
             return run.batches(columns);
@@ -55,7 +51,7 @@ impl Shelf {
         let mut newest =
             Newest::open(&self.runs, wanted.as_deref(), superseded, rows::BATCH_BYTES)?;
         Ok(match columns {
-            None => ahead(newest),
+            None => ahead(newest)?,
             Some(_) => Box::new(std::iter::from_fn(move || newest.next_batch().transpose())),
         })
     }
@@ -153,29 +149,40 @@ impl Recencies {
 }
 
 /// Merges on a thread of its own, a batch ahead of who asks for it.
-fn ahead(mut newest: Newest) -> Batches {
+fn ahead(mut newest: Newest) -> Result<Batches> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    let thread = std::thread::spawn(move || {
+    let merge = move || {
         while let Some(batch) = newest.next_batch().transpose() {
             let is_last = batch.is_err();
             if sender.send(batch).is_err() || is_last {
                 break;
             }
         }
-    });
-    Box::new(Ahead { receiver, thread: Some(thread) })
+    };
+    let thread = std::thread::Builder::new().name("merge".to_owned()).spawn(merge);
+    Ok(Box::new(Ahead { receiver: Some(receiver), thread: Some(thread.map_err(Error::Thread)?) }))
 }
 
 struct Ahead {
-    receiver: mpsc::Receiver<Result<RecordBatch>>,
+    /// Nothing once nobody asks any more.
+    receiver: Option<mpsc::Receiver<Result<RecordBatch>>>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Ahead {
+    /// Ends the merge, which holds files of the scratch folder.
+    fn drop(&mut self) {
+        self.receiver = None;
+        // Of a death nobody needs to hear who wants no more.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Iterator for Ahead {
     type Item = Result<RecordBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Ok(batch) = self.receiver.recv() {
+        if let Ok(batch) = self.receiver.as_ref()?.recv() {
             return Some(batch);
         }
         // An end is told from a death: rows after it would be lost.
@@ -195,7 +202,7 @@ mod tests {
             let _sender: mpsc::SyncSender<Result<RecordBatch>> = sender;
             std::panic::resume_unwind(Box::new("as a test wants it"));
         });
-        let mut batches = Ahead { receiver, thread: Some(thread) };
+        let mut batches = Ahead { receiver: Some(receiver), thread: Some(thread) };
         assert!(matches!(batches.next(), Some(Err(Error::Bug(_)))));
         assert!(batches.next().is_none());
     }

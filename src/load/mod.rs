@@ -101,7 +101,7 @@ pub enum Error {
     Parquet {
         /// What was tried, e.g. `read`.
         action: &'static str,
-        /// The path within the lake.
+        /// The path within the lake; the whole path of one that could not be written.
         path: String,
         /// What the Parquet library said.
         source: ParquetError,
@@ -109,7 +109,7 @@ pub enum Error {
     /// A CSV file could not be written.
     #[error("failed to write CSV file `{path}`")]
     Csv {
-        /// The path within the lake.
+        /// The whole path.
         path: String,
         /// What the CSV library said.
         source: csv::Error,
@@ -149,6 +149,9 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
+    /// The system gives no more threads.
+    #[error("failed to start a thread")]
+    Thread(#[source] std::io::Error),
     /// What the code takes for granted is not so.
     #[error("{0}: this is a bug of leadpipe")]
     Bug(&'static str),

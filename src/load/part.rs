@@ -80,6 +80,8 @@ impl ParquetFile {
         is_taken: bool,
     ) -> Result<Self> {
         let file = Remembering::new(store.new_file(&path)?, form.is_sorted);
+        // Whoever is told that a disk fails must know which.
+        let path = store.path(&path).display().to_string();
         let begin = || -> ParquetResult<_> {
             let properties = Arc::new(properties(schema, form)?);
             // No embedded Arrow schema, so that every reader sees the same types.

@@ -84,6 +84,7 @@ impl CsvWriter {
         output: &Output,
     ) -> Result<Self> {
         let file = store.new_file(&path)?;
+        let path = store.path(&path).display().to_string();
         let sink = match output.csv_compression {
             CsvCompression::None => Sink::Plain(file),
             CsvCompression::Gzip => {

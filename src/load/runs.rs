@@ -1,4 +1,5 @@
-//! Runs: batches sorted by `lead_id` on the scratch disk, each key once, as Arrow IPC streams.
+//! Runs: batches sorted by `lead_id` on the scratch disk, as Arrow IPC streams; each key once, but for runs
+//! of keys alone.
 //!
 //! They are not compressed: that took a seventh of a first sync's processor time, for files that are gone
 //! before most of them have left the page cache.

@@ -254,12 +254,14 @@ impl Staging {
         let is_all = self.runs.is_empty();
         self.spill(is_all)?;
         let keys = std::mem::take(&mut self.keys);
-        let mut lost = superseded::find(keys, &self.partitions, self.folder.path())?;
+        let mut found = superseded::find(keys, &self.partitions, self.folder.path())?;
         let mut partitions = BTreeMap::new();
         for (partition, runs) in std::mem::take(&mut self.runs) {
+            // Of one spill each lead is there once.
+            let of_runs = || (runs.iter().map(Run::rows).sum(), None);
+            let (rows, superseded) = found.remove(&partition).unwrap_or_else(of_runs);
             let runs = self.narrow(runs)?;
-            let superseded = lost.remove(&partition);
-            partitions.insert(partition, Shelf { runs, superseded });
+            partitions.insert(partition, Shelf { runs, superseded, rows });
         }
         Ok(Incoming { partitions, schema: self.schema, folder: self.folder })
     }

@@ -107,15 +107,18 @@ impl KeyWriter {
     }
 }
 
-/// Finds the keys that stand in several of the `partitions`, and returns for each partition a run of those
-/// of which it has not the newest version; of all other partitions none. The runs of keys are removed.
+/// Leads of which a partition has the newest version, and a run of those of which it has an older one.
+pub(super) type Found = (u64, Option<Run>);
+
+/// Finds the keys that stand in several of the `partitions`; where there were several spills, all partitions
+/// are told. The runs of keys are removed.
 pub(super) fn find(
     mut keys: Vec<Run>,
     partitions: &[String],
     folder: &Path,
-) -> Result<BTreeMap<String, Run>> {
-    let mut superseded = BTreeMap::new();
-    if keys.len() > 1 && partitions.len() > 1 {
+) -> Result<BTreeMap<String, Found>> {
+    let mut found = BTreeMap::new();
+    if keys.len() > 1 {
         narrow(&mut keys, folder)?;
         let mut search = Search {
             folder,
@@ -123,18 +126,18 @@ pub(super) fn find(
             newest: None,
             losing: Vec::new(),
             lost: BTreeMap::new(),
+            rows: BTreeMap::new(),
         };
         for_each(&keys, |lead_id, version| search.see(lead_id, version))?;
         search.settle()?;
-        for (number, lost) in search.lost {
-            if let Some(partition) = usize::try_from(number).ok().and_then(|at| partitions.get(at))
-            {
-                superseded.insert(partition.clone(), lost.finish()?);
-            }
+        for (number, partition) in (0..).zip(partitions) {
+            let lost = search.lost.remove(&number).map(KeyWriter::finish).transpose()?;
+            let rows = search.rows.get(&number).copied().unwrap_or(0);
+            found.insert(partition.clone(), (rows, lost));
         }
     }
     keys.into_iter().for_each(Run::remove);
-    Ok(superseded)
+    Ok(found)
 }
 
 /// Merges the first runs into one until all can be read at once; of a key all versions stay.
@@ -206,6 +209,8 @@ struct Search<'f> {
     /// Partitions with an older version of it.
     losing: Vec<i64>,
     lost: BTreeMap<i64, KeyWriter>,
+    /// By partition, keys of which it has the newest version.
+    rows: BTreeMap<i64, u64>,
 }
 
 impl Search<'_> {
@@ -226,6 +231,7 @@ impl Search<'_> {
     /// Notes in which partitions the key is lost.
     fn settle(&mut self) -> Result<()> {
         let Some(newest) = self.newest.take() else { return Ok(()) };
+        *self.rows.entry(newest.2).or_default() += 1;
         self.losing.sort_unstable();
         self.losing.dedup();
         for partition in self.losing.drain(..).filter(|partition| *partition != newest.2) {
@@ -254,7 +260,7 @@ mod tests {
 
     /// Leads of which each batch is spilled by itself: id, year and time received.
     fn any_batches() -> impl Strategy<Value = Vec<Vec<(u32, i32, i64)>>> {
-        let lead = (1..12_u32, 2020..2024_i32, 0..1_000_i64);
+        let lead = (1..12_u32, 2020..2024_i32, 0..9_i64);
         prop::collection::vec(prop::collection::vec(lead, 0..6), 1..90)
     }
 
@@ -269,12 +275,11 @@ mod tests {
                 .into_iter()
                 .map(|leads| {
                     let lead = |(id, year, received_us): (u32, i32, i64)| {
-                        // No two are received at once.
                         next += 1;
-                        let received_us = received_us * 1_000 + next;
                         let lead = TestLead::new(id, year, &format!("{next}"), received_us);
                         let known: &mut TestLead = newest.entry(lead.id.clone()).or_insert_with(|| lead.clone());
-                        if known.extracted_us < received_us {
+                        // Of two that were received at once, the one that came last.
+                        if known.extracted_us <= received_us {
                             *known = lead.clone();
                         }
                         lead

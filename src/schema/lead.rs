@@ -565,6 +565,9 @@ struct HashInput {
     text: String,
 }
 
+/// Bytes of each buffer that are kept from batch to batch.
+const MOST_KEPT: usize = 64 << 10;
+
 impl HashInput {
     fn hash<'v>(
         &mut self,
@@ -577,6 +580,14 @@ impl HashInput {
             }
         }
         blake3::hash(&self.bytes)
+    }
+
+    /// Gives back what an unusually large row took.
+    fn shrink(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(MOST_KEPT);
+        self.text.clear();
+        self.text.shrink_to(MOST_KEPT);
     }
 
     fn push(&mut self, column: &Column, value: Value<'_>) {
@@ -626,8 +637,15 @@ fn hash_text(hex: &str) -> &str {
 pub struct LeadBatchBuilder {
     columns: Vec<ColumnBuilder>,
     rows: usize,
-    expected_rows: usize,
+    expected: Expected,
     hash_input: HashInput,
+}
+
+/// How large a batch will be, about: its rows, and their bytes, which no column has more of.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    rows: usize,
+    bytes: usize,
 }
 
 impl Default for LeadBatchBuilder {
@@ -640,12 +658,13 @@ impl LeadBatchBuilder {
     /// Returns a builder with room for `rows` rows; it grows when there are more.
     pub fn with_capacity(rows: usize) -> Self {
         let columns = COLUMNS.iter().map(ColumnBuilder::new).collect();
-        Self { columns, rows: 0, expected_rows: rows, hash_input: HashInput::default() }
+        let expected = Expected { rows, bytes: 0 };
+        Self { columns, rows: 0, expected, hash_input: HashInput::default() }
     }
 
-    /// Says how many rows the batch that begins will have, about.
-    pub fn expect(&mut self, rows: usize) {
-        self.expected_rows = rows;
+    /// Says how many rows the batch that begins will have, about, and how many bytes they have as received.
+    pub fn expect(&mut self, rows: usize, bytes: usize) {
+        self.expected = Expected { rows, bytes };
     }
 
     /// Returns the rows pushed since the last batch.
@@ -677,7 +696,7 @@ impl LeadBatchBuilder {
         for (column, value) in self.columns.iter_mut().zip(cells) {
             // Most columns of most rows are null: those are told when a value comes, or at the end.
             if let Some(value) = value {
-                column.push(value, self.rows, self.expected_rows);
+                column.push(value, self.rows, self.expected);
             }
         }
         self.rows += 1;
@@ -690,6 +709,7 @@ impl LeadBatchBuilder {
     /// Fails only where table and builders disagree, which would be a bug.
     pub fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
         let rows = std::mem::take(&mut self.rows);
+        self.hash_input.shrink();
         let columns = self.columns.iter_mut().map(|column| column.finish(rows)).collect();
         RecordBatch::try_new(arrow_schema(), columns)
     }
@@ -724,9 +744,9 @@ impl ColumnBuilder {
 
     /// Appends the value of the row `row`, and nulls for those before it that had none. A value of another
     /// type than the column's is null.
-    fn push(&mut self, value: Value<'_>, row: usize, expected_rows: usize) {
+    fn push(&mut self, value: Value<'_>, row: usize, expected: Expected) {
         let (kind, last) = (self.kind, self.last);
-        let room = || Cells::with_room(kind, expected_rows, room_for(expected_rows, last));
+        let room = || Cells::with_room(kind, expected.rows, room_for(expected, last));
         let cells = self.cells.get_or_insert_with(room);
         if row > self.rows {
             cells.append_nulls(row - self.rows);
@@ -746,11 +766,14 @@ impl ColumnBuilder {
     }
 }
 
-/// Returns how many bytes of text `rows` rows have where those of the batch before had `bytes`, and some
-/// more.
-fn room_for(rows: usize, (bytes, of_rows): (usize, usize)) -> usize {
-    let scaled = bytes.saturating_mul(rows) / of_rows.max(1);
-    scaled + scaled / 16
+/// Returns room for about as much text in each row as the batch before had, but not for more than there will
+/// be. A batch with few rows tells nothing: one long text would make room for thousands.
+fn room_for(expected: Expected, (bytes, of_rows): (usize, usize)) -> usize {
+    if of_rows.saturating_mul(8) < expected.rows {
+        return 0;
+    }
+    let scaled = bytes.saturating_mul(expected.rows) / of_rows.max(1);
+    scaled.saturating_add(scaled / 16).min(expected.bytes)
 }
 
 impl Cells {
@@ -944,6 +967,15 @@ mod tests {
         assert_eq!(text("_content_hash"), lead().content_hash());
         assert!(batch.column_by_name("extra").unwrap().is_null(0));
         assert!(builder.is_empty());
+    }
+
+    #[test]
+    fn a_column_gets_the_room_of_the_batch_before_but_not_more_than_there_is() {
+        let expected = |rows, bytes| Expected { rows, bytes };
+        assert_eq!(room_for(expected(1_000, 1 << 20), (16_000, 2_000)), 8_500);
+        assert_eq!(room_for(expected(2_500, 1 << 20), (50_000, 1)), 0);
+        assert_eq!(room_for(expected(8, 4_096), (1 << 20, 1)), 4_096);
+        assert_eq!(room_for(expected(0, 0), (0, 0)), 0);
     }
 
     #[test]

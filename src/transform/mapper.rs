@@ -70,7 +70,7 @@ impl Mapping for Mapper {
             phones,
             archive: String::new(),
         };
-        state.builder.expect(records.len());
+        state.builder.expect(records.len(), body.len());
         let mut record = Record::default();
         let mut rows: Vec<(u32, &str)> = (0..)
             .zip(records)

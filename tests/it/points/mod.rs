@@ -8,7 +8,8 @@
 //!
 //! `LEADPIPE_CRASHES` sets how many deaths there are in a stage, drawn from `LEADPIPE_SEED`: each point
 //! each time that it is passed where it is 0. `LEADPIPE_PAIRS` sets how many die a second time while
-//! they recover, and `LEADPIPE_FAULTS` how many faults of the disk there are, 0 for all.
+//! they recover, and `LEADPIPE_FAULTS` how many faults of the disk there are, 0 for all. `LEADPIPE_STAGE`
+//! is the number of the one stage in which runs die, from 1; the others are only played.
 
 mod scene;
 mod sight;
@@ -333,6 +334,10 @@ async fn die_everywhere(scene: &Scene, crashes: u64, twice: u64) -> Passed {
     print_heading();
     play(scene, |undisturbed| {
         let name = undisturbed.stage.name;
+        let only = number_from("LEADPIPE_STAGE", 0) as usize;
+        if only > 0 && STAGES.iter().position(|stage| stage.name == name) != Some(only - 1) {
+            return;
+        }
         let once = drawn(all_deaths(undisturbed), crashes, &mut draw);
         let twice = pairs(undisturbed, twice, &mut draw);
         for (deaths, all, name) in [
