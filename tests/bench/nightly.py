@@ -71,21 +71,7 @@ def sync(binary, job, environment, log):
 
 
 def change(sandbox, count, night):
-    """Changes the youngest leads, in a process of its own: their ids take more memory than a sync, whose
-    peak begins at that of this process."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            change_here(sandbox, count, night)
-            status = 0
-        finally:
-            os._exit(status)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
-        raise SystemExit("the sandbox did not change its leads")
-
-
-def change_here(sandbox, count, night):
+    """Changes the youngest leads."""
     youngest = sorted(pair[1] for pair in sandbox.call("/sandbox/leads?ids=1"))[-count:]
     connection = http.client.HTTPConnection(sandbox.url.removeprefix("http://"), timeout=600)
     headers = {"content-type": "application/json"}
@@ -114,7 +100,8 @@ def measure(binary, leads, runs, folder):
         calm, busy = [], []
         for night in range(runs):
             calm.append(sync(binary, job, environment, log))
-            change(sandbox, min(CHANGED, leads // 10), night)
+            count = min(CHANGED, leads // 10)
+            whole.in_child(lambda: change(sandbox, count, night))
             busy.append(sync(binary, job, environment, log))
     parts = len(list((lake / "parts").rglob("*.parquet")))
     return parts, first, Night.median(calm), Night.median(busy)

@@ -68,6 +68,23 @@ def run(command, environment, log):
     return Figures(wall, used.ru_utime + used.ru_stime, peak / 1e6)
 
 
+def in_child(work):
+    """Does some work in a process of its own: what it takes more memory for than a sync would stay with this
+    one, at whose size the peaks of its children begin."""
+    if child := os.fork():
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            raise SystemExit("the sandbox did not change its leads")
+        return
+    status = 1
+    try:
+        work()
+        status = 0
+    except Exception as failed:
+        print(failed, file=sys.stderr)
+    finally:
+        os._exit(status)
+
+
 class Sandbox:
     """A platform with so many leads, to which nothing happens by itself."""
 
@@ -98,23 +115,11 @@ class Sandbox:
         return json.loads(text) if text else None
 
     def change(self, count):
-        """Changes the youngest leads, in a process of its own: the ids of millions would stay with this one."""
-        if child := os.fork():
-            _, status = os.waitpid(child, 0)
-            if os.waitstatus_to_exitcode(status) != 0:
-                raise SystemExit("the leads could not be changed")
-            return
-        code = 1
-        try:
-            pairs = self.call("/sandbox/leads?ids=1")
-            for lead_id in sorted(pair[1] for pair in pairs)[-count:]:
-                edit = {"set": {"contact_name": f"Robin {lead_id}"}}
-                self.call("/sandbox/edit", {"lead_id": lead_id, "edit": edit})
-            code = 0
-        except Exception as failed:
-            print(failed, file=sys.stderr)
-        finally:
-            os._exit(code)
+        """Changes the youngest leads."""
+        pairs = self.call("/sandbox/leads?ids=1")
+        for lead_id in sorted(pair[1] for pair in pairs)[-count:]:
+            edit = {"set": {"contact_name": f"Robin {lead_id}"}}
+            self.call("/sandbox/edit", {"lead_id": lead_id, "edit": edit})
 
 
 def floor_of(lake):
@@ -155,7 +160,7 @@ def measure(binary, leads, folder):
         requests = len(sandbox.call("/sandbox/requests"))
         floor = floor_of(lake)
         changed = min(CHANGED, leads // 100)
-        sandbox.change(changed)
+        in_child(lambda: sandbox.change(changed))
         night = run([binary, "sync", str(job)], environment, log)
     replay = run([binary, "replay", str(job)], environment, log)
     rows = rows_of(binary, job, environment)
