@@ -12,6 +12,7 @@ use arrow::array::ArrayRef;
 use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
+use arrow::array::StringBuilder;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
@@ -50,7 +51,7 @@ type Version = ([i64; 3], i64, i64);
 pub(super) struct KeyWriter {
     writer: RunWriter,
     spill: i64,
-    lead_ids: Vec<String>,
+    lead_ids: StringBuilder,
     versions: Vec<Version>,
 }
 
@@ -58,7 +59,7 @@ impl KeyWriter {
     /// Returns the writer of the keys of the spill with this number.
     pub(super) fn new(writer: RunWriter, spill: usize) -> Self {
         let spill = i64::try_from(spill).unwrap_or(i64::MAX);
-        Self { writer, spill, lead_ids: Vec::new(), versions: Vec::new() }
+        Self { writer, spill, lead_ids: StringBuilder::new(), versions: Vec::new() }
     }
 
     /// Writes the keys of the rows picked, which are sorted; `partitions` has the number of each one's.
@@ -82,14 +83,14 @@ impl KeyWriter {
     }
 
     fn push(&mut self, lead_id: &str, version: Version) -> Result<()> {
-        self.lead_ids.push(lead_id.to_owned());
+        self.lead_ids.append_value(lead_id);
         self.versions.push(version);
         if self.versions.len() == rows::BATCH_ROWS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
         let versions = std::mem::take(&mut self.versions);
-        let lead_ids = StringArray::from_iter_values(self.lead_ids.drain(..));
+        let lead_ids = self.lead_ids.finish();
         let parts: [fn(&Version) -> i64; 5] =
             [|v| v.0[0], |v| v.0[1], |v| v.0[2], |v| v.1, |v| v.2];
         let numbers = parts
