@@ -1,5 +1,6 @@
 //! The contracts of what is written: the unified lead and the files of a lake.
 
+pub mod batch;
 pub mod json;
 pub mod lead;
 mod part;

@@ -8,9 +8,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::ids::ProviderId;
+use crate::schema::batch::LeadBatchBuilder;
 use crate::schema::lead::JsonObject;
 use crate::schema::lead::Lead;
-use crate::schema::lead::LeadBatchBuilder;
 use crate::schema::lead::Lineage;
 use crate::transform::Error;
 use crate::transform::Mapped;
