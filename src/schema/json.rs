@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-#[cfg(target_arch = "x86_64")]
-use memchr::arch::x86_64::sse2::memchr::Two;
 use memchr::memchr;
 use memchr::memchr2;
+use wide::u8x32;
 
 /// Below this depth the members of an object stay in the order given, so that a value nested
 /// thousands of levels deep costs neither the stack nor quadratic time.
@@ -162,6 +161,11 @@ impl<'a> Members<'a> {
         &self.object[start..end]
     }
 
+    /// Returns what is left of the object, from the member on that comes next.
+    pub fn rest(&self) -> &'a str {
+        &self.object[self.at..]
+    }
+
     /// Tells whether what [`Members::name`] or [`Members::value`] returned last is text that stands there as it
     /// reads, but for its quotes.
     pub fn is_plain(&self) -> bool {
@@ -261,14 +265,20 @@ fn string_end(json: &[u8], start: usize) -> (usize, bool) {
     (json.len(), false)
 }
 
-/// Returns the place of the first quote or backslash. Most strings are short: what the processor is sure to
-/// have is called in place, where choosing what it has at best would cost as much as the search.
+/// Returns the place of the first quote or backslash. Most strings are shorter than what is looked at at once,
+/// so that the same way is taken for each.
 fn find_mark(bytes: &[u8]) -> Option<usize> {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(marks) = Two::new(b'"', b'\\') {
-        return marks.find(bytes);
+    let (quote, backslash) = (u8x32::splat(b'"'), u8x32::splat(b'\\'));
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<32>() {
+        let chunk = u8x32::from(*chunk);
+        let marks = (chunk.simd_eq(quote) | chunk.simd_eq(backslash)).to_bitmask();
+        if marks != 0 {
+            return Some(at + marks.trailing_zeros() as usize);
+        }
+        at += chunk.to_array().len();
     }
-    memchr2(b'"', b'\\', bytes)
+    memchr2(b'"', b'\\', &bytes[at..]).map(|found| at + found)
 }
 
 fn unescape(text: &str) -> String {
@@ -354,12 +364,13 @@ fn sort_object(json: &str, depth: usize, out: &mut String) {
     if is_sorted(json) {
         return out.push_str(json);
     }
-    let (mut few, mut count) = ([("", ""); FEW_MEMBERS], 0);
-    for member in members(json) {
-        if count == FEW_MEMBERS || has_backslash(member.0) {
+    let (mut few, mut count) = ([("", "", false); FEW_MEMBERS], 0);
+    let mut walk = Members::of(json);
+    while let Some(name) = walk.name() {
+        if count == FEW_MEMBERS || !walk.is_plain() {
             return sort_many(json, depth, out);
         }
-        few[count] = member;
+        few[count] = (name, walk.value(), walk.is_plain());
         count += 1;
     }
     few[..count].sort_by(|a, b| a.0.cmp(b.0));
@@ -371,22 +382,27 @@ fn sort_many(json: &str, depth: usize, out: &mut String) {
     let mut sorted: Vec<(Cow<'_, str>, &str)> =
         members(json).map(|(name, value)| (shortest(name), value)).collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    push_members(sorted.iter().map(|(name, value)| (&**name, *value)), depth, out);
+    push_members(sorted.iter().map(|(name, value)| (&**name, *value, false)), depth, out);
 }
 
+/// Appends an object of members that are sorted: the name, the value, and whether that is text which stands
+/// there as it reads.
 fn push_members<'m>(
-    members: impl Iterator<Item = (&'m str, &'m str)>,
+    members: impl Iterator<Item = (&'m str, &'m str, bool)>,
     depth: usize,
     out: &mut String,
 ) {
     out.push('{');
-    for (index, (name, value)) in members.enumerate() {
+    for (index, (name, value, is_plain)) in members.enumerate() {
         if index > 0 {
             out.push(',');
         }
         out.push_str(name);
         out.push(':');
-        sort(value, depth + 1, out);
+        match is_plain {
+            true => out.push_str(value),
+            false => sort(value, depth + 1, out),
+        }
     }
     out.push('}');
 }
