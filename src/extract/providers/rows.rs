@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use chrono::DateTime;
 use chrono::Utc;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de;
@@ -94,22 +95,50 @@ fn read_rows<'de, N: Names, A: SeqAccess<'de>>(
     seq: &mut A,
     mut piece: impl FnMut(&'de str),
 ) -> Result<Vec<RowFacts>, A::Error> {
-    let mut rows = Vec::new();
+    let (mut rows, finders) = (Vec::new(), Finders::new::<N>());
     while let Some(row) = seq.next_element::<&RawValue>()? {
         if rows.len() == MOST_ROWS {
             return Err(de::Error::custom(TOO_MANY_ROWS));
         }
-        rows.push(facts_of::<N>(row.get()));
+        rows.push(facts_of::<N>(row.get(), &finders));
         piece(row.get());
     }
     Ok(rows)
 }
 
+/// Finds the names of a provider's fields in the text of a row.
+struct Finders {
+    /// By field: the id, the time of creation and that of the last change, where one is read.
+    names: Vec<Finder<'static>>,
+    /// How a letter of a name begins that is written as an escape.
+    escaped: Finder<'static>,
+}
+
+impl Finders {
+    fn new<N: Names>() -> Self {
+        let names = [Some(N::ID), Some(N::CREATED_AT), N::UPDATED_AT].into_iter().flatten();
+        let names = names.map(|name| Finder::new(&format!("\"{name}\"")).into_owned()).collect();
+        Self { names, escaped: Finder::new(r"\u00") }
+    }
+
+    /// Tells whether one of the names stands in `rest` again, or may: of two members with one name the
+    /// last counts.
+    fn finds_again(&self, rest: &str) -> bool {
+        let rest = rest.as_bytes();
+        // Letters and digits of ASCII, of which names are made, are 30 to 7A.
+        let is_letter =
+            |at: usize| rest.get(at + 4).is_some_and(|digit| (b'3'..=b'7').contains(digit));
+        self.names.iter().any(|name| name.find(rest).is_some())
+            || self.escaped.find_iter(rest).any(is_letter)
+    }
+}
+
 /// Returns what paging needs of a row, which is valid JSON.
-fn facts_of<N: Names>(row: &str) -> RowFacts {
+fn facts_of<N: Names>(row: &str, finders: &Finders) -> RowFacts {
     let mut facts = RowFacts::default();
     let mut in_id = None;
     let mut members = Members::of(row);
+    let mut missing = finders.names.len();
     while let Some(name) = members.name() {
         let key = Key::<N>::of(name, members.is_plain());
         let value = members.value();
@@ -121,7 +150,12 @@ fn facts_of<N: Names>(row: &str) -> RowFacts {
             }
             Key::CreatedAt => facts.created_at = json::time(value),
             Key::UpdatedAt => facts.updated_at = json::time(value),
-            Key::Other(_) => {}
+            Key::Other(_) => continue,
+        }
+        missing = missing.saturating_sub(1);
+        // What is wanted stands at the beginning of most rows.
+        if missing == 0 && !finders.finds_again(members.rest()) {
+            break;
         }
     }
     facts.created_at = facts.created_at.or(in_id);
@@ -302,6 +336,10 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::extract::Error;
     use crate::ids::ProviderId;
@@ -323,6 +361,25 @@ mod tests {
         match rows(body) {
             Rows::Listed(rows) => Some(rows.len()),
             Rows::Nothing | Rows::Other => None,
+        }
+    }
+
+    proptest! {
+        /// A look at a row may end early, but sees what it would see at its end.
+        #[test]
+        fn of_a_name_that_comes_twice_the_last_counts(
+            members in prop::collection::vec((0_usize..8, 0_usize..6), 0..12)
+        ) {
+            let names = ["id", "createdAt", "updatedAt", r"\u0069d", r"created\u0041t", "x", "\u{e9}", r"\u00e9"];
+            let values = ["7", r#""a1""#, r#""2026-01-02T03:04:05Z""#, r#"{"id":3}"#, r#""\"id\"""#, "null"];
+            let text = |(name, value): &(usize, usize)| format!("\"{}\":{}", names[*name], values[*value]);
+            let row = format!("{{{}}}", members.iter().map(text).collect::<Vec<_>>().join(","));
+            let found = facts_of::<Person>(&row, &Finders::new::<Person>());
+            let last: BTreeMap<String, &RawValue> = serde_json::from_str(&row).unwrap();
+            let raw = |name: &str| last.get(name).map(|raw| raw.get());
+            prop_assert_eq!(found.id, raw("id").and_then(json::native_id).map(|id| id_hash(&id)));
+            prop_assert_eq!(found.created_at, raw("createdAt").and_then(json::time));
+            prop_assert_eq!(found.updated_at, raw("updatedAt").and_then(json::time));
         }
     }
 
