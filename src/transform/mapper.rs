@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::mem;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::ids::ProviderId;
 use crate::schema::batch::LeadBatchBuilder;
+use crate::schema::json;
 use crate::schema::lead::JsonObject;
 use crate::schema::lead::Lead;
 use crate::schema::lead::Lineage;
@@ -72,22 +74,12 @@ impl Mapping for Mapper {
         };
         state.builder.expect(records.len(), body.len());
         let mut record = Record::default();
-        let mut rows: Vec<(u32, &str)> = (0..)
-            .zip(records)
-            .map(|(index, place)| (index, body.get(place.clone()).unwrap_or_default()))
-            .collect();
-        let is_reversed = self.descends(&mut record, &rows);
-        if is_reversed {
-            rows.reverse();
-        }
-        for (index, row) in rows {
+        for (index, row) in self.sorted_by_id(body, records) {
             if let Err(reason) = self.map_row(page, settings, &mut state, &mut record, index, row) {
                 state.rejects.push(Reject { index, reason, record: row.to_owned() });
             }
         }
-        if is_reversed {
-            state.rejects.reverse();
-        }
+        state.rejects.sort_by_key(|reject| reject.index);
         let leads = state.builder.finish()?;
         self.kept.take_back(Remembered { builder: state.builder, phones: state.phones });
         Ok(Mapped {
@@ -176,16 +168,23 @@ impl Mapper {
         Ok(())
     }
 
-    /// Tells whether the ids of a page descend from its first row to its last, as those of a listing with the
-    /// newest first do.
-    fn descends<'a>(&self, record: &mut Record<'a>, rows: &[(u32, &'a str)]) -> bool {
-        let mut id = |row: Option<&(u32, &'a str)>| {
-            let (_, row) = row?;
-            record.read(&self.fields, row);
-            self.take_id(record).ok()
+    /// Returns the records with their places on the page, in the order of their ids: leads are sorted by them
+    /// wherever they are stored, and are told apart by their place where an id comes twice. A record whose id
+    /// is not found at once stands wherever it does.
+    fn sorted_by_id<'a>(&self, body: &'a str, records: &[Range<usize>]) -> Vec<(u32, &'a str)> {
+        let id_of = |row: &'a str| {
+            let mut members = json::members(row);
+            let found = members.find(|(name, _)| json::string_text(name) == self.form.id);
+            found.map_or("", |(_, value)| value)
         };
-        let (first, last) = (id(rows.first()), id(rows.last()));
-        matches!((first, last), (Some(first), Some(last)) if last < first)
+        let row_at = |place: &Range<usize>| body.get(place.clone()).unwrap_or_default();
+        let mut rows: Vec<(&str, u32, &str)> = (0..)
+            .zip(records)
+            .map(|(index, place)| (index, row_at(place)))
+            .map(|(index, row)| (id_of(row), index, row))
+            .collect();
+        rows.sort_unstable();
+        rows.into_iter().map(|(_, index, row)| (index, row)).collect()
     }
 
     fn take_id<'a>(&self, record: &mut Record<'a>) -> Result<Cow<'a, str>, String> {

@@ -225,8 +225,8 @@ pub type Warnings = BTreeMap<&'static str, u64>;
 /// What a page gave.
 #[derive(Debug, Clone)]
 pub struct Mapped {
-    /// The leads, in the order of the page, or the other way round where its ids descend: they are to be
-    /// sorted. Both times of receipt are the page's, `_seq` is 0.
+    /// The leads, in the order of their ids as far as those are found at once. Both times of receipt are the
+    /// page's, `_seq` is 0.
     pub leads: RecordBatch,
     /// For each lead the place of its record in the page, from 0; rejects leave holes.
     pub places: Vec<u32>,

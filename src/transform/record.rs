@@ -312,7 +312,11 @@ impl<'a> Record<'a> {
             let before = out.len();
             let name = |out: &mut String| {
                 out.push(if before == start { '{' } else { ',' });
-                json::push_string(&entry.name(), out);
+                match entry.name() {
+                    // Without escapes it stands as it is.
+                    Cow::Borrowed(_) => out.push_str(entry.raw_name),
+                    Cow::Owned(name) => json::push_string(&name, out),
+                }
                 out.push(':');
             };
             match &entry.rest {
@@ -320,7 +324,10 @@ impl<'a> Record<'a> {
                 Rest::Whole if value::is_blank(entry.value) => {}
                 Rest::Whole => {
                     name(out);
-                    json::compact(entry.value, out);
+                    match entry.is_plain {
+                        true => out.push_str(entry.value),
+                        false => json::compact(entry.value, out),
+                    }
                 }
                 Rest::Part(text) => {
                     name(out);

@@ -32,6 +32,8 @@ pub(super) type Read<T> = Result<Option<T>, Misfit>;
 /// Tells whether the value says nothing: null, blank text, `[]` or `{}`.
 pub(super) fn is_blank(raw: &str) -> bool {
     match raw.as_bytes().first() {
+        // Most begin with what is neither white nor an escape.
+        Some(b'"') if raw.as_bytes().get(1).is_some_and(u8::is_ascii_alphanumeric) => false,
         Some(b'"') => is_white(&json::string_text(raw)),
         Some(b'[' | b'{') => raw[1..raw.len() - 1].trim_ascii().is_empty(),
         _ => raw == "null",

@@ -371,14 +371,19 @@ mod tests {
     }
 
     #[test]
-    fn a_page_with_the_newest_first_is_mapped_from_its_end() {
-        let ascending = map(br#"{"leads":[{"lead_id":1},[2],{"lead_id":3},{"lead_id":5},7]}"#);
-        let descending = map(br#"{"leads":[{"lead_id":5},[2],{"lead_id":3},[4],{"lead_id":1}]}"#);
+    fn leads_come_in_the_order_of_their_ids() {
         let indexes = |mapped: &Mapped| mapped.rejects.iter().map(|r| r.index).collect::<Vec<_>>();
-        assert_eq!((&*ascending.places, indexes(&ascending)), (&[0, 2, 3][..], vec![1, 4]));
-        assert_eq!((&*descending.places, indexes(&descending)), (&[4, 2, 0][..], vec![1, 3]));
         let ids = |mapped: &Mapped| mapped.leads.column(column::LEAD_ID).clone();
-        assert_eq!(&ids(&ascending), &ids(&descending));
+        let sorted = map(br#"{"leads":[{"lead_id":1},[2],{"lead_id":3},{"lead_id":5},7]}"#);
+        assert_eq!((&*sorted.places, indexes(&sorted)), (&[0, 2, 3][..], vec![1, 4]));
+        for (page, places) in [
+            (r#"{"leads":[{"lead_id":5},[2],{"lead_id":3},[4],{"lead_id":1}]}"#, [4, 2, 0]),
+            (r#"{"leads":[{"lead_id":3},[2],{"lead_id":1},[4],{"lead_id":5}]}"#, [2, 0, 4]),
+        ] {
+            let mapped = map(page.as_bytes());
+            assert_eq!((&*mapped.places, indexes(&mapped)), (&places[..], vec![1, 3]));
+            assert_eq!(&ids(&mapped), &ids(&sorted));
+        }
     }
 
     #[test]
