@@ -134,6 +134,19 @@ impl Cursor {
         Ok(())
     }
 
+    /// Returns the last key of the batch, and how many rows are left of it; `None` past the end.
+    fn rest_of_batch(&self) -> Option<(&str, usize)> {
+        let current = self.current.as_ref()?;
+        Some((current.last(), current.batch.num_rows() - current.row))
+    }
+
+    /// Takes what is left of the batch, as it lies, and goes to the next one; `None` past the end.
+    pub(super) fn take_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let Some(Current { batch, row, .. }) = self.current.take() else { return Ok(None) };
+        self.load("")?;
+        Ok(Some(batch.slice(row, batch.num_rows() - row)))
+    }
+
     /// Goes forward to the first row whose key is `key` or greater, and tells whether it is `key`.
     pub(super) fn seek(&mut self, key: &str) -> Result<bool> {
         while let Some(current) = &mut self.current {
@@ -176,6 +189,9 @@ impl Lineage {
     }
 }
 
+/// So many rows that stand alone are taken as they lie.
+const LONE_ROWS: usize = 64;
+
 /// Cursors side by side, kept in the order of the keys they stand at.
 pub(super) struct SideBySide {
     cursors: Vec<Cursor>,
@@ -201,6 +217,21 @@ impl SideBySide {
         let least = self.order.last().and_then(key);
         ties.clear();
         ties.extend(self.order.iter().rev().take_while(|tag| key(tag) == least));
+    }
+
+    /// Takes what is left of the batch with the smallest key, where it is worth it and no other cursor, nor
+    /// `other`, stands at one of its keys.
+    pub(super) fn take_lone_batch(&mut self, other: Option<&str>) -> Result<Option<RecordBatch>> {
+        let Some((&tag, others)) = self.order.split_last() else { return Ok(None) };
+        let Some((last, rows)) = self.cursors[tag].rest_of_batch() else { return Ok(None) };
+        let next = others.last().and_then(|next| self.cursors[*next].key());
+        if rows < LONE_ROWS || [next, other].into_iter().flatten().any(|key| key <= last) {
+            return Ok(None);
+        }
+        self.order.pop();
+        let batch = self.cursors[tag].take_batch()?;
+        self.place(tag);
+        Ok(batch)
     }
 
     /// Moves on those that [`SideBySide::smallest`] has found.
@@ -266,6 +297,11 @@ impl Gather {
         };
         self.picks.push((place, row));
         self.bytes += cursor.row_bytes();
+    }
+
+    /// Tells whether nothing is picked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.picks.is_empty()
     }
 
     /// Tells whether as much is picked as should be put together at once.

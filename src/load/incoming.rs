@@ -96,7 +96,13 @@ impl Newest {
             self.runs.smallest(&mut ties);
             let Some(&first) = ties.first() else { break };
             let key = self.runs.cursor(first).key().unwrap_or_default();
-            if !self.superseded.seek(key)? {
+            let is_superseded = self.superseded.seek(key)?;
+            if self.gather.is_empty()
+                && let Some(batch) = self.runs.take_lone_batch(self.superseded.key())?
+            {
+                return Ok(Some(batch));
+            }
+            if !is_superseded {
                 let newest = self.newest(&ties)?;
                 self.gather.pick(newest, self.runs.cursor(newest));
             }

@@ -152,6 +152,12 @@ impl<'a> Merger<'a> {
             && rows >= self.publish.limits.copied_rows
             && !comparison.has_moves();
         let mut parts = Parts { partition: name, part_rows, is_all_new, open: None };
+        let meets_nothing = held.is_empty() && !comparison.has_moves();
+        if meets_nothing && self.publish.mode == Mode::Merge && upper.is_none() {
+            while let Some(batch) = streams.incoming.take_batch()? {
+                self.write(&mut parts, self.assembly.of_new(&batch)?)?;
+            }
+        }
         while self.merge_row(streams, upper, comparison)? {
             if self.assembly.is_full() {
                 self.flush(&mut parts)?;
@@ -300,7 +306,13 @@ impl<'a> Merger<'a> {
 
     /// Writes the rows put together so far to the open part, and to the changes.
     fn flush(&mut self, parts: &mut Parts<'_>) -> Result<()> {
-        let Some(assembled) = self.assembly.take()? else { return Ok(()) };
+        match self.assembly.take()? {
+            Some(assembled) => self.write(parts, assembled),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&mut self, parts: &mut Parts<'_>, assembled: Assembled) -> Result<()> {
         self.publish.readings.count(&assembled.rows, &assembled.edited, &mut self.caught)?;
         if !parts.is_all_new {
             self.flush_changes(&assembled)?;
@@ -508,6 +520,25 @@ impl Assembly {
         self.latest = [(None, 0); 2];
         self.bytes = 0;
         Ok(assembled)
+    }
+
+    /// Returns the rows of a batch as new ones, as they lie but for what rows of this commit have in common.
+    fn of_new(&self, batch: &RecordBatch) -> Result<Assembled> {
+        let count = batch.num_rows();
+        let mut columns = rows::spread(batch, &self.schema)?;
+        for (index, field) in self.schema.fields().iter().enumerate() {
+            if matches!(field.name().as_str(), column::SEQ | column::DELETED_AT) {
+                let (_, row) = THIS_SEQ;
+                let places = vec![(0, row); count];
+                columns[index] = Picks::new(places).gather(&[self.common[index].as_ref()])?;
+            }
+        }
+        Ok(Assembled {
+            rows: RecordBatch::try_new(self.schema.clone(), columns)?,
+            is_kept: vec![true; count],
+            reasons: vec![Some(Reason::New); count],
+            edited: Vec::new(),
+        })
     }
 
     fn assemble(&self, rows: &[Row]) -> Result<Assembled> {
