@@ -32,9 +32,11 @@ impl EncodedGroup {
         usize::try_from(self.metadata.num_rows()).unwrap_or_default()
     }
 
-    /// Returns the chunk of a column, and what its writer said of it, for `append_column`.
+    /// Returns the chunk of a column, and what its writer said of it, for `append_column`. What only helps to
+    /// find rows is left out: of a first load that is long, there are thousands of row groups, and the file
+    /// keeps what is said of each until its end.
     pub(super) fn chunk(&self, column: &str) -> Result<(Chunk, ColumnCloseResult)> {
-        let is_named = |chunk: &&ColumnChunkMetaData| chunk.column_path().string() == column;
+        let is_named = |chunk: &&ColumnChunkMetaData| chunk.column_path().parts() == [column];
         let missing = || ParquetError::General(format!("column `{column}` was not written"));
         let metadata = self.metadata.columns().iter().find(is_named).ok_or_else(missing)?.clone();
         let (from, length) = metadata.byte_range();
@@ -43,6 +45,8 @@ impl EncodedGroup {
             Some(from..from.checked_add(usize::try_from(length).ok()?)?)
         });
         let place = place.filter(|place| place.end <= self.bytes.len()).ok_or_else(missing)?;
+        let metadata = metadata.into_builder().clear_statistics().clear_page_encoding_stats();
+        let metadata = metadata.set_definition_level_histogram(None).build()?;
         let close = ColumnCloseResult {
             bytes_written: length,
             rows_written: u64::try_from(self.metadata.num_rows()).unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::Array;
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use arrow::datatypes::Schema;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
@@ -30,6 +31,7 @@ use super::column;
 use super::csv_suffix;
 use super::cursor::Batches;
 use super::cursor::Cursor;
+use super::filled::Filled;
 use super::groups::EncodedGroup;
 use super::pieces;
 use super::pieces::Pieces;
@@ -58,6 +60,8 @@ pub(super) struct ParquetFile {
     group: Option<RowGroup>,
     /// By row group that is written, the hash of the columns that rows are compared by.
     groups: Vec<String>,
+    /// Of a sorted one, what its footer tells of its columns.
+    filled: Filled,
     /// Row groups that wait to be taken as they are encoded; nothing where none is wanted.
     encoded: Option<Vec<EncodedGroup>>,
 }
@@ -92,11 +96,15 @@ impl ParquetFile {
         };
         let (writer, factory) = begin().map_err(|error| Error::parquet("write", &path, error))?;
         let (schema, groups, encoded) = (schema.clone(), Vec::new(), is_taken.then(Vec::new));
-        Ok(Self { writer, factory, schema, path, form, group: None, groups, encoded })
+        let filled = Filled::default();
+        Ok(Self { writer, factory, schema, path, form, group: None, groups, filled, encoded })
     }
 
     /// Appends a batch.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if self.form.is_sorted {
+            self.filled.count(batch);
+        }
         self.append(batch).map_err(|error| Error::parquet("write", &self.path, error))
     }
 
@@ -186,7 +194,11 @@ impl ParquetFile {
 
     /// Ends the file and makes it durable; returns it with the hashes of a sorted one.
     pub(super) fn finish(mut self) -> Result<(StoredFile, Option<KeyHashes>)> {
-        let ended = self.end_group().and_then(|()| self.writer.into_inner());
+        let ended = self.end_group();
+        if self.form.is_sorted {
+            self.writer.append_key_value_metadata(self.filled.into_metadata());
+        }
+        let ended = ended.and_then(|()| self.writer.into_inner());
         let file = ended.map_err(|error| Error::parquet("write", &self.path, error))?;
         let (file, hashes) = file.end(self.groups);
         Ok((file.finish()?, hashes))
@@ -229,7 +241,11 @@ fn properties(
     // Small pages: a reader holds one page of every column, and there are a hundred columns.
     let mut properties = WriterProperties::builder()
         .set_compression(codec)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(match form.is_sorted {
+            true => EnabledStatistics::Chunk,
+            // Changes are read as a whole.
+            false => EnabledStatistics::None,
+        })
         .set_dictionary_enabled(false)
         .set_data_page_size_limit(64 << 10)
         .set_data_page_row_count_limit(8192)
@@ -238,6 +254,13 @@ fn properties(
         .set_created_by(concat!("leadpipe ", env!("CARGO_PKG_VERSION")).to_owned());
     for name in column::LOW_CARDINALITY {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    for field in schema.fields().iter().filter(|field| *field.data_type() == DataType::Utf8) {
+        if field.name() != column::LEAD_ID {
+            // Rows are not sorted by it: that of one row group says nothing that of another does not.
+            let path = ColumnPath::from(field.name().as_str());
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
     }
     let lead_id = schema.index_of(column::LEAD_ID)?;
     if form.is_sorted {

@@ -471,6 +471,7 @@ mod tests {
     #[test]
     fn parts_are_plain_sorted_parquet_with_a_filter_on_the_key() {
         use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+        use parquet::basic::Type as ParquetType;
 
         let mut lake = Lake::new();
         lake.output.compression = ParquetCompression::Zstd;
@@ -480,14 +481,19 @@ mod tests {
         let file = lake.store.open_file(path).unwrap();
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
         let metadata = builder.metadata();
-        assert_eq!(metadata.file_metadata().key_value_metadata(), None);
+        let told = metadata.file_metadata().key_value_metadata().unwrap();
+        assert_eq!(
+            told.iter().map(|told| told.key.as_str()).collect::<Vec<_>>(),
+            ["leadpipe.filled"]
+        );
         assert_eq!(builder.schema().fields(), schema().fields());
         assert_eq!(metadata.num_row_groups(), 2);
         let group = metadata.row_group(0);
         assert_eq!(group.sorting_columns().unwrap()[0].column_idx, 1);
         for (index, column) in group.columns().iter().enumerate() {
             assert_eq!(column.bloom_filter_offset().is_some(), index == 1);
-            assert!(column.statistics().is_some());
+            let is_compared = index == 1 || column.column_type() != ParquetType::BYTE_ARRAY;
+            assert_eq!(column.statistics().is_some(), is_compared);
         }
         let filter = builder.get_row_group_column_bloom_filter(0, 1).unwrap().unwrap();
         assert!(filter.check(&lead(1, "", 0).id.as_str()));
