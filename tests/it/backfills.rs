@@ -247,12 +247,11 @@ struct Killed {
 }
 
 /// Runs a backfill again and again until it is done, each time but the last killed after some requests.
-async fn killed(sandbox: &Sandbox, folder: &Path, kills: u64) -> Killed {
+async fn killed(sandbox: &Sandbox, folder: &Path, range: &Range, kills: u64) -> Killed {
     let (job, lake) = (folder.join("job.toml"), folder.join("lake"));
     let (token, secret) = sandbox.master_key();
     let secrets = [("BACKFILL_TOKEN", &*token), ("BACKFILL_SECRET", &*secret)];
-    let Range { from, to, .. } = ten_years(sandbox.now());
-    let (from, to) = (from.date_naive().to_string(), to.date_naive().to_string());
+    let (from, to) = (range.from.date_naive().to_string(), range.to.date_naive().to_string());
     let (mut killed, mut draw) = (Killed::default(), Draw(17));
     let agency = agency();
     let pages = agency.leads / PAGE + u64::from(agency.profiles) * 6;
@@ -310,7 +309,7 @@ async fn a_backfill_that_is_killed_again_and_again_wastes_no_more_than_was_on_it
     // A run that is killed lives for seconds here: what would be half an hour of it is two of them.
     let text = format!("{text}[run]\npublish_every = \"2s\"\n");
     std::fs::write(folder.path().join("job.toml"), text).unwrap();
-    let killed = killed(&sandbox, folder.path(), kills).await;
+    let killed = killed(&sandbox, folder.path(), &range, kills).await;
 
     let requests = sandbox.requests();
     assert!(requests.iter().all(|request| request.status == 200 || request.status == 0));
