@@ -88,8 +88,8 @@ pub fn pages(body: &[u8]) {
     }
 }
 
-/// A page of records: each becomes a lead or a reject, in their order, and always the same; paging
-/// counts the same rows and ids.
+/// A page of records: each becomes a lead or a reject, and always the same; paging counts the same rows
+/// and ids.
 pub fn mappings(body: &[u8]) {
     for (provider, stream) in STREAMS {
         let Some(mapped) = mapped(provider, stream, body) else { continue };

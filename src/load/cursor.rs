@@ -189,8 +189,8 @@ impl Lineage {
     }
 }
 
-/// So many rows that stand alone are taken as they lie.
-const LONE_ROWS: usize = 64;
+/// So many rows that stand alone are taken as they lie; in tests, whose batches are small, fewer.
+const LONE_ROWS: usize = if cfg!(test) { 2 } else { 64 };
 
 /// Cursors side by side, kept in the order of the keys they stand at.
 pub(super) struct SideBySide {

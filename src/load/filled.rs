@@ -18,7 +18,7 @@ use crate::schema::PartFile;
 use crate::store::Store;
 
 /// The name under which the footer of a part tells it, as a JSON object of the columns that have values.
-const KEY: &str = "leadpipe.filled";
+const KEY: &str = "leadpipe.filled.v1";
 
 /// The values of the rows that a file is given, by column.
 #[derive(Debug, Default)]
@@ -54,9 +54,11 @@ impl Filled {
         let mut filled = Self::default();
         for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
             let nulls = column.statistics().and_then(|statistics| statistics.null_count_opt());
+            // Where nothing is told of a column, nothing is claimed of it.
+            let Some(nulls) = nulls else { continue };
             let values = u64::try_from(column.num_values()).unwrap_or(0);
             let name = column.column_path().string();
-            *filled.0.entry(name).or_default() += values - nulls.unwrap_or(0).min(values);
+            *filled.0.entry(name).or_default() += values - nulls.min(values);
         }
         filled
     }
@@ -121,5 +123,15 @@ mod tests {
         let mut told = Filled::of_statistics(reader.metadata()).0;
         told.retain(|_, values| *values > 0);
         assert_eq!(told, counted(&rows));
+    }
+
+    #[test]
+    fn of_a_column_without_statistics_nothing_is_claimed() {
+        let mut lake = Lake::new();
+        lake.publish(&leads());
+        let file = lake.store.open_file(&lake.parts[0].file.path).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
+        let told = Filled::of_statistics(reader.metadata()).0;
+        assert!(told.contains_key("created_at") && !told.contains_key("full_name"), "{told:?}");
     }
 }

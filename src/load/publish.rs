@@ -484,7 +484,7 @@ mod tests {
         let told = metadata.file_metadata().key_value_metadata().unwrap();
         assert_eq!(
             told.iter().map(|told| told.key.as_str()).collect::<Vec<_>>(),
-            ["leadpipe.filled"]
+            ["leadpipe.filled.v1"]
         );
         assert_eq!(builder.schema().fields(), schema().fields());
         assert_eq!(metadata.num_row_groups(), 2);

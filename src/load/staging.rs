@@ -297,7 +297,7 @@ fn newest_sorted(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
     }
     let key = |&(place, row): &(usize, usize)| lead_ids[place].value(row);
     let recency = |&(place, row): &(usize, usize)| recencies[place].get(row);
-    // Pages come in the order of their listing, which most often is that of the ids, or its reverse.
+    // Most pages come in the order of their ids: such stretches are found as they are.
     picks.sort_by(|a, b| {
         // Of two with the same recency the one that came last stands first.
         key(a).cmp(key(b)).then_with(|| recency(b).cmp(&recency(a))).then_with(|| b.cmp(a))

@@ -562,7 +562,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quotes_and_backslashes_are_found(text in r#"[!-#\[-\]a\x01\u{7f}ä\u{122}]{0,48}"#) {
+        fn quotes_and_backslashes_are_found(
+            before in r"[!#\[\]a\x01\u{7f}ä\u{122}]{0,100}",
+            mark in r#"["\\]?"#,
+            behind in r#"[!-#\[-\]a]{0,40}"#,
+        ) {
+            let text = [before, mark, behind].concat();
             let place = text.bytes().position(|byte| b"\"\\".contains(&byte));
             prop_assert_eq!(find_mark(text.as_bytes()), place);
             prop_assert_eq!(has_backslash(&text), text.contains('\\'));
