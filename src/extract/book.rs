@@ -16,7 +16,7 @@ use chrono::Utc;
 
 use super::Outcome;
 use super::PageFacts;
-use super::scan::Descent;
+use super::descent::Descent;
 use crate::record::PageHeader;
 use crate::record::Walk;
 use crate::window::Window;

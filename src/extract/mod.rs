@@ -8,6 +8,7 @@
 mod book;
 mod caller;
 mod checks;
+mod descent;
 mod engine;
 mod error;
 mod http;
