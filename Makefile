@@ -44,7 +44,7 @@ crashes: ## die at every point of disk and network, in pairs, and with a disk th
 		cargo test --test it -- points:: --nocapture --test-threads 1
 
 damages: ## damage 300 random files of a lake: found, and mended by `verify --repair`
-	@LEADPIPE_DAMAGES=300 cargo test --test it -- damage::a_random --nocapture
+	@LEADPIPE_DAMAGES=300 cargo test --test it -- damage::random::a_random --nocapture
 
 contract: ## run every provider under every switch of the sandbox, and count the runs
 	@cargo test --test it -- contract:: --nocapture > $(TARGET)/contract.log 2>&1 \
