@@ -147,16 +147,13 @@ impl<'a> Merger<'a> {
             streams.incoming.advance()?;
         }
         let upper = partition.upper(slots.end - 1);
-        let is_all_new = held.is_empty()
-            && self.publish.mode == Mode::Merge
-            && rows >= self.publish.limits.copied_rows
-            && !comparison.has_moves();
+        // Nothing is held that what comes could meet.
+        let is_new = held.is_empty() && self.publish.mode == Mode::Merge && !comparison.has_moves();
+        let is_all_new = is_new && rows >= self.publish.limits.copied_rows;
         let mut parts = Parts { partition: name, part_rows, is_all_new, open: None };
-        let meets_nothing = held.is_empty() && !comparison.has_moves();
-        if meets_nothing && self.publish.mode == Mode::Merge && upper.is_none() {
-            while let Some(batch) = streams.incoming.take_batch()? {
-                self.write(&mut parts, self.assembly.of_new(&batch)?)?;
-            }
+        // Where nothing is held, the slot is the last, which takes all that follows.
+        while is_new && let Some(batch) = streams.incoming.take_batch()? {
+            self.write(&mut parts, self.assembly.of_new(&batch)?)?;
         }
         while self.merge_row(streams, upper, comparison)? {
             if self.assembly.is_full() {
@@ -526,12 +523,9 @@ impl Assembly {
     fn of_new(&self, batch: &RecordBatch) -> Result<Assembled> {
         let count = batch.num_rows();
         let mut columns = rows::spread(batch, &self.schema)?;
-        for (index, field) in self.schema.fields().iter().enumerate() {
-            if matches!(field.name().as_str(), column::SEQ | column::DELETED_AT) {
-                let (_, row) = THIS_SEQ;
-                let places = vec![(0, row); count];
-                columns[index] = Picks::new(places).gather(&[self.common[index].as_ref()])?;
-            }
+        for (name, at) in [(column::SEQ, THIS_SEQ), (column::DELETED_AT, NOT_DELETED)] {
+            let index = self.schema.index_of(name)?;
+            columns[index] = Picks::new(vec![at; count]).gather(&[self.common[index].as_ref()])?;
         }
         Ok(Assembled {
             rows: RecordBatch::try_new(self.schema.clone(), columns)?,

@@ -257,7 +257,7 @@ fn properties(
     }
     for field in schema.fields().iter().filter(|field| *field.data_type() == DataType::Utf8) {
         if field.name() != column::LEAD_ID {
-            // Rows are not sorted by it: that of one row group says nothing that of another does not.
+            // Rows are not sorted by it: each row group has all there is, and none can be passed over.
             let path = ColumnPath::from(field.name().as_str());
             properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
