@@ -265,18 +265,21 @@ fn string_end(json: &[u8], start: usize) -> (usize, bool) {
     (json.len(), false)
 }
 
+/// So many bytes are looked at at once.
+const LANES: usize = 32;
+
 /// Returns the place of the first quote or backslash. Most strings are shorter than what is looked at at once,
 /// so that the same way is taken for each.
 fn find_mark(bytes: &[u8]) -> Option<usize> {
     let (quote, backslash) = (u8x32::splat(b'"'), u8x32::splat(b'\\'));
     let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<32>() {
+    while let Some(chunk) = bytes[at..].first_chunk::<LANES>() {
         let chunk = u8x32::from(*chunk);
         let marks = (chunk.simd_eq(quote) | chunk.simd_eq(backslash)).to_bitmask();
         if marks != 0 {
             return Some(at + marks.trailing_zeros() as usize);
         }
-        at += chunk.to_array().len();
+        at += LANES;
     }
     memchr2(b'"', b'\\', &bytes[at..]).map(|found| at + found)
 }
