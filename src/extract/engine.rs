@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::OwnedSemaphorePermit;
@@ -143,7 +144,7 @@ impl Outcome {
 #[derive(Clone)]
 pub struct Reader<'a> {
     /// The provider.
-    pub source: &'a dyn Source,
+    pub source: &'a Arc<dyn Source>,
     /// Permits and retries.
     pub caller: &'a Caller,
     /// Where pages go.
@@ -317,7 +318,7 @@ impl Reader<'_> {
             // A sound status proves nothing: a page of HTML has one too.
             let probe = || async {
                 let answer = self.source.fetch_page(walk, page, 1).await?;
-                self.source.read_page(&answer.body)
+                self.facts_of(&answer.body).await
             };
             match self.caller.attempt_with(0, probe).await {
                 Err(error) if !error.may_be_one_row() => return Err(error),
@@ -662,6 +663,17 @@ impl Reader<'_> {
         self.read_page_with(walk, page, size, round, usize::MAX).await
     }
 
+    /// Reads what paging needs of a body, off the threads that serve the network: a page of some megabytes
+    /// takes as long as they need for many answers.
+    async fn facts_of(&self, body: &Bytes) -> Result<PageFacts> {
+        let (source, body) = (Arc::clone(self.source), body.clone());
+        let read = tokio::task::spawn_blocking(move || source.read_page(&body)).await;
+        read.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Stopped),
+        })
+    }
+
     /// Asks for a page, checks it, and holds it.
     async fn read_page_with(
         &self,
@@ -674,7 +686,7 @@ impl Reader<'_> {
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| Error::Stopped)?;
         let send = || async {
             let answer = self.source.fetch_page(walk, page, size).await?;
-            let facts = self.source.read_page(&answer.body)?;
+            let facts = self.facts_of(&answer.body).await?;
             Ok((answer, facts))
         };
         let (answer, mut facts) = match retries {

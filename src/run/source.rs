@@ -421,7 +421,7 @@ impl SourceTask {
         let held_now = AtomicU64::new(0);
         let sink = Sink { held: held_now, sizes: Some(&sizes), ..self.sink(walk, archived) };
         let reader = Reader {
-            source: &*self.client.source,
+            source: &self.client.source,
             caller: &self.client.caller,
             sink: &sink,
             slots: Arc::clone(&self.shared.slots),
