@@ -90,14 +90,11 @@ fuzz: $(FUZZ) ## try made-up input, a minute a target (C++ compiler, python3; FU
 	@rm -rf fuzz/seeds && LEADPIPE_FUZZ_SEEDS=$(CURDIR)/fuzz/seeds cargo test --lib -- seeds_are_laid_out > /dev/null
 	@fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
-check: lint $(DENY) ## formatting, lints, docs, dependencies, and whether schemas/ is up to date
+check: lint $(DENY) ## formatting, lints, docs, dependencies
 	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
 	@$(DENY) --log-level error check --hide-inclusion-graph bans licenses sources
 	@if $(DENY) --log-level off fetch db 2> /dev/null; then $(DENY) --log-level error check advisories; else \
 		echo "check: the database of known vulnerabilities cannot be reached; they are not looked for" >&2; fi
-	@$(MAKE) --no-print-directory build
-	@rm -rf $(TARGET)/schemas && $(LEADPIPE) schema --write $(TARGET)/schemas
-	@diff -r schemas $(TARGET)/schemas || { echo "check: run \`make schemas\`" >&2; exit 1; }
 
 lint:
 	@cargo fmt --check
@@ -106,8 +103,8 @@ lint:
 audit: $(DENY) ## dependencies alone; fails where known vulnerabilities cannot be looked for
 	@$(DENY) --log-level error check
 
-schemas: build ## write schemas/ anew, from the types
-	@$(LEADPIPE) schema --write schemas
+schemas: ## write schemas/ anew, from the types
+	@LEADPIPE_SCHEMAS=$(CURDIR)/schemas cargo test --quiet --lib -- schema_is_the_one_of_the > /dev/null
 
 fmt: ## format the code
 	@cargo fmt

@@ -4,14 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use serde_json::Value;
 
 use super::exit;
 use super::terminal;
-use crate::commit;
-use crate::config;
-use crate::run;
-use crate::schema;
+use crate::schema::published;
 
 /// What `schema` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -45,13 +41,13 @@ What is printed is JSON, with --json or without.";
 
 pub(super) fn run(arguments: SchemaArguments) -> anyhow::Result<u8> {
     match arguments.write {
-        None => terminal::data(&pretty(&arguments.contract.schema())?)?,
+        None => terminal::data(arguments.contract.text())?,
         Some(folder) => {
             let place = folder.display().to_string();
             fs::create_dir_all(&folder).with_context(|| format!("failed to create `{place}`"))?;
             for contract in [Contract::Lead, Contract::Job, Contract::Commit, Contract::Plan] {
                 let path = folder.join(format!("{}.v1.json", contract.name()));
-                let written = fs::write(&path, pretty(&contract.schema())?);
+                let written = fs::write(&path, contract.text());
                 written.with_context(|| format!("failed to write `{}`", path.display()))?;
             }
         }
@@ -69,16 +65,12 @@ impl Contract {
         }
     }
 
-    fn schema(self) -> Value {
+    fn text(self) -> &'static str {
         match self {
-            Self::Lead => schema::lead::json_schema(),
-            Self::Job => config::job_schema(),
-            Self::Commit => commit::commit_schema(),
-            Self::Plan => run::plan_schema(),
+            Self::Lead => published::LEAD,
+            Self::Job => published::JOB,
+            Self::Commit => published::COMMIT,
+            Self::Plan => published::PLAN,
         }
     }
-}
-
-fn pretty(value: &Value) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -83,7 +83,6 @@ pub use runs::runs;
 pub use runs::unreadable_runs;
 pub use segments::Segment;
 pub use segments::segments_to_drop;
-pub use stored::commit_schema;
 #[cfg(any(test, fuzzing))]
 pub use stored::read_as_any;
 

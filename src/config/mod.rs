@@ -34,7 +34,6 @@ pub use file::JobFile;
 pub use memory::MemoryLimit;
 pub use memory::Shares;
 pub use memory::TooLittle;
-pub use schema::job_schema;
 pub use secret::SecretRef;
 pub use settings::ArchiveSettings;
 pub use settings::ConvertalkSettings;

@@ -80,7 +80,7 @@ fn to_json(value: Value) -> Json {
 
 #[test]
 fn every_shipped_job_is_valid_and_fits_the_published_schema() {
-    let validator = jsonschema::validator_for(&job_schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema::SCHEMA).unwrap();
     for (path, text) in SHIPPED {
         Job::parse(text, Path::new(path)).unwrap_or_else(|error| panic!("{error}"));
         assert!(text.starts_with("#:schema ../schemas/job.v1.json\n"), "{path}");
@@ -93,7 +93,7 @@ fn every_shipped_job_is_valid_and_fits_the_published_schema() {
 
 #[test]
 fn the_published_schema_refuses_what_we_refuse() {
-    let validator = jsonschema::validator_for(&job_schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema::SCHEMA).unwrap();
     for (from, to) in [
         ("plan = \"profile\"", ""),
         ("plan = \"profile\"", "plan = \"agency\""),
@@ -492,7 +492,7 @@ fn problems_of_form_and_of_meaning_are_told_together() {
 proptest! {
     #[test]
     fn any_key_that_is_not_known_is_refused_with_its_place(key in "[a-z_]{1,12}") {
-        let known = &job_schema()["definitions"]["WhatConvertsFile"]["properties"];
+        let known = &schema::SCHEMA["definitions"]["WhatConvertsFile"]["properties"];
         prop_assume!(known.get(&key).is_none());
         let error = parse(&format!("{LEAST}{key} = 1\n")).unwrap_err();
         let place = format!("jobs/job.toml:12: `sources[0].{key}`: unknown key");

@@ -40,16 +40,35 @@ pub trait PageSink: Send + Sync {
     async fn hole(&self, walk: &Walk, offset: u64, rows: u32, why: &Error) -> Result<()>;
 }
 
-/// What is held of a walk from earlier runs.
-#[derive(Debug, Clone, Default)]
+/// What is held of a walk from earlier runs: where its pages stand and which ids they show.
+#[derive(Debug, Clone)]
 pub struct Held {
-    /// Its pages, in the order they were received.
-    pub pages: Vec<(PageHeader, PageFacts)>,
-    /// Rows that never came right: how many, by the place of the first, from 0.
-    pub holes: Vec<(u64, u32)>,
+    book: Book,
     /// How it ended, where it was read to its end: then nothing is asked for any more, unless pages of it
     /// were lost since.
     pub closed: Option<Closed>,
+}
+
+impl Held {
+    /// Returns nothing yet of `walk`.
+    pub fn new(walk: &Walk) -> Self {
+        Self { book: Book::new(walk), closed: None }
+    }
+
+    /// Adds a page, in the order they were received.
+    pub fn add_page(&mut self, header: &PageHeader, facts: &PageFacts) {
+        self.book.add(header, facts);
+    }
+
+    /// Adds `rows` rows from `offset` (from 0) that never came right.
+    pub fn add_hole(&mut self, offset: u64, rows: u32) {
+        self.book.holes.insert(offset, rows);
+    }
+
+    /// Returns how many pages were added.
+    pub fn pages(&self) -> usize {
+        self.book.pages.len()
+    }
 }
 
 /// What the pages of a walk that was read to its end do not tell by themselves.
@@ -163,17 +182,13 @@ impl Reader<'_> {
     /// On an error, what was held until then stays held; read the same walk again to go on. What was
     /// asked for again is counted with the caller, however it ends.
     pub async fn read_walk(&self, walk: &Walk, held: Held) -> Result<Outcome> {
-        let mut book = Book::new(walk);
-        let read = self.read_into(walk, held, &mut book).await;
+        let Held { mut book, closed } = held;
+        let read = self.read_into(walk, closed, &mut book).await;
         self.caller.counts().note_again(book.probes, book.rereads, book.checks);
         read.map(|()| book.close())
     }
 
-    async fn read_into(&self, walk: &Walk, held: Held, book: &mut Book) -> Result<()> {
-        for (header, facts) in held.pages {
-            book.add(&header, &facts);
-        }
-        book.holes.extend(held.holes);
+    async fn read_into(&self, walk: &Walk, closed: Option<Closed>, book: &mut Book) -> Result<()> {
         // An earlier run may have died before it could tell.
         if let (Some(rows), Some(at)) = (book.came_in_pieces_of(), book.received_at()) {
             self.sizes.note_broken(rows, book.size, at);
@@ -181,7 +196,7 @@ impl Reader<'_> {
         // Pages may have been lost after it was closed.
         let is_as_closed =
             |closed: &Closed| (closed.distinct, closed.rejects, closed.holes) == book.counts();
-        if let Some(closed) = held.closed.filter(is_as_closed) {
+        if let Some(closed) = closed.filter(is_as_closed) {
             (book.proven, book.whole, book.settled) = (closed.proven, closed.whole, closed.settled);
             book.was_closed = true;
             return Ok(());

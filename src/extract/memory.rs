@@ -284,18 +284,18 @@ pub(super) fn minute(minutes: i64) -> DateTime<Utc> {
 }
 
 /// What is held of one walk, over all runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct MemorySink(Mutex<Held>);
 
 #[async_trait]
 impl PageSink for MemorySink {
     async fn hold(&self, _: &Walk, page: RawPage, _: Slot) -> Result<()> {
-        self.0.lock().unwrap().pages.push((page.header, facts_in(&page.body)));
+        self.0.lock().unwrap().add_page(&page.header, &facts_in(&page.body));
         Ok(())
     }
 
     async fn hole(&self, _: &Walk, offset: u64, rows: u32, _: &Error) -> Result<()> {
-        self.0.lock().unwrap().holes.push((offset, rows));
+        self.0.lock().unwrap().add_hole(offset, rows);
         Ok(())
     }
 }
@@ -352,7 +352,8 @@ pub(super) fn read(
     };
     let (_go_on, halt) = watch::channel(Halt::GoOn);
     let caller = Caller::new(ProviderId::Convertalk, quota, clock.clone(), policy, halt);
-    let (sink, sizes) = (MemorySink::default(), PageSizes::new(walk.page_size, None, clock.now()));
+    let sink = MemorySink(Mutex::new(Held::new(walk)));
+    let sizes = PageSizes::new(walk.page_size, None, clock.now());
     let shared: Arc<dyn Source> = Arc::new(source.clone());
     let reader = Reader {
         source: &shared,

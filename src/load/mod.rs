@@ -39,6 +39,7 @@ mod rebuild;
 pub(crate) mod render;
 mod rows;
 mod runs;
+mod spill;
 mod staging;
 mod superseded;
 
@@ -76,6 +77,8 @@ pub use publish::publish;
 pub use rebuild::Rebuild;
 pub use rebuild::Rebuilt;
 pub use rebuild::Target;
+pub use spill::Shards;
+pub use spill::Spill;
 pub use staging::Room;
 pub use staging::Staging;
 

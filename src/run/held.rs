@@ -26,9 +26,9 @@ use crate::record::Walk;
 use crate::transform::Mapping;
 
 /// What is held of a walk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HeldWalk {
-    /// Its pages, in the order of the archive, and its holes.
+    /// Where its pages stand, and its holes.
     pub(super) held: Held,
     /// How many segments it has.
     pub(super) segments: u32,
@@ -57,7 +57,8 @@ impl Reading {
         walk: &Arc<Walk>,
     ) -> Self {
         let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
-        let (walked, loaded, is_torn) = (HeldWalk::default(), 0, false);
+        let walked = HeldWalk { held: Held::new(&walk), segments: 0, places: 0 };
+        let (loaded, is_torn) = (0, false);
         Self { shared, source, mapping, walk, walked, loaded, is_torn }
     }
 
@@ -87,7 +88,7 @@ impl Reading {
                 Record::Opened(_, before) => return self.begin(before),
                 Record::Closed(closing, _) => held.closed = closed(&closing),
                 Record::Hole(hole) => {
-                    held.holes.push((hole.offset, hole.rows));
+                    held.add_hole(hole.offset, hole.rows);
                     held.closed = None;
                 }
                 Record::Page(page) => return self.take(*page, runtime),
@@ -131,7 +132,7 @@ impl Reading {
             }
         };
         let stated_rows = facts.total;
-        self.walked.held.pages.push((page.header.clone(), facts));
+        self.walked.held.add_page(&page.header, &facts);
         if index < self.loaded {
             return Ok(());
         }

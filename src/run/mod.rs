@@ -50,7 +50,6 @@ pub use preview::Preview;
 pub use preview::PreviewedQuota;
 pub use preview::PreviewedSource;
 pub use preview::Today;
-pub use preview::plan_schema;
 pub use preview::preview;
 #[cfg(any(test, fuzzing))]
 pub(crate) use probes::decode as probes_in;

@@ -408,18 +408,18 @@ fn whole_from(coverage: &Coverage, start: DateTime<Utc>) -> Option<DateTime<Utc>
     Some(coverage.gaps(&whole).last().map_or(start, |gap| gap.end()))
 }
 
-/// Returns the JSON Schema of what `leadpipe plan --json` prints, as it stands in
-/// `schemas/plan.v1.json`.
-pub fn plan_schema() -> serde_json::Value {
-    let mut schema = schemars::schema_for!(Preview);
-    schema.insert("title".to_owned(), "leadpipe plan, version 1".into());
-    schema.to_value()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::published;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_schema_is_the_one_of_the_types() {
+        let mut schema = schemars::schema_for!(Preview);
+        schema.insert("title".to_owned(), "leadpipe plan, version 1".into());
+        published::assert_is_made("plan", published::PLAN, &schema.to_value());
+    }
 
     #[test]
     fn permits_are_shared_evenly_and_nobody_gets_more_than_it_needs() {

@@ -340,7 +340,7 @@ impl SourceTask {
     pub(super) async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
         let walk = self.open(Walk { opened_at: self.shared.clock.now(), ..draft }).await?;
         self.observe_opened(&walk, walk.reason, 0);
-        let (outcome, held) = self.read_walk(&walk, Held::default(), 0).await;
+        let (outcome, held) = self.read_walk(&walk, Held::new(&walk), 0).await;
         match outcome {
             Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),
             Err(error @ extract::Error::Refused { .. }) if held == 0 => {
@@ -369,7 +369,7 @@ impl SourceTask {
         let mapping = settings::mappings(&self.settings)?.remove(&walk.scope.stream);
         let reading = held::Reading::new(&self.shared, &self.client.source, mapping, &walk);
         let found = reading.read(open.loaded_pages).await?;
-        let pages = found.held.pages.len();
+        let pages = found.held.pages();
         if pages == 0 {
             self.tell(Message::Dropped(walk.scope.source.clone(), walk.id.clone())).await?;
             if self.is_begun_anew(&walk) {

@@ -15,9 +15,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::datatypes::TimeUnit;
 use chrono::DateTime;
 use chrono::Utc;
-use serde_json::Map;
-use serde_json::Value as Json;
-use serde_json::json;
 
 use crate::schema::json;
 use crate::schema::text;
@@ -487,55 +484,6 @@ pub fn arrow_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// Returns the JSON Schema of one row, as in `schemas/lead.v1.json`.
-///
-/// `x-position` counts columns from 1 and `x-arrow-type` names the type in Parquet: the schema says
-/// all that [`arrow_schema`] does.
-pub fn json_schema() -> Json {
-    let properties: Map<String, Json> = COLUMNS
-        .iter()
-        .enumerate()
-        .map(|(index, column)| (column.name.to_owned(), json_property(index + 1, column)))
-        .collect();
-    let required: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": format!("lead.v{LEAD_SCHEMA_VERSION}.json"),
-        "title": "lead",
-        "description": "One record of a provider, as the provider last showed it. The key is \
-                        (`source`, `lead_id`).",
-        "x-version": LEAD_SCHEMA_VERSION,
-        "type": "object",
-        "properties": properties,
-        "required": required,
-        "additionalProperties": false,
-    })
-}
-
-fn json_property(position: usize, column: &Column) -> Json {
-    let kind = match column.kind {
-        Kind::Text | Kind::JsonArray | Kind::JsonObject | Kind::Time => "string",
-        Kind::Bool => "boolean",
-        Kind::Int => "integer",
-        Kind::Float | Kind::Money => "number",
-    };
-    let mut property = json!({
-        "title": column.name,
-        "description": column.doc,
-        "type": if column.nullable { json!([kind, "null"]) } else { json!(kind) },
-        "x-position": position,
-        "x-arrow-type": column.kind.data_type().to_string(),
-    });
-    match column.kind {
-        Kind::Time => property["format"] = json!("date-time"),
-        Kind::JsonArray | Kind::JsonObject => {
-            property["contentMediaType"] = json!("application/json");
-        }
-        _ => {}
-    }
-    property
-}
-
 impl Lead<'_> {
     /// Returns what tells versions of the lead apart: 32 hex digits.
     ///
@@ -623,6 +571,10 @@ pub(super) fn hash_text(hex: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::published;
+    use serde_json::Map;
+    use serde_json::Value as Json;
+    use serde_json::json;
 
     fn lead() -> Lead<'static> {
         Lead {
@@ -681,6 +633,56 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(table);
+    }
+
+    fn json_schema() -> Json {
+        let properties: Map<String, Json> = COLUMNS
+            .iter()
+            .enumerate()
+            .map(|(index, column)| (column.name.to_owned(), json_property(index + 1, column)))
+            .collect();
+        let required: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$id": format!("lead.v{LEAD_SCHEMA_VERSION}.json"),
+            "title": "lead",
+            "description": "One record of a provider, as the provider last showed it. The key is \
+                            (`source`, `lead_id`).",
+            "x-version": LEAD_SCHEMA_VERSION,
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": false,
+        })
+    }
+
+    fn json_property(position: usize, column: &Column) -> Json {
+        let kind = match column.kind {
+            Kind::Text | Kind::JsonArray | Kind::JsonObject | Kind::Time => "string",
+            Kind::Bool => "boolean",
+            Kind::Int => "integer",
+            Kind::Float | Kind::Money => "number",
+        };
+        let mut property = json!({
+            "title": column.name,
+            "description": column.doc,
+            "type": if column.nullable { json!([kind, "null"]) } else { json!(kind) },
+            "x-position": position,
+            "x-arrow-type": column.kind.data_type().to_string(),
+        });
+        match column.kind {
+            Kind::Time => property["format"] = json!("date-time"),
+            Kind::JsonArray | Kind::JsonObject => {
+                property["contentMediaType"] = json!("application/json");
+            }
+            _ => {}
+        }
+        property
+    }
+
+    #[test]
+    fn the_json_schema_is_the_one_of_the_columns() {
+        published::assert_is_made("lead", published::LEAD, &json_schema());
     }
 
     #[test]

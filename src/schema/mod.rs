@@ -4,6 +4,7 @@ pub mod batch;
 pub mod json;
 pub mod lead;
 mod part;
+pub mod published;
 pub mod text;
 
 pub use part::ChangeFile;

@@ -10,11 +10,10 @@ use assert_cmd::Command;
 use leadpipe::clock::Clock;
 use leadpipe::clock::SystemClock;
 use leadpipe::commit;
-use leadpipe::config;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
-use leadpipe::schema::lead;
+use leadpipe::schema::published;
 use serde_json::Value;
 
 /// What a command printed and how it ended.
@@ -254,18 +253,20 @@ async fn memory_is_limited_by_flag_environment_and_job() {
 }
 
 #[test]
-fn the_schemas_on_disk_are_those_of_the_types() {
+fn the_schemas_are_printed_and_written_as_they_are_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let written = alone(&["schema", "--write", folder.path().to_str().unwrap()]);
+    assert_eq!(written.code, Some(0), "{}", written.stderr);
     let schemas = [
-        ("lead", lead::json_schema()),
-        ("job", config::job_schema()),
-        ("commit", commit::commit_schema()),
+        ("lead", published::LEAD),
+        ("job", published::JOB),
+        ("commit", published::COMMIT),
+        ("plan", published::PLAN),
     ];
     for (name, schema) in schemas {
-        let path = format!("{}/schemas/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
-        let held = fs::read_to_string(path).unwrap();
-        let made = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        assert!(held == made, "schemas/{name}.v1.json is not of the types: run `make schemas`");
-        assert!(alone(&["schema", name]).stdout == made, "`leadpipe schema {name}`");
+        assert!(alone(&["schema", name]).stdout == schema, "`leadpipe schema {name}`");
+        let path = folder.path().join(format!("{name}.v1.json"));
+        assert!(fs::read_to_string(path).unwrap() == schema, "{name}");
     }
 }
 

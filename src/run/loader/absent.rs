@@ -1,7 +1,10 @@
 //! Finds the held rows that whole readings did not show, and takes in what is decided of them.
 
 use super::Loader;
+use super::loading::Loading;
 use super::loading::span_of;
+use super::shown::PartOfIds;
+use super::shown::ShownIds;
 use crate::checkpoint::Absent;
 use crate::checkpoint::ScopeProgress;
 use crate::ids::SourceName;
@@ -17,29 +20,43 @@ use chrono::Utc;
 impl Loader {
     /// Finds the rows held before the run that lie in what was read whole and that no page of the
     /// run showed. What the run itself has committed meanwhile was shown.
-    pub(super) fn find_absent(&mut self, source: &SourceName) -> Result<Absences> {
-        let known = self.checkpoint.sources.get(source).map(|progress| progress.absent.clone());
+    pub(super) fn find_absent(&self, source: &SourceName) -> Result<Absences> {
+        let known = self.checkpoint.sources.get(source).map(|progress| progress.absent.as_slice());
         let known = known.unwrap_or_default();
-        let store = self.store.clone();
-        let Some(loading) = self.sources.get_mut(source) else { return Ok(Absences::default()) };
-        for shown in loading.shown.values_mut() {
-            shown.sort_unstable();
-            shown.dedup();
-        }
         let mut absences = Absences::default();
-        // Any reading may show again what a whole one has missed, one from the top as well.
-        let shown_again = known.iter().filter(|absent| loading.was_shown(&absent.lead_id));
-        absences.shown_again = shown_again.map(|absent| absent.lead_id.clone()).collect();
-        let Some(span) = span_of(&loading.closed) else { return Ok(absences) };
+        let Some(loading) = self.sources.get(source) else { return Ok(absences) };
+        for part in loading.shown.iter().flat_map(ShownIds::parts) {
+            let part = part?;
+            // Any reading may show again what a whole one has missed, one from the top as well.
+            let shown_again = known.iter().map(|absent| &absent.lead_id);
+            let shown_again = shown_again.filter(|id| part.has(id) == Some(true));
+            absences.shown_again.extend(shown_again.cloned());
+            self.look_for_absent(loading, &part, &mut absences)?;
+        }
+        if !loading.closed.is_empty() {
+            absences.read_since = self.read_since(source);
+        }
+        Ok(absences)
+    }
+
+    /// Looks for those that a part of the ids shown tells of.
+    fn look_for_absent(
+        &self,
+        loading: &Loading,
+        part: &PartOfIds,
+        absences: &mut Absences,
+    ) -> Result<()> {
+        let Some(span) = span_of(&loading.closed) else { return Ok(()) };
         let read = loading.read_whole();
-        for key in load::lead_keys(&store, &loading.parts_before, span) {
+        for key in load::lead_keys(&self.store, &loading.parts_before, span) {
             let key = key?;
+            let Some(was_shown) = part.has(&key.lead_id) else { continue };
             if key.deleted_at.is_some() {
                 continue;
             }
             let Some((judged, walk)) = read.over(&key) else { continue };
             *absences.held.entry(judged.0.clone()).or_default() += 1;
-            if loading.was_shown(&key.lead_id) {
+            if was_shown {
                 continue;
             }
             absences.candidates.push(Candidate {
@@ -51,8 +68,7 @@ impl Loader {
                 lead_id: key.lead_id,
             });
         }
-        absences.read_since = self.read_since(source);
-        Ok(absences)
+        Ok(())
     }
 
     /// Returns when the stalest reading of all the source's scopes began; `None` where one of them

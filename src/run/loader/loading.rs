@@ -1,6 +1,8 @@
 //! What is being loaded of one source: its staging, its walks, and what they showed.
 
 use super::message::HeldPage;
+use super::shown::ShownIds;
+use super::shown::parts_of_id;
 use crate::config::Partitioning;
 use crate::config::SourceSettings;
 use crate::ids::RunId;
@@ -12,7 +14,6 @@ use crate::load::LeadKey;
 use crate::load::Staging;
 use crate::record::Scope;
 use crate::record::ScopeKey;
-use crate::record::id_hash;
 use crate::run::Error;
 use crate::run::Result;
 use crate::run::summary::SourceSummary;
@@ -31,9 +32,6 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::io::Write;
-
-/// Streams that list the same persons under the same ids, as Convertalk documents them.
-pub(super) const SHARED: [&str; 2] = ["chats", "users"];
 
 /// Returns how many rows of a page show a lead that the page shows with other content too: pages of two
 /// moments may differ, one page may not.
@@ -63,9 +61,8 @@ pub(super) struct Loading {
     pub(super) scopes: BTreeSet<Scope>,
     pub(super) open: HashMap<WalkId, Opened>,
     pub(super) closed: Vec<ClosedWalk>,
-    /// Hashes of the native ids that pages showed, by stream.
-    pub(super) shown: BTreeMap<String, Vec<u64>>,
-    pub(super) collects_shown: bool,
+    /// The native ids that pages showed; nothing where nobody looks for any.
+    pub(super) shown: Option<ShownIds>,
     pub(super) gone: BTreeSet<String>,
     /// The parts held when the run began.
     pub(super) parts_before: Vec<PartFile>,
@@ -184,22 +181,6 @@ impl Loading {
         self.scopes.iter().filter(|scope| scope.judged_as() == *judged).all(is_read)
     }
 
-    pub(super) fn was_shown(&self, lead_id: &str) -> bool {
-        let (stream, native) = parts_of_id(lead_id);
-        self.shown.get(stream).is_some_and(|ids| ids.binary_search(&id_hash(native)).is_ok())
-    }
-
-    /// Returns how many ids the run has seen in both of the streams that share them.
-    pub(super) fn shared_ids(&mut self) -> u64 {
-        let mut ids = SHARED.map(|stream| self.shown.get(stream).cloned().unwrap_or_default());
-        for shown in &mut ids {
-            shown.sort_unstable();
-            shown.dedup();
-        }
-        let [chats, users] = ids;
-        users.iter().filter(|id| chats.binary_search(id).is_ok()).count() as u64
-    }
-
     /// Returns the columns that at least a fifth of the held rows fill and nothing received does,
     /// where at least 200 rows came. Of a large lake the newest rows tell.
     pub(super) fn emptied_columns(&self, store: &Store) -> Result<Vec<String>> {
@@ -239,12 +220,6 @@ impl ReadWhole<'_> {
         let first = walks.iter().filter(is_over).min_by_key(|closed| closed.opened_at)?;
         Some((judged, first))
     }
-}
-
-/// Returns stream and native id of a `lead_id`.
-fn parts_of_id(lead_id: &str) -> (&str, &str) {
-    let mut parts = lead_id.splitn(3, ':').skip(1);
-    (parts.next().unwrap_or_default(), parts.next().unwrap_or(lead_id))
 }
 
 /// So many parts tell what is filled, the last ones by their time: looking at each of thousands would cost a

@@ -10,6 +10,7 @@ mod loading;
 mod mapping;
 mod message;
 mod publish;
+mod shown;
 mod tiers;
 
 use crate::checkpoint::Checkpoint;
@@ -56,6 +57,7 @@ use loading::Opened;
 use mapping::Mapper;
 pub(super) use message::HeldPage;
 pub(super) use message::Message;
+use shown::ShownIds;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -147,7 +149,7 @@ impl Loader {
         let held = self.held(&settings.name);
         let partition_by = held.map_or(self.job.load.partition, |held| held.partition);
         let staging = Staging::new(scratch.clone(), lead::arrow_schema(), partition_by, room)?;
-        let counts_shared = loading::SHARED.iter().all(|stream| mappings.contains_key(*stream));
+        let counts_shared = shown::SHARED.iter().all(|stream| mappings.contains_key(*stream));
         let collects_shown = counts_shared || held.is_some_and(|held| held.rows > 0);
         let parts_before = held.map(|held| held.parts.clone()).unwrap_or_default();
         Ok(Loading {
@@ -161,8 +163,7 @@ impl Loader {
             scopes: BTreeSet::new(),
             open: HashMap::new(),
             closed: Vec::new(),
-            shown: BTreeMap::new(),
-            collects_shown,
+            shown: collects_shown.then(|| ShownIds::new(self.store.scratch(&self.run), room)),
             gone: BTreeSet::new(),
             parts_before,
             filled: vec![0; lead::COLUMNS.len()],
@@ -226,7 +227,7 @@ impl Loader {
                 self.progress_mut(&source).open_walks.retain(|open| open.walk.id != walk);
             }
             Message::Page(page) => self.load(*page)?,
-            Message::Closed { walk, outcome, resumed } => self.close(&walk, *outcome, resumed),
+            Message::Closed { walk, outcome, resumed } => self.close(&walk, *outcome, resumed)?,
             Message::WindowDays(scope, days) => {
                 let progress = self.progress_mut(&scope.source);
                 progress.scopes.entry(scope.key()).or_default().window_days = Some(days);
@@ -337,12 +338,12 @@ impl Loader {
         }
     }
 
-    fn close(&mut self, walk: &Walk, outcome: Outcome, resumed: bool) {
+    fn close(&mut self, walk: &Walk, outcome: Outcome, resumed: bool) -> Result<()> {
         let source = walk.scope.source.clone();
         let reconciled = outcome.is_reconciled();
         let note = self.cover(walk, &outcome);
         let usual_rejects = self.usual_rejects(walk);
-        let Some(loading) = self.sources.get_mut(&source) else { return };
+        let Some(loading) = self.sources.get_mut(&source) else { return Ok(()) };
         loading.open.remove(&walk.id);
         loading.dirty = true;
         let summary = &mut loading.summary;
@@ -360,9 +361,8 @@ impl Loader {
         if !outcome.settled {
             summary.unsettled.push(walk.scope.key().0);
         }
-        if loading.collects_shown {
-            let shown = loading.shown.entry(walk.scope.stream.clone()).or_default();
-            shown.extend(&outcome.shown);
+        if let Some(shown) = &mut loading.shown {
+            shown.add(&walk.scope.stream, &outcome.shown)?;
         }
         // What a hole, a repeated page or rows that moved kept from sight is not absent.
         let is_whole = outcome.proven && outcome.holes == 0 && outcome.whole && outcome.settled;
@@ -384,6 +384,7 @@ impl Loader {
                 reconciled,
             });
         }
+        Ok(())
     }
 
     /// Returns how many rows without a usable id a listing has always had.

@@ -3,6 +3,7 @@
 use super::Loaded;
 use super::Loader;
 use super::loading::Loading;
+use super::shown::ShownIds;
 use crate::checkpoint::CaughtByMonth;
 use crate::commit;
 use crate::commit::Commit;
@@ -190,7 +191,8 @@ impl Loader {
             if let Some(progress) = self.checkpoint.sources.get(name) {
                 loading.summary.smaller_pages = look::smaller_pages(&loading.settings, progress);
             }
-            loading.summary.shared_ids = loading.shared_ids();
+            let shared_ids = loading.shown.as_ref().map(ShownIds::shared).transpose()?;
+            loading.summary.shared_ids = shared_ids.unwrap_or(0);
             loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
             loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;
         }

@@ -10,6 +10,7 @@ mod repair;
 mod rows;
 mod scan;
 mod state;
+mod told;
 mod totals;
 
 use std::sync::Arc;

@@ -1,102 +1,102 @@
 //! Looks at rows: whether parts hold what their commit says, each key once, and what the changes make.
 //!
-//! Memory: 16 bytes a row of the newest commit for its keys, and, where changes can be followed, 16
-//! more for their contents.
+//! What they tell of each key is compared at the end (`told.rs`).
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 
 use super::finding::Kind;
 use super::scan::CONTRADICTION;
 use super::scan::Scan;
+use super::told::Tells;
+use super::told::Told;
 use crate::commit::Commit;
 use crate::commit::path_of;
 use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::load;
-use crate::record::id_hash;
 use crate::run::Result;
 use crate::run::chain;
-
-/// Contents by key, both as hashes.
-type Contents = HashMap<u64, u64>;
+use crate::schema::PartFile;
 
 /// The last page of each segment that rows come from.
 pub(super) type NeededPages = BTreeMap<String, u32>;
-
-fn key_of(source: &str, lead_id: &str) -> u64 {
-    id_hash(&format!("{source}\0{lead_id}"))
-}
 
 impl Scan<'_> {
     /// Looks at the rows of the newest commit.
     pub(super) fn look_at_rows(&mut self) -> Result<()> {
         let Some(head) = self.head().cloned() else { return Ok(()) };
-        let base = self.base_of_changes(&head);
-        let mut expected = match &base {
-            None => None,
-            Some(base) => self.contents_by_changes(base.as_ref(), &head),
-        };
-        let (mut differ, mut needed) = (0, NeededPages::new());
-        for (name, source) in &head.sources {
-            let mut keys: Vec<u64> = Vec::new();
+        let (base, mut told) = (self.base_of_changes(&head), Told::new());
+        let mut is_followed =
+            base.is_some_and(|base| self.note_changes(base.as_ref(), &head, &mut told));
+        let mut needed = NeededPages::new();
+        for (number, (name, source)) in head.sources.iter().enumerate() {
             for part in &source.parts {
                 self.stop.check()?;
                 let path = part.file.path.as_str();
                 if self.bad.contains_key(path) {
-                    expected = None;
+                    is_followed = false;
                     continue;
                 }
                 let looked = load::inspect(self.store, part, source.partition, |row| {
-                    let key = key_of(name.as_str(), row.lead_id);
-                    keys.push(key);
+                    let tells = match row.is_deleted {
+                        true => Tells::DeletedRow,
+                        false => Tells::Row(row.content_hash),
+                    };
+                    told.note(number, row.lead_id, tells);
                     row.archive.into_iter().for_each(|place| need(&mut needed, place));
-                    if let Some(expected) = expected.as_mut().filter(|_| !row.is_deleted) {
-                        let same = expected.remove(&key) == Some(id_hash(row.content_hash));
-                        differ += u64::from(!same);
-                    }
                 });
                 if is_gone(&looked) && !self.is_still_named(path)? {
                     // It was let go of meanwhile.
-                    expected = None;
+                    is_followed = false;
                     continue;
                 }
-                let what = match looked {
-                    Ok(seen) => {
-                        self.checked.rows += seen.rows;
-                        seen.contradiction(part).map(str::to_owned)
-                    }
-                    Err(error @ load::Error::Store(_)) if self.own_run.is_some() => {
-                        return Err(error.into());
-                    }
-                    Err(error) => Some(chain(&error)),
-                };
-                if let Some(what) = what {
-                    self.bad.insert(path.to_owned(), CONTRADICTION);
-                    let way_out = "--repair makes it again from the changes and the archive";
-                    let way_out = self.way_out_of(name, way_out);
-                    self.note(Kind::PartContradiction, path, what, &way_out);
-                }
+                self.note_part(name, part, looked)?;
             }
-            self.note_doubles(name, keys);
         }
         self.needed = needed;
-        let left = expected.map_or(0, |expected| expected.len() as u64 + differ);
-        if left > 0 {
-            let what = format!("applied in order, changes give other rows: {left} differ");
+        let compared = told.compare(head.sources.len())?;
+        for (source, doubles) in head.sources.keys().zip(compared.doubles) {
+            self.note_doubles(source, doubles);
+        }
+        if is_followed && compared.differ > 0 {
+            let what =
+                format!("applied in order, changes give other rows: {} differ", compared.differ);
             let way_out = "--repair has loaders take the whole snapshot";
             self.note(Kind::ChangesContradiction, &path_of(head.seq), what, way_out);
         }
         Ok(())
     }
 
-    fn note_doubles(&mut self, source: &SourceName, mut keys: Vec<u64>) {
-        let rows = keys.len();
-        keys.sort_unstable();
-        keys.dedup();
-        if keys.len() < rows {
-            let what =
-                format!("{} of {rows} rows are of a lead that is there twice", rows - keys.len());
+    /// Notes what a look at a part has shown.
+    fn note_part(
+        &mut self,
+        source: &SourceName,
+        part: &PartFile,
+        looked: load::Result<load::Inspected>,
+    ) -> Result<()> {
+        let what = match looked {
+            Ok(seen) => {
+                self.checked.rows += seen.rows;
+                seen.contradiction(part).map(str::to_owned)
+            }
+            Err(error @ load::Error::Store(_)) if self.own_run.is_some() => {
+                return Err(error.into());
+            }
+            Err(error) => Some(chain(&error)),
+        };
+        if let Some(what) = what {
+            let path = part.file.path.as_str();
+            self.bad.insert(path.to_owned(), CONTRADICTION);
+            let way_out = "--repair makes it again from the changes and the archive";
+            let way_out = self.way_out_of(source, way_out);
+            self.note(Kind::PartContradiction, path, what, &way_out);
+        }
+        Ok(())
+    }
+
+    fn note_doubles(&mut self, source: &SourceName, doubles: u64) {
+        if doubles > 0 {
+            let what = format!("{doubles} rows are of a lead that is there twice");
             let way_out =
                 "restore the lake from a backup, or sync into a new one; please report it";
             self.note(Kind::KeyTwice, &format!("parts/part_source={source}"), what, way_out);
@@ -124,34 +124,38 @@ impl Scan<'_> {
         (base.seq < head.seq).then(|| Some(base.clone()))
     }
 
-    /// Returns what the changes after `base` make of its rows; `None` where something cannot be read,
-    /// which is told elsewhere.
-    fn contents_by_changes(&self, base: Option<&Commit>, head: &Commit) -> Option<Contents> {
-        let mut contents = Contents::new();
+    /// Notes the rows of `base` and what the changes after it make of them; tells whether all of it could
+    /// be read: what cannot is told elsewhere.
+    fn note_changes(&self, base: Option<&Commit>, head: &Commit, told: &mut Told) -> bool {
+        // One that the newest commit does not have any more has no rows either.
+        let number_of = |name: &str| {
+            let number = head.sources.keys().position(|source| source.as_str() == name);
+            number.unwrap_or(head.sources.len())
+        };
         for (name, source) in base.iter().flat_map(|base| &base.sources) {
+            let number = number_of(name.as_str());
             for part in &source.parts {
                 let taken = load::inspect(self.store, part, source.partition, |row| {
                     if !row.is_deleted {
-                        let key = key_of(name.as_str(), row.lead_id);
-                        contents.insert(key, id_hash(row.content_hash));
+                        told.note(number, row.lead_id, Tells::Made(row.content_hash));
                     }
                 });
-                taken.ok()?;
+                if taken.is_err() {
+                    return false;
+                }
             }
         }
         let after = base.map_or(Seq(0), |base| base.seq);
-        let followed = self.commits.range(after.next()..=head.seq);
-        for (_, commit) in followed {
+        self.commits.range(after.next()..=head.seq).all(|(_, commit)| {
             let taken = load::changes_in(self.store, &commit.changes, |change| {
-                let key = key_of(change.source, change.lead_id);
-                match change.is_delete {
-                    true => contents.remove(&key),
-                    false => contents.insert(key, id_hash(change.content_hash)),
+                let tells = match change.is_delete {
+                    true => Tells::Removed,
+                    false => Tells::Made(change.content_hash),
                 };
+                told.note(number_of(change.source), change.lead_id, tells);
             });
-            taken.ok()?;
-        }
-        Some(contents)
+            taken.is_ok()
+        })
     }
 }
 

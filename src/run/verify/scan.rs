@@ -1,8 +1,8 @@
 //! Looks at all of a lake and notes what is not as it should be; changes nothing.
 //!
 //! It goes by the commits there are at its start and takes no lock: a file that vanishes meanwhile
-//! since its commit has ended is no damage. No finding ends it. Memory: hashes of the keys of the
-//! newest commit, see [`super::rows`].
+//! since its commit has ended is no damage. No finding ends it. What rows and changes tell of keys needs
+//! some megabytes at most, see [`super::told`].
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,0 +1,234 @@
+//! Records of a few numbers, more of them than memory has room for: the newest in memory, the others in a
+//! file without a name.
+//!
+//! They are divided into shards by how their first number begins, which should be a hash. Whoever compares
+//! them does so for some shards at a time, as many as memory has room for.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use super::Error;
+use super::Result;
+use crate::point::Steps;
+
+/// Shards: what begins with the same eight bits.
+const SHARDS: usize = 256;
+
+/// Records that are written or read at once.
+const CHUNK: usize = 8 << 10;
+
+fn shard_of(first: u64) -> usize {
+    (first >> 56) as usize
+}
+
+/// Some shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shards(Range<usize>);
+
+impl Shards {
+    /// Returns all shards in groups, each of which has about `most` of `records` or, where that is more, one
+    /// shard.
+    pub fn groups(records: u64, most: u64) -> impl Iterator<Item = Self> {
+        let groups = records.div_ceil(most.max(1)).max(1).next_power_of_two();
+        let width = SHARDS / usize::try_from(groups).unwrap_or(SHARDS).min(SHARDS);
+        (0..SHARDS).step_by(width).map(move |start| Self(start..start + width))
+    }
+
+    /// Tells whether records that begin with this number belong to them.
+    pub fn has(&self, first: u64) -> bool {
+        self.0.contains(&shard_of(first))
+    }
+}
+
+/// Records of `N` numbers, in the order in which they came.
+#[derive(Debug)]
+pub struct Spill<const N: usize> {
+    scratch: PathBuf,
+    /// Records in memory, at most.
+    most: usize,
+    latest: Vec<[u64; N]>,
+    file: Option<File>,
+    /// Where each shard begins in what was written at once, in records from the beginning of the file, and
+    /// where the last one ends.
+    blocks: Vec<Vec<u64>>,
+}
+
+impl<const N: usize> Spill<N> {
+    /// Returns none yet; what exceeds `most_bytes` will lie in the folder `scratch`, which must be there by
+    /// then.
+    pub fn new(scratch: PathBuf, most_bytes: usize) -> Self {
+        let most = (most_bytes / size_of::<[u64; N]>()).max(1);
+        Self { scratch, most, latest: Vec::new(), file: None, blocks: Vec::new() }
+    }
+
+    /// Takes a record.
+    ///
+    /// # Errors
+    ///
+    /// Where the scratch disk fails.
+    pub fn push(&mut self, record: [u64; N]) -> Result<()> {
+        if self.latest.len() == self.most {
+            self.write()?;
+        }
+        self.latest.push(record);
+        Ok(())
+    }
+
+    /// Returns the records of some shards; those of one in the order in which they came.
+    ///
+    /// # Errors
+    ///
+    /// Where the scratch disk fails.
+    pub fn read(&self, shards: &Shards) -> Result<Vec<[u64; N]>> {
+        let mut records = Vec::new();
+        if let Some(file) = &self.file {
+            for block in &self.blocks {
+                let place = block[shards.0.start]..block[shards.0.end];
+                let read = steps().read("read").and_then(|()| read_into(&mut records, file, place));
+                read.map_err(self.failed("read"))?;
+            }
+        }
+        let latest = self.latest.iter().filter(|record| shards.has(record[0]));
+        records.extend(latest);
+        Ok(records)
+    }
+
+    /// Returns how many there are.
+    pub fn count(&self) -> u64 {
+        let written = self.blocks.last().and_then(|block| block.last()).copied().unwrap_or(0);
+        written + self.latest.len() as u64
+    }
+
+    /// Writes what is in memory, by shard.
+    fn write(&mut self) -> Result<()> {
+        self.latest.sort_by_key(|record| shard_of(record[0]));
+        let starts = (0..=SHARDS)
+            .map(|shard| self.latest.partition_point(|record| shard_of(record[0]) < shard) as u64);
+        let written = self.count() - self.latest.len() as u64;
+        let block = starts.map(|start| written + start).collect();
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let made = steps().change("begun");
+                let made = made.and_then(|()| tempfile::tempfile_in(&self.scratch));
+                let made = made.map_err(failed("create", &self.scratch))?;
+                self.file.insert(made)
+            }
+        };
+        let mut bytes = Vec::with_capacity(CHUNK * size_of::<[u64; N]>());
+        file.seek(SeekFrom::End(0)).map_err(failed("write", &self.scratch))?;
+        for chunk in self.latest.chunks(CHUNK) {
+            bytes.clear();
+            bytes.extend(chunk.iter().flatten().flat_map(|number| number.to_le_bytes()));
+            let written = steps().write("write", &bytes, |bytes| file.write_all(bytes));
+            written.map_err(failed("write", &self.scratch))?;
+        }
+        self.blocks.push(block);
+        self.latest.clear();
+        Ok(())
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
+        failed(action, &self.scratch)
+    }
+}
+
+fn read_into<const N: usize>(
+    records: &mut Vec<[u64; N]>,
+    mut file: &File,
+    place: Range<u64>,
+) -> io::Result<()> {
+    let width = size_of::<[u64; N]>();
+    file.seek(SeekFrom::Start(place.start * width as u64))?;
+    let mut left = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(CHUNK) * width];
+    while left > 0 {
+        let now = left.min(CHUNK);
+        file.read_exact(&mut bytes[..now * width])?;
+        let numbers =
+            bytes[..now * width].as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight));
+        let mut numbers = numbers.fuse();
+        records.extend((0..now).map(|_| std::array::from_fn(|_| numbers.next().unwrap_or(0))));
+        left -= now;
+    }
+    Ok(())
+}
+
+fn steps() -> Steps {
+    Steps::new(|| "state/scratch/spill".to_owned())
+}
+
+fn failed(action: &'static str, scratch: &std::path::Path) -> impl Fn(io::Error) -> Error {
+    let scratch = scratch.to_owned();
+    move |source| Error::scratch(action, &scratch, source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A number all over the range.
+    fn spread(number: u64) -> u64 {
+        number.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    proptest! {
+        #[test]
+        fn each_record_is_in_one_group_and_keeps_its_place_there(
+            numbers in prop::collection::vec(0_u64..300, 0..600),
+            most in 1_usize..400,
+            at_once in 0_u64..400,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut spill = Spill::<2>::new(folder.path().to_owned(), most * 16);
+            let records: Vec<[u64; 2]> =
+                numbers.iter().zip(0..).map(|(number, at)| [spread(*number), at]).collect();
+            for record in &records {
+                spill.push(*record).unwrap();
+                prop_assert!(spill.latest.len() <= most);
+            }
+            let mut of_groups = 0;
+            for shards in Shards::groups(spill.count(), at_once) {
+                let mut read = spill.read(&shards).unwrap();
+                of_groups += read.len();
+                let has = |record: &&[u64; 2]| shards.has(record[0]);
+                let mut truth: Vec<[u64; 2]> = records.iter().filter(has).copied().collect();
+                // Stable: those of one shard stay in order.
+                read.sort_by_key(|record| record[0]);
+                truth.sort_by_key(|record| record[0]);
+                prop_assert_eq!(read, truth);
+            }
+            prop_assert_eq!(of_groups, records.len());
+        }
+    }
+
+    #[test]
+    fn what_memory_has_no_room_for_lies_on_the_scratch_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = Spill::<1>::new(folder.path().to_owned(), 8 << 10);
+        (0..100_000).for_each(|number| spill.push([spread(number)]).unwrap());
+        assert!(spill.latest.capacity() <= 1 << 10);
+        let groups: Vec<Shards> = Shards::groups(spill.count(), 1_000).collect();
+        assert_eq!(groups.len(), 128);
+        let largest = groups.iter().map(|shards| spill.read(shards).unwrap().len()).max();
+        assert!(largest < Some(1 << 10), "{largest:?}");
+        // It has no name that could be left behind.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_scratch_disk_that_fails_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = Spill::<1>::new(folder.path().join("gone"), 8);
+        spill.push([1]).unwrap();
+        let failed = spill.push([2]).unwrap_err();
+        assert!(failed.to_string().starts_with("failed to create scratch file"), "{failed}");
+    }
+}
