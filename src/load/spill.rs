@@ -91,7 +91,7 @@ impl<const N: usize> Spill<N> {
             for block in &self.blocks {
                 let place = block[shards.0.start]..block[shards.0.end];
                 let read = steps().read("read").and_then(|()| read_into(&mut records, file, place));
-                read.map_err(self.failed("read"))?;
+                read.map_err(|source| self.failed("read", source))?;
             }
         }
         let latest = self.latest.iter().filter(|record| shards.has(record[0]));
@@ -108,37 +108,39 @@ impl<const N: usize> Spill<N> {
     /// Writes what is in memory, by shard.
     fn write(&mut self) -> Result<()> {
         self.latest.sort_by_key(|record| shard_of(record[0]));
-        let starts = (0..=SHARDS)
-            .map(|shard| self.latest.partition_point(|record| shard_of(record[0]) < shard) as u64);
         let written = self.count() - self.latest.len() as u64;
-        let block = starts.map(|start| written + start).collect();
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let made = steps().change("begun");
-                let made = made.and_then(|()| tempfile::tempfile_in(&self.scratch));
-                let made = made.map_err(failed("create", &self.scratch))?;
-                self.file.insert(made)
-            }
-        };
-        let mut bytes = Vec::with_capacity(CHUNK * size_of::<[u64; N]>());
-        file.seek(SeekFrom::End(0)).map_err(failed("write", &self.scratch))?;
-        for chunk in self.latest.chunks(CHUNK) {
-            bytes.clear();
-            bytes.extend(chunk.iter().flatten().flat_map(|number| number.to_le_bytes()));
-            let written = steps().write("write", &bytes, |bytes| file.write_all(bytes));
-            written.map_err(failed("write", &self.scratch))?;
+        let before = |shard| self.latest.partition_point(|record| shard_of(record[0]) < shard);
+        let block = (0..=SHARDS).map(|shard| written + before(shard) as u64).collect();
+        if self.file.is_none() {
+            let made = steps().change("begun");
+            let made = made.and_then(|()| tempfile::tempfile_in(&self.scratch));
+            self.file = Some(made.map_err(|source| self.failed("create", source))?);
         }
+        let wrote = self.file.as_ref().map_or(Ok(()), |file| write_to(file, written, &self.latest));
+        wrote.map_err(|source| self.failed("write", source))?;
         self.blocks.push(block);
         self.latest.clear();
         Ok(())
     }
 
-    fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
-        failed(action, &self.scratch)
+    fn failed(&self, action: &'static str, source: io::Error) -> Error {
+        Error::scratch(action, &self.scratch, source)
     }
 }
 
+/// Writes records behind so many others.
+fn write_to<const N: usize>(mut file: &File, behind: u64, records: &[[u64; N]]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(behind * size_of::<[u64; N]>() as u64))?;
+    let mut bytes = Vec::with_capacity(records.len().min(CHUNK) * size_of::<[u64; N]>());
+    for chunk in records.chunks(CHUNK) {
+        bytes.clear();
+        bytes.extend(chunk.as_flattened().iter().flat_map(|number| number.to_le_bytes()));
+        steps().write("write", &bytes, |bytes| file.write_all(bytes))?;
+    }
+    Ok(())
+}
+
+/// Reads the records at a place.
 fn read_into<const N: usize>(
     records: &mut Vec<[u64; N]>,
     mut file: &File,
@@ -149,24 +151,18 @@ fn read_into<const N: usize>(
     let mut left = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
     let mut bytes = vec![0; left.min(CHUNK) * width];
     while left > 0 {
-        let now = left.min(CHUNK);
-        file.read_exact(&mut bytes[..now * width])?;
-        let numbers =
-            bytes[..now * width].as_chunks().0.iter().map(|eight| u64::from_le_bytes(*eight));
-        let mut numbers = numbers.fuse();
-        records.extend((0..now).map(|_| std::array::from_fn(|_| numbers.next().unwrap_or(0))));
-        left -= now;
+        bytes.truncate(left.min(CHUNK) * width);
+        file.read_exact(&mut bytes)?;
+        let (numbers, _) = bytes.as_chunks();
+        let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_le_bytes).collect();
+        records.extend_from_slice(numbers.as_chunks().0);
+        left -= bytes.len() / width;
     }
     Ok(())
 }
 
 fn steps() -> Steps {
     Steps::new(|| "state/scratch/spill".to_owned())
-}
-
-fn failed(action: &'static str, scratch: &std::path::Path) -> impl Fn(io::Error) -> Error {
-    let scratch = scratch.to_owned();
-    move |source| Error::scratch(action, &scratch, source)
 }
 
 #[cfg(test)]

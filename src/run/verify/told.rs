@@ -10,8 +10,11 @@ use crate::load::Shards;
 use crate::load::Spill;
 use crate::record::id_hash;
 
-/// Bytes of what is told that are in memory; about as much again when it is compared.
-const MOST_BYTES: usize = 16 << 20;
+/// Bytes of something that is told.
+const WIDTH: usize = size_of::<[u64; 3]>();
+
+/// Bytes of what is told that are in memory; about twice as much when it is compared.
+const MOST_BYTES: usize = WIDTH << 19;
 
 /// What is told of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +81,7 @@ impl Told {
             return Err(error);
         }
         let mut compared = Compared { differ: 0, doubles: vec![0; sources] };
-        for shards in Shards::groups(self.records.count(), (MOST_BYTES / 24) as u64) {
+        for shards in Shards::groups(self.records.count(), (MOST_BYTES / WIDTH) as u64) {
             compare(self.records.read(&shards)?, &mut compared);
         }
         Ok(compared)
