@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;
+pub mod contracts;
 pub mod error;
 pub mod extract;
 #[cfg(any(test, fuzzing))]

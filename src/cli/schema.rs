@@ -7,7 +7,7 @@ use anyhow::Context;
 
 use super::exit;
 use super::terminal;
-use crate::schema::published;
+use crate::contracts;
 
 /// What `schema` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -67,10 +67,10 @@ impl Contract {
 
     fn text(self) -> &'static str {
         match self {
-            Self::Lead => published::LEAD,
-            Self::Job => published::JOB,
-            Self::Commit => published::COMMIT,
-            Self::Plan => published::PLAN,
+            Self::Lead => contracts::LEAD,
+            Self::Job => contracts::JOB,
+            Self::Commit => contracts::COMMIT,
+            Self::Plan => contracts::PLAN,
         }
     }
 }

@@ -279,12 +279,12 @@ mod tests {
     use crate::commit::testing::source_commit;
     use crate::commit::testing::stored;
     use crate::commit::testing::with_csv;
+    use crate::contracts;
     use crate::error::Hint;
     use crate::ids::WalkId;
     use crate::record::Reason;
     use crate::record::Scope;
     use crate::record::Walk;
-    use crate::schema::published;
     use crate::window::Covered;
     use crate::window::Window;
 
@@ -456,7 +456,7 @@ mod tests {
         let mut schema = schemars::schema_for!(Stored);
         schema.insert("title".to_owned(), "leadpipe commit, version 1".into());
         let schema = schema.to_value();
-        published::assert_is_made("commit", published::COMMIT, &schema);
+        contracts::assert_is_made("commit", contracts::COMMIT, &schema);
         let validator = jsonschema::validator_for(&schema).unwrap();
         let fixture = serde_json::from_slice(V1).unwrap();
         let written = serde_json::from_slice(&encode(&full_commit()).unwrap()).unwrap();

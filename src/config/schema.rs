@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::schema::published;
+use crate::contracts;
 
 /// The definitions of sources, and the names of their providers.
 pub(super) const PROVIDERS: [(&str, &str); 3] = [
@@ -19,7 +19,7 @@ pub(super) const PROVIDERS: [(&str, &str); 3] = [
 
 /// The schema, read once.
 pub(super) static SCHEMA: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(published::JOB).unwrap_or_default());
+    LazyLock::new(|| serde_json::from_str(contracts::JOB).unwrap_or_default());
 
 #[cfg(test)]
 mod tests {
@@ -178,6 +178,6 @@ mod tests {
 
     #[test]
     fn the_schema_is_the_one_of_the_types() {
-        published::assert_is_made("job", published::JOB, &make());
+        contracts::assert_is_made("job", contracts::JOB, &make());
     }
 }

@@ -411,14 +411,14 @@ fn whole_from(coverage: &Coverage, start: DateTime<Utc>) -> Option<DateTime<Utc>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::published;
+    use crate::contracts;
     use proptest::prelude::*;
 
     #[test]
     fn the_schema_is_the_one_of_the_types() {
         let mut schema = schemars::schema_for!(Preview);
         schema.insert("title".to_owned(), "leadpipe plan, version 1".into());
-        published::assert_is_made("plan", published::PLAN, &schema.to_value());
+        contracts::assert_is_made("plan", contracts::PLAN, &schema.to_value());
     }
 
     #[test]

@@ -571,7 +571,7 @@ pub(super) fn hash_text(hex: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::published;
+    use crate::contracts;
     use serde_json::Map;
     use serde_json::Value as Json;
     use serde_json::json;
@@ -682,7 +682,7 @@ mod tests {
 
     #[test]
     fn the_json_schema_is_the_one_of_the_columns() {
-        published::assert_is_made("lead", published::LEAD, &json_schema());
+        contracts::assert_is_made("lead", contracts::LEAD, &json_schema());
     }
 
     #[test]

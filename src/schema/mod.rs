@@ -4,7 +4,6 @@ pub mod batch;
 pub mod json;
 pub mod lead;
 mod part;
-pub mod published;
 pub mod text;
 
 pub use part::ChangeFile;

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("zone", 0),
     ("record", 0),
     ("checkpoint", 0),
+    ("contracts", 0),
     ("config", 1),
     ("schema", 1),
     ("quota", 1),
@@ -209,19 +210,21 @@ const TOUCHES: [&str; 20] = [
 ];
 
 /// Where a lake, a ledger or a scratch folder is touched: there every function that does passes points.
-const LAKES: [&str; 6] = [
+const LAKES: [&str; 7] = [
     "store/append.rs",
     "store/folder.rs",
     "commit/key.rs",
     "commit/lock.rs",
     "load/runs.rs",
+    "load/spill.rs",
     "load/staging.rs",
 ];
 
 /// What is read or written outside of lakes: job files, secrets, the folder of the demo, of a rehearsal
 /// and of schemas, the name of the machine.
-const ELSEWHERE: [&str; 8] = [
+const ELSEWHERE: [&str; 9] = [
     "point.rs",
+    "contracts.rs",
     "config/mod.rs",
     "config/secret.rs",
     "cli/demo.rs",

@@ -10,10 +10,10 @@ use assert_cmd::Command;
 use leadpipe::clock::Clock;
 use leadpipe::clock::SystemClock;
 use leadpipe::commit;
+use leadpipe::contracts;
 use leadpipe::sandbox::Behaviour;
 use leadpipe::sandbox::Sandbox;
 use leadpipe::sandbox::Settings;
-use leadpipe::schema::published;
 use serde_json::Value;
 
 /// What a command printed and how it ended.
@@ -258,10 +258,10 @@ fn the_schemas_are_printed_and_written_as_they_are_published() {
     let written = alone(&["schema", "--write", folder.path().to_str().unwrap()]);
     assert_eq!(written.code, Some(0), "{}", written.stderr);
     let schemas = [
-        ("lead", published::LEAD),
-        ("job", published::JOB),
-        ("commit", published::COMMIT),
-        ("plan", published::PLAN),
+        ("lead", contracts::LEAD),
+        ("job", contracts::JOB),
+        ("commit", contracts::COMMIT),
+        ("plan", contracts::PLAN),
     ];
     for (name, schema) in schemas {
         assert!(alone(&["schema", name]).stdout == schema, "`leadpipe schema {name}`");
