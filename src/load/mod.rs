@@ -186,6 +186,10 @@ impl Hint for Error {
                         .to_owned(),
                 )
             }
+            Self::Scratch { .. } => Some(
+                "nothing is lost by it; make room there, or for `verify` name another folder by TMPDIR"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

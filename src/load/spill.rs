@@ -86,7 +86,7 @@ impl<const N: usize> Spill<N> {
     ///
     /// Where the scratch disk fails.
     pub fn read(&self, shards: &Shards) -> Result<Vec<[u64; N]>> {
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(self.count_of(shards));
         if let Some(file) = &self.file {
             for block in &self.blocks {
                 let place = block[shards.0.start]..block[shards.0.end];
@@ -97,6 +97,13 @@ impl<const N: usize> Spill<N> {
         let latest = self.latest.iter().filter(|record| shards.has(record[0]));
         records.extend(latest);
         Ok(records)
+    }
+
+    fn count_of(&self, shards: &Shards) -> usize {
+        let written = |block: &Vec<u64>| block[shards.0.end] - block[shards.0.start];
+        let written: u64 = self.blocks.iter().map(written).sum();
+        let latest = self.latest.iter().filter(|record| shards.has(record[0])).count();
+        usize::try_from(written).unwrap_or(0) + latest
     }
 
     /// Returns how many there are.
@@ -215,6 +222,7 @@ mod tests {
         assert_eq!(groups.len(), 128);
         let largest = groups.iter().map(|shards| spill.read(shards).unwrap().len()).max();
         assert!(largest < Some(1 << 10), "{largest:?}");
+        drop(spill);
         // It has no name that could be left behind.
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

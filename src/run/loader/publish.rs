@@ -191,7 +191,9 @@ impl Loader {
             if let Some(progress) = self.checkpoint.sources.get(name) {
                 loading.summary.smaller_pages = look::smaller_pages(&loading.settings, progress);
             }
-            let shared_ids = loading.shown.as_ref().map(ShownIds::shared).transpose()?;
+            // What it has spilled is let go of before its folder goes.
+            let shown = loading.shown.take();
+            let shared_ids = shown.as_ref().map(ShownIds::shared).transpose()?;
             loading.summary.shared_ids = shared_ids.unwrap_or(0);
             loading.summary.new_fields = loading.new_fields.iter().cloned().collect();
             loading.summary.emptied_columns = loading.emptied_columns(&self.store)?;

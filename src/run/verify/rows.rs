@@ -127,10 +127,16 @@ impl Scan<'_> {
     /// Notes the rows of `base` and what the changes after it make of them; tells whether all of it could
     /// be read: what cannot is told elsewhere.
     fn note_changes(&self, base: Option<&Commit>, head: &Commit, told: &mut Told) -> bool {
-        // One that the newest commit does not have any more has no rows either.
-        let number_of = |name: &str| {
-            let number = head.sources.keys().position(|source| source.as_str() == name);
-            number.unwrap_or(head.sources.len())
+        let names = head.sources.keys().map(|name| name.as_str().to_owned());
+        let mut numbers: BTreeMap<String, usize> = names.zip(0..).collect();
+        // One that the newest commit does not have any more gets a number behind those that it has.
+        let mut number_of = |name: &str| match numbers.get(name) {
+            Some(number) => *number,
+            None => {
+                let number = numbers.len();
+                numbers.insert(name.to_owned(), number);
+                number
+            }
         };
         for (name, source) in base.iter().flat_map(|base| &base.sources) {
             let number = number_of(name.as_str());

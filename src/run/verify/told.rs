@@ -1,7 +1,8 @@
 //! What changes and rows tell of each key, to be compared.
 //!
 //! Keys and contents are hashes. Memory: some megabytes; what exceeds them lies in a file without a name in
-//! the system's folder for such files, 24 bytes a row and as much again a change.
+//! the system's folder for such files (`TMPDIR`): 24 bytes for each row, and for each row and change that
+//! it is compared with. Where that folder is in memory, so are they.
 
 use std::collections::HashMap;
 
@@ -13,7 +14,7 @@ use crate::record::id_hash;
 /// Bytes of something that is told.
 const WIDTH: usize = size_of::<[u64; 3]>();
 
-/// Bytes of what is told that are in memory; about twice as much when it is compared.
+/// Bytes of what is told that are in memory; about three times as much when it is compared.
 const MOST_BYTES: usize = WIDTH << 19;
 
 /// What is told of a key.
@@ -33,6 +34,8 @@ pub(super) enum Tells<'a> {
 pub(super) struct Told {
     /// Key, content, and what it tells of which source.
     records: Spill<3>,
+    /// So many of them are compared at once, about.
+    most: u64,
     failed: Option<load::Error>,
 }
 
@@ -52,7 +55,8 @@ impl Told {
     }
 
     fn with_room(most_bytes: usize) -> Self {
-        Self { records: Spill::new(std::env::temp_dir(), most_bytes), failed: None }
+        let records = Spill::new(std::env::temp_dir(), most_bytes);
+        Self { records, most: (most_bytes / WIDTH) as u64, failed: None }
     }
 
     /// Notes what is told of a lead of the source with a number, here and nowhere else known as that.
@@ -81,7 +85,7 @@ impl Told {
             return Err(error);
         }
         let mut compared = Compared { differ: 0, doubles: vec![0; sources] };
-        for shards in Shards::groups(self.records.count(), (MOST_BYTES / WIDTH) as u64) {
+        for shards in Shards::groups(self.records.count(), self.most) {
             compare(self.records.read(&shards)?, &mut compared);
         }
         Ok(compared)
