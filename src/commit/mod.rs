@@ -19,7 +19,7 @@ mod runs;
 mod segments;
 mod stored;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 

@@ -22,7 +22,7 @@ use crate::schema::StoredFile;
 use crate::store::Store;
 
 /// Returns an empty lake in a folder that goes with the first value.
-pub(super) fn lake() -> (tempfile::TempDir, Store) {
+pub(crate) fn lake() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::create(folder.path().join("lake")).unwrap();
     (folder, store)
@@ -102,7 +102,7 @@ pub(super) fn source_commit(parts: Vec<PartFile>) -> SourceCommit {
 
 /// Returns commit `seq`, made by run `seq` at hour `seq`, with its change file and one part of
 /// source `acme` written; the commit file is not.
-pub(super) fn seq_commit(store: &Store, seq: u64) -> Commit {
+pub(crate) fn seq_commit(store: &Store, seq: u64) -> Commit {
     let changes = format!("changes/{}-{}.parquet", Seq(seq), run(seq));
     let acme = source_commit(vec![part(store, "acme", "2026", seq, seq, 0)]);
     Commit {

@@ -137,7 +137,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Takes back what is only missing since another run lets go of it, or has meanwhile.
-    fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         if self.own_run.is_some() {
             return Ok(());
         }
@@ -425,6 +425,13 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
+    /// Notes that a part is not there.
+    pub(super) fn note_missing(&mut self, source: &SourceName, path: &str) {
+        self.bad.insert(path.to_owned(), load::MISSING);
+        let way_out = self.way_out_of(source, REBUILT);
+        self.note(Kind::PartMissing, path, load::MISSING, &way_out);
+    }
+
     /// Returns what is wrong with a file that a commit names.
     fn look_at_file(&mut self, file: &StoredFile) -> Result<Option<&'static str>> {
         self.stop.check()?;
@@ -446,7 +453,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Tells whether a commit that has not ended meanwhile names a file.
-    pub(super) fn is_still_named(&self, path: &str) -> Result<bool> {
+    fn is_still_named(&self, path: &str) -> Result<bool> {
         if self.own_run.is_some() {
             return Ok(true);
         }
