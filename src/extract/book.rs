@@ -22,7 +22,7 @@ use crate::record::Walk;
 use crate::window::Window;
 
 /// What is held of a walk, by place in the listing.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Book {
     /// The rows of the pages that are asked for.
     pub(super) size: u32,
@@ -82,7 +82,7 @@ pub(super) struct Added {
     pub(super) shown: usize,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Entry {
     pub(super) page: u32,
     pub(super) size: u32,

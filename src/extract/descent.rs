@@ -12,7 +12,7 @@ use crate::record::DownTo;
 use crate::record::Order;
 
 /// How the rows of a listing stand, as far as they were read one page after the other.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Descent {
     pub(super) created: Course,
     pub(super) updated: Course,
@@ -21,7 +21,7 @@ pub(super) struct Descent {
 }
 
 /// One kind of time, from row to row.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Course {
     last: Option<DateTime<Utc>>,
     /// Rows older than the one before.

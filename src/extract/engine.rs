@@ -41,7 +41,7 @@ pub trait PageSink: Send + Sync {
 }
 
 /// What is held of a walk from earlier runs: where its pages stand and which ids they show.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Held {
     book: Book,
     /// How it ended, where it was read to its end: then nothing is asked for any more, unless pages of it

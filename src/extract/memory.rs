@@ -38,6 +38,7 @@ use crate::ids::WalkId;
 use crate::quota::Ledger;
 use crate::quota::Quota;
 use crate::record::DownTo;
+use crate::record::PageHeader;
 use crate::record::RawPage;
 use crate::record::Reason;
 use crate::record::Scope;
@@ -284,18 +285,32 @@ pub(super) fn minute(minutes: i64) -> DateTime<Utc> {
 }
 
 /// What is held of one walk, over all runs.
-#[derive(Debug)]
-struct MemorySink(Mutex<Held>);
+#[derive(Debug, Default)]
+struct MemorySink {
+    pages: Mutex<Vec<(PageHeader, PageFacts)>>,
+    holes: Mutex<Vec<(u64, u32)>>,
+}
+
+impl MemorySink {
+    fn held(&self, walk: &Walk) -> Held {
+        let mut held = Held::new(walk);
+        for (header, facts) in &*self.pages.lock().unwrap() {
+            held.add_page(header, facts);
+        }
+        self.holes.lock().unwrap().iter().for_each(|(offset, rows)| held.add_hole(*offset, *rows));
+        held
+    }
+}
 
 #[async_trait]
 impl PageSink for MemorySink {
     async fn hold(&self, _: &Walk, page: RawPage, _: Slot) -> Result<()> {
-        self.0.lock().unwrap().add_page(&page.header, &facts_in(&page.body));
+        self.pages.lock().unwrap().push((page.header, facts_in(&page.body)));
         Ok(())
     }
 
     async fn hole(&self, _: &Walk, offset: u64, rows: u32, _: &Error) -> Result<()> {
-        self.0.lock().unwrap().add_hole(offset, rows);
+        self.holes.lock().unwrap().push((offset, rows));
         Ok(())
     }
 }
@@ -352,7 +367,7 @@ pub(super) fn read(
     };
     let (_go_on, halt) = watch::channel(Halt::GoOn);
     let caller = Caller::new(ProviderId::Convertalk, quota, clock.clone(), policy, halt);
-    let sink = MemorySink(Mutex::new(Held::new(walk)));
+    let sink = MemorySink::default();
     let sizes = PageSizes::new(walk.page_size, None, clock.now());
     let shared: Arc<dyn Source> = Arc::new(source.clone());
     let reader = Reader {
@@ -371,8 +386,7 @@ pub(super) fn read(
         sizes: &sizes,
     };
     loop {
-        let held = sink.0.lock().unwrap().clone();
-        match runtime.block_on(reader.read_walk(walk, held)) {
+        match runtime.block_on(reader.read_walk(walk, sink.held(walk))) {
             Err(Error::Stopped) => between(source),
             ended => return ended,
         }

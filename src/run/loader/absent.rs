@@ -25,6 +25,9 @@ impl Loader {
         let known = known.unwrap_or_default();
         let mut absences = Absences::default();
         let Some(loading) = self.sources.get(source) else { return Ok(absences) };
+        if known.is_empty() && loading.closed.is_empty() {
+            return Ok(absences);
+        }
         for part in loading.shown.iter().flat_map(ShownIds::parts) {
             let part = part?;
             // Any reading may show again what a whole one has missed, one from the top as well.

@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread of its own, fed through a bounded channel, so that sorting and writing never hold up
 //! requests; another one, ahead of it, maps. Messages of one walk come in order: opened, pages, closed.
-//! Memory: one page being mapped, and what is staged of each source.
+//! Memory: one page being mapped, and of each source what is staged, and the ids shown (`shown.rs`).
 
 mod absent;
 mod keeping;

@@ -28,11 +28,8 @@ impl ShownIds {
 
     /// Takes the ids that pages of a stream showed.
     pub(super) fn add(&mut self, stream: &str, ids: &[u64]) -> Result<()> {
-        if !self.streams.contains_key(stream) {
-            let spill = Spill::new(self.scratch.clone(), self.room.staged / 8);
-            self.streams.insert(stream.to_owned(), spill);
-        }
-        let Some(spill) = self.streams.get_mut(stream) else { return Ok(()) };
+        let new = || Spill::new(self.scratch.clone(), self.room.staged / 8);
+        let spill = self.streams.entry(stream.to_owned()).or_insert_with(new);
         ids.iter().try_for_each(|id| Ok(spill.push([*id])?))
     }
 
