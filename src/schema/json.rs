@@ -364,17 +364,22 @@ fn sort(json: &str, depth: usize, out: &mut String) {
 }
 
 fn sort_object(json: &str, depth: usize, out: &mut String) {
-    if is_sorted(json) {
-        return out.push_str(json);
-    }
     let (mut few, mut count) = ([("", "", false); FEW_MEMBERS], 0);
+    // Many are flat and their keys sorted: without blanks and escapes such a one stays as it is.
+    let (mut is_sorted, mut length) = (true, 1);
     let mut walk = Members::of(json);
     while let Some(name) = walk.name() {
         if count == FEW_MEMBERS || !walk.is_plain() {
             return sort_many(json, depth, out);
         }
-        few[count] = (name, walk.value(), walk.is_plain());
+        let value = walk.value();
+        is_sorted &= is_scalar(value) && (count == 0 || few[count - 1].0 < name);
+        length += name.len() + value.len() + 2;
+        few[count] = (name, value, walk.is_plain());
         count += 1;
+    }
+    if is_sorted && length == json.len() && !has_backslash(json) {
+        return out.push_str(json);
     }
     few[..count].sort_by(|a, b| a.0.cmp(b.0));
     push_members(few[..count].iter().copied(), depth, out);
@@ -408,20 +413,6 @@ fn push_members<'m>(
         }
     }
     out.push('}');
-}
-
-/// Tells whether an object is as [`canonical`] would have it: a flat one without blanks and escapes, its
-/// keys sorted. Most are, or are not by their first two keys.
-fn is_sorted(object: &str) -> bool {
-    let (mut last, mut length) = ("", 1);
-    for (name, value) in members(object) {
-        if name <= last || !is_scalar(value) {
-            return false;
-        }
-        length += name.len() + value.len() + 2;
-        last = name;
-    }
-    length == object.len() && !has_backslash(object)
 }
 
 /// Tells whether a value is neither an object nor an array.
