@@ -369,7 +369,8 @@ impl World {
     }
 
     fn find(&mut self, id: u64) -> Result<&mut Row, Error> {
-        self.rows.iter_mut().find(|row| row.id == id).ok_or(Error::UnknownLead { id })
+        // The youngest are changed most, and stand last.
+        self.rows.iter_mut().rfind(|row| row.id == id).ok_or(Error::UnknownLead { id })
     }
 
     fn set(&mut self, id: u64, fields: &Map<String, Value>, now: i64) -> Result<(), Error> {
