@@ -31,6 +31,7 @@ pub mod run;
 pub mod sandbox;
 pub mod schema;
 pub mod seal;
+pub mod spill;
 pub mod store;
 pub mod transform;
 pub mod window;

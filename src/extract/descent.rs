@@ -1,12 +1,9 @@
 //! How the rows of a listing without a total stand: whether the newest come first, and how far down a reading
 //! has come.
 
-use std::collections::HashSet;
-
 use chrono::DateTime;
 use chrono::Utc;
 
-use super::PageFacts;
 use super::RowFacts;
 use crate::record::DownTo;
 use crate::record::Order;
@@ -55,15 +52,14 @@ impl Course {
 }
 
 impl Descent {
-    /// Follows a page that comes after those before it. Rows `seen` on these have moved down to it,
-    /// below others that came meanwhile, and say nothing of the order.
-    pub(super) fn follow(&mut self, facts: &PageFacts, page: u32, seen: &HashSet<u64>) {
+    /// Follows the rows of a page that comes after those before it, but those that had been shown: they
+    /// have moved down to it, below others that came meanwhile, and say nothing of the order.
+    pub(super) fn follow<'a>(&mut self, new: impl Iterator<Item = &'a RowFacts>, page: u32) {
         if page <= self.page {
             return;
         }
         self.page = page;
-        let is_new = |row: &&RowFacts| row.id.is_none_or(|id| !seen.contains(&id));
-        for row in facts.rows.iter().filter(is_new) {
+        for row in new {
             self.created.follow(row.created_at);
             self.updated.follow(row.updated_at);
         }

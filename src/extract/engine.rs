@@ -1,8 +1,8 @@
 //! Reads a walk: all pages of one listing, several in flight, until they agree with each other.
 //!
 //! The rule: a page that is held is not asked for again. What breaks it is counted by name: probes
-//! and re-reads after rows have shifted. Memory: the ids of one walk (8 bytes a row), and as many
-//! pages as there are slots.
+//! and re-reads after rows have shifted. Memory: as many pages as there are slots, and what the book
+//! has of each page held (`book`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,9 +23,11 @@ use super::Source;
 use super::book::Book;
 use super::book::smallest_factor;
 use super::checks;
+use super::shown::IdRoom;
 use crate::record::PageHeader;
 use crate::record::RawPage;
 use crate::record::Walk;
+use crate::spill::Log;
 
 /// Room in memory for one page, from the request until its rows are in columns.
 pub type Slot = OwnedSemaphorePermit;
@@ -50,14 +52,18 @@ pub struct Held {
 }
 
 impl Held {
-    /// Returns nothing yet of `walk`.
-    pub fn new(walk: &Walk) -> Self {
-        Self { book: Book::new(walk), closed: None }
+    /// Returns nothing yet of `walk`; there is `room` for the ids it will show.
+    pub fn new(walk: &Walk, room: IdRoom) -> Self {
+        Self { book: Book::new(walk, room), closed: None }
     }
 
     /// Adds a page, in the order they were received.
-    pub fn add_page(&mut self, header: &PageHeader, facts: &PageFacts) {
-        self.book.add(header, facts);
+    ///
+    /// # Errors
+    ///
+    /// Where the scratch disk fails.
+    pub fn add_page(&mut self, header: &PageHeader, facts: &PageFacts) -> Result<()> {
+        Ok(self.book.add(header, facts)?)
     }
 
     /// Adds `rows` rows from `offset` (from 0) that never came right.
@@ -106,7 +112,7 @@ pub struct Options {
 }
 
 /// How a walk ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// The total the provider stated first.
     pub first_total: Option<u64>,
@@ -123,8 +129,8 @@ pub struct Outcome {
     /// The places, in rows from 0, of the first page that showed just what an earlier one did, and of the first
     /// that showed nothing where the total says that there are rows.
     pub in_vain: BTreeSet<u64>,
-    /// Hashes of all ids that any page showed, sorted, each once.
-    pub shown: Vec<u64>,
+    /// Hashes of all ids that any page showed, in their order; one may come again.
+    pub shown: Log,
     /// Pages the listing has, an empty last one included.
     pub pages: u32,
     /// Whether the end of the listing was reached: a reading from the top may end before.
@@ -185,7 +191,8 @@ impl Reader<'_> {
         let Held { mut book, closed } = held;
         let read = self.read_into(walk, closed, &mut book).await;
         self.caller.counts().note_again(book.probes, book.rereads, book.checks);
-        read.map(|()| book.close())
+        read?;
+        Ok(book.close()?)
     }
 
     async fn read_into(&self, walk: &Walk, closed: Option<Closed>, book: &mut Book) -> Result<()> {
@@ -194,9 +201,9 @@ impl Reader<'_> {
             self.sizes.note_broken(rows, book.size, at);
         }
         // Pages may have been lost after it was closed.
-        let is_as_closed =
-            |closed: &Closed| (closed.distinct, closed.rejects, closed.holes) == book.counts();
-        if let Some(closed) = closed.filter(is_as_closed) {
+        if let Some(closed) = closed
+            && (closed.distinct, closed.rejects, closed.holes) == book.counts()?
+        {
             (book.proven, book.whole, book.settled) = (closed.proven, closed.whole, closed.settled);
             book.was_closed = true;
             return Ok(());
@@ -266,7 +273,7 @@ impl Reader<'_> {
             }
             match flying.next().await {
                 None => break,
-                Some((_, Ok((header, facts)))) => book.add(&header, &facts),
+                Some((_, Ok((header, facts)))) => book.add(&header, &facts)?,
                 Some((page, Err(error))) if error.may_be_size() => failed.push((page, error)),
                 Some((page, Err(error))) if self.is_past_end(page, &error) => {
                     failed.push((page, error))
@@ -293,10 +300,7 @@ impl Reader<'_> {
     /// Reads a page, in pieces where it never comes right whole.
     async fn read_place(&self, walk: &Walk, page: u32, size: u32, book: &mut Book) -> Result<()> {
         match self.read_page(walk, page, size, 0).await {
-            Ok((header, facts)) => {
-                book.add(&header, &facts);
-                Ok(())
-            }
+            Ok((header, facts)) => Ok(book.add(&header, &facts)?),
             Err(error) => self.recover(walk, page, size, error, book).await,
         }
     }
@@ -366,7 +370,7 @@ impl Reader<'_> {
         let size = book.entries.get(&0).map_or(book.size, |first| first.size);
         let (header, facts) = self.read_page(walk, 1, size, round).await?;
         book.probes += 1;
-        book.add(&header, &facts);
+        book.add(&header, &facts)?;
         match book.total_pages {
             Some(pages) if pages < page => Ok(()),
             _ => Err(error),
@@ -413,7 +417,7 @@ impl Reader<'_> {
                 Ok((header, facts)) => {
                     (failures_in_a_row, right) = (0, right.max(Some(size)));
                     sure = cornered.len();
-                    book.add(&header, &facts);
+                    book.add(&header, &facts)?;
                 }
                 Err(error) if error.may_be_size() => {
                     (failures, failures_in_a_row) = (failures + 1, failures_in_a_row + 1);
@@ -496,7 +500,7 @@ impl Reader<'_> {
         let mut unsure = Vec::new();
         for _ in 0..self.options.reread_limit {
             let mut stale = book.stale();
-            if stale.is_empty() && book.disagrees() {
+            if stale.is_empty() && book.disagrees()? {
                 stale = std::mem::take(&mut unsure);
             }
             if stale.is_empty() {
@@ -554,16 +558,15 @@ impl Reader<'_> {
     /// Reads a held place again; tells whether its rows are others now.
     pub(super) async fn reread(&self, walk: &Walk, offset: u64, book: &mut Book) -> Result<bool> {
         let Some(entry) = book.entries.get(&offset) else { return Ok(false) };
-        let (page, size, round) = (entry.page, entry.size, entry.round);
-        let before = book.ids(entry).to_vec();
+        let (page, size, round, before) = (entry.page, entry.size, entry.round, entry.digest);
         let end = book.total_pages.map(|pages| u64::from(pages) * u64::from(book.size));
         if end.is_some_and(|end| offset >= end) {
             book.entries.remove(&offset);
             return Ok(true);
         }
         let (header, facts) = self.read_page(walk, page, size, round + 1).await?;
-        book.add(&header, &facts);
-        Ok(book.entries.get(&offset).is_some_and(|entry| book.ids(entry) != before))
+        book.add(&header, &facts)?;
+        Ok(book.entries.get(&offset).is_some_and(|entry| entry.digest != before))
     }
 
     /// A page that equals an earlier one is asked once more, and then page 2 at half the size tells
@@ -597,8 +600,8 @@ impl Reader<'_> {
         if !can_tell || !book.first_page_is_full() {
             return Ok(false);
         }
-        let first = book.entries.values().next().map(|entry| book.ids(entry).to_vec());
-        let first = first.unwrap_or_default();
+        let first = book.entries.values().next().map(|entry| book.shown.ids(entry.shown.clone()));
+        let first = first.transpose()?.unwrap_or_default();
         let (_, facts) = self.read_page(walk, 2, half, 0).await?;
         book.probes += 1;
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
@@ -616,17 +619,17 @@ impl Reader<'_> {
     async fn settle_short(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         let mut asked = BTreeSet::new();
         loop {
-            let empty = book.empty();
+            let empty = book.empty()?;
             let mut has_changed = self.ask_once_more(walk, empty, &mut asked, book).await?;
             self.read_missing(walk, book).await?;
-            let short = book.short();
+            let short = book.short()?;
             has_changed |= self.ask_once_more(walk, short, &mut asked, book).await?;
             self.read_missing(walk, book).await?;
             if !has_changed {
                 break;
             }
         }
-        book.proven &= !book.is_cut_short();
+        book.proven &= !book.is_cut_short()?;
         Ok(())
     }
 
@@ -659,12 +662,12 @@ impl Reader<'_> {
     /// at most `reread_limit` times.
     async fn settle_doubles(&self, walk: &Walk, book: &mut Book) -> Result<()> {
         for _ in 0..self.options.reread_limit {
-            if !book.proven || !book.hides_rows() {
+            if !book.proven || !book.hides_rows()? {
                 return Ok(());
             }
-            self.reread_all(walk, &book.doubled(), book).await?;
+            self.reread_all(walk, &book.doubled()?, book).await?;
         }
-        book.proven &= !book.hides_rows();
+        book.proven &= !book.hides_rows()?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::extract::http::Phase;
 use crate::extract::providers::refusal;
 use crate::ids::ProviderId;
 use crate::quota::Exhausted;
+use crate::spill;
 
 /// Why there is no permit.
 #[derive(Debug, thiserror::Error)]
@@ -226,6 +227,9 @@ pub enum Error {
     /// A page could not be kept.
     #[error("failed to keep a page")]
     Keep(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The ids of a walk could not be kept, of which there are more than memory has room for.
+    #[error("failed to keep the ids of a walk")]
+    Spill(#[from] spill::Error),
     /// The run was asked to stop.
     #[error("stopped")]
     Stopped,
@@ -268,6 +272,7 @@ impl Error {
             | Self::WindowIgnored { .. }
             | Self::PageIgnored { .. }
             | Self::Keep(_)
+            | Self::Spill(_)
             | Self::Stopped
             | Self::Setup { .. }
             | Self::Secret(_) => false,
@@ -376,6 +381,7 @@ impl Hint for Error {
             }
             Self::Ledger(error) => return error.hint(),
             Self::Secret(error) => return error.hint(),
+            Self::Spill(error) => return error.hint(),
             Self::Connect { .. } => {
                 "look at the network and at `base_url`, then run the same again"
             }

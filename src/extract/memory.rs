@@ -1,6 +1,7 @@
 //! A provider in memory whose listing states no total and moves while it is read, and a sink that
 //! remembers: what the laws of reading are tried against.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -17,6 +18,7 @@ use super::Caller;
 use super::Error;
 use super::Halt;
 use super::Held;
+use super::IdRoom;
 use super::Lookup;
 use super::Options;
 use super::Outcome;
@@ -293,9 +295,9 @@ struct MemorySink {
 
 impl MemorySink {
     fn held(&self, walk: &Walk) -> Held {
-        let mut held = Held::new(walk);
+        let mut held = Held::new(walk, IdRoom::tiny());
         for (header, facts) in &*self.pages.lock().unwrap() {
-            held.add_page(header, facts);
+            held.add_page(header, facts).unwrap();
         }
         self.holes.lock().unwrap().iter().for_each(|(offset, rows)| held.add_hole(*offset, *rows));
         held
@@ -339,6 +341,31 @@ pub(super) fn top(page_size: u32, down_to: DownTo) -> Walk {
     Walk { down_to: Some(down_to), ..whole(page_size) }
 }
 
+/// How a reading ended.
+#[derive(Debug)]
+pub(super) struct Reading {
+    outcome: Outcome,
+    /// All ids that were shown, sorted, each once.
+    pub(super) shown: Vec<u64>,
+}
+
+impl Reading {
+    fn of(outcome: Outcome) -> Self {
+        let mut shown = outcome.shown.read(0..outcome.shown.len()).unwrap();
+        shown.sort_unstable();
+        shown.dedup();
+        Self { outcome, shown }
+    }
+}
+
+impl Deref for Reading {
+    type Target = Outcome;
+
+    fn deref(&self) -> &Outcome {
+        &self.outcome
+    }
+}
+
 /// More pages than any of its listings has.
 pub(super) const MOST_PAGES: u32 = 150;
 
@@ -349,7 +376,7 @@ pub(super) fn read(
     walk: &Walk,
     expected_rows: Option<u64>,
     between: impl Fn(&MemorySource),
-) -> Result<Outcome> {
+) -> Result<Reading> {
     // What serves the network looks at no page.
     SERVES.set(true);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -388,7 +415,7 @@ pub(super) fn read(
     loop {
         match runtime.block_on(reader.read_walk(walk, sink.held(walk))) {
             Err(Error::Stopped) => between(source),
-            ended => return ended,
+            ended => return ended.map(Reading::of),
         }
     }
 }

@@ -17,6 +17,7 @@ mod memory;
 mod moved;
 pub mod providers;
 mod scan;
+mod shown;
 mod sizes;
 
 use std::fmt;
@@ -46,6 +47,7 @@ pub use http::Heard;
 pub use http::HttpClient;
 pub use http::HttpSettings;
 pub use http::Phase;
+pub use shown::IdRoom;
 pub use sizes::PageSizes;
 
 use crate::checkpoint::Partition;

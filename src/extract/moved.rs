@@ -16,8 +16,10 @@ use chrono::TimeDelta;
 use super::Reader;
 use super::Result;
 use super::book::Book;
+use super::book::Entry;
 use super::scan::Scan;
 use super::scan::is_end;
+use super::shown::Stretch;
 use crate::record::Walk;
 
 /// A reading that took longer is looked at again from its top.
@@ -47,33 +49,43 @@ struct Wanted {
     steps: u32,
 }
 
-/// Where rows stood when they were last read, apart from those that came twice.
-struct Positions(HashMap<u64, Distance>);
+/// Where pages stood when they were last read, before it is looked for what has moved.
+struct Positions(Vec<Stretch>);
 
 impl Positions {
     fn of(book: &Book) -> Self {
-        let mut positions = HashMap::new();
-        let mut twice = HashSet::new();
-        for (offset, entry) in &book.entries {
-            let first =
-                if entry.size == book.size { first_place(book, entry.page) } else { *offset };
-            for (id, place) in book.ids(entry).iter().zip(first..) {
-                if positions.insert(*id, distance(place)).is_some() {
-                    twice.insert(*id);
-                }
-            }
-        }
-        positions.retain(|id, _| !twice.contains(id));
-        Self(positions)
+        let first = |offset: u64, entry: &Entry| match entry.size == book.size {
+            true => first_place(book, entry.page),
+            false => offset,
+        };
+        let stretch =
+            |(offset, entry): (&u64, &Entry)| (entry.shown.clone(), first(*offset, entry));
+        Self(book.entries.iter().map(stretch).collect())
     }
 
     /// Returns how far the rows of a page have moved whose first place is `first`.
-    fn shift(&self, ids: &[u64], first: u64) -> Shift {
-        let moved = |(id, place): (&u64, u64)| Some(distance(place) - self.0.get(id)?);
+    fn shift(&self, ids: &[u64], first: u64, book: &Book) -> Result<Shift> {
+        let before = self.places_of(ids, book)?;
+        let moved = |(id, place): (&u64, u64)| Some(distance(place) - (*before.get(id)?)?);
         let mut moved = ids.iter().zip(first..).filter_map(moved);
         // A page of which no row is known has moved by more than can be told.
         let first = moved.next().unwrap_or(Distance::MAX);
-        Shift { first, last: moved.last().unwrap_or(first) }
+        Ok(Shift { first, last: moved.last().unwrap_or(first) })
+    }
+
+    /// Returns where those of the rows stood that were there, and nothing for those that came twice. All ids
+    /// are gone through for it: few pages are looked at, and where each row stands would be as many again.
+    fn places_of(&self, ids: &[u64], book: &Book) -> Result<HashMap<u64, Option<Distance>>> {
+        let ids: HashSet<u64> = ids.iter().copied().collect();
+        let mut places = HashMap::new();
+        for (stretch, first) in &self.0 {
+            let shown = book.shown.ids(stretch.clone())?;
+            for (id, place) in shown.iter().zip(*first..).filter(|(id, _)| ids.contains(id)) {
+                let again = |place: &mut Option<Distance>| *place = None;
+                places.entry(*id).and_modify(again).or_insert(Some(distance(place)));
+            }
+        }
+        Ok(places)
     }
 }
 
@@ -112,7 +124,7 @@ impl Reader<'_> {
             return Ok(());
         }
         let positions = Positions::of(book);
-        let mut marks = marks(book);
+        let mut marks = marks(book)?;
         let mut shifts = BTreeMap::new();
         found += self.reread_top(walk, book, scan, &positions, &mut shifts).await?;
         marks.retain(|page| !shifts.contains_key(page));
@@ -122,7 +134,7 @@ impl Reader<'_> {
             }
             let shift = self.shift_of(walk, page, book, &positions).await?;
             shifts.insert(page, shift);
-            found += scan.take(book);
+            found += scan.take(book)?;
         }
         let wanted = Wanted { rows: scan.doubles.saturating_sub(found), steps };
         found += self.look_between(walk, wanted, shifts, book, scan, &positions).await?;
@@ -144,7 +156,7 @@ impl Reader<'_> {
         while book.page(page).is_some() {
             let shift = self.shift_of(walk, page, book, positions).await?;
             shifts.insert(page, shift);
-            let new = scan.take(book);
+            let new = scan.take(book)?;
             idle = if new == 0 { idle + 1 } else { 0 };
             if new == 0 && (shift.first == shift.last || idle == IDLE) {
                 break;
@@ -180,7 +192,7 @@ impl Reader<'_> {
             }
             left -= 1;
             let shift = self.shift_of(walk, middle, book, positions).await?;
-            found += scan.take(book);
+            found += scan.take(book)?;
             spans.push((low, (middle, shift)));
             spans.push(((middle, shift), high));
         }
@@ -201,19 +213,19 @@ impl Reader<'_> {
             // The listing has become shorter.
             Err(error) if is_end(page, &error) => {
                 book.probes += 1;
-                return Ok(positions.shift(&[], first_place(book, page)));
+                return positions.shift(&[], first_place(book, page), book);
             }
             Err(error) => return Err(error),
         }
-        Ok(positions.shift(book.ids_on(page), first_place(book, page)))
+        positions.shift(&book.ids_on(page)?, first_place(book, page), book)
     }
 }
 
 /// Returns the pages to look at first: those that have rows in common, and the last.
-fn marks(book: &Book) -> Vec<u32> {
+fn marks(book: &Book) -> Result<Vec<u32>> {
     let page = |offset: &u64| u32::try_from(offset / u64::from(book.size) + 1).ok();
-    let mut marks: Vec<u32> = book.doubled().iter().filter_map(page).take(MARKS).collect();
+    let mut marks: Vec<u32> = book.doubled()?.iter().filter_map(page).take(MARKS).collect();
     marks.push(book.last_page_with_rows());
     marks.dedup();
-    marks
+    Ok(marks)
 }

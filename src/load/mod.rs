@@ -39,7 +39,6 @@ mod rebuild;
 pub(crate) mod render;
 mod rows;
 mod runs;
-mod spill;
 mod staging;
 mod superseded;
 
@@ -77,8 +76,6 @@ pub use publish::publish;
 pub use rebuild::Rebuild;
 pub use rebuild::Rebuilt;
 pub use rebuild::Target;
-pub use spill::Shards;
-pub use spill::Spill;
 pub use staging::Room;
 pub use staging::Staging;
 

@@ -57,7 +57,8 @@ impl Reading {
         walk: &Arc<Walk>,
     ) -> Self {
         let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
-        let walked = HeldWalk { held: Held::new(&walk), segments: 0, places: 0 };
+        let held = Held::new(&walk, shared.room_for_ids());
+        let walked = HeldWalk { held, segments: 0, places: 0 };
         let (loaded, is_torn) = (0, false);
         Self { shared, source, mapping, walk, walked, loaded, is_torn }
     }
@@ -132,7 +133,7 @@ impl Reading {
             }
         };
         let stated_rows = facts.total;
-        self.walked.held.add_page(&page.header, &facts);
+        self.walked.held.add_page(&page.header, &facts)?;
         if index < self.loaded {
             return Ok(());
         }

@@ -87,6 +87,7 @@ use crate::ids::SourceName;
 use crate::load;
 use crate::plan::Task;
 use crate::quota;
+use crate::spill;
 use crate::store;
 use crate::store::Store;
 use crate::transform;
@@ -119,6 +120,9 @@ pub enum Error {
     /// Parts could not be written or read.
     #[error(transparent)]
     Load(#[from] load::Error),
+    /// What memory had no room for could not be written or read.
+    #[error(transparent)]
+    Spill(#[from] spill::Error),
     /// The lake's state could not be written or read.
     #[error(transparent)]
     Commit(#[from] commit::Error),
@@ -209,6 +213,7 @@ impl Hint for Error {
             }
             Self::Commit(error) => error.hint(),
             Self::Load(error) => error.hint(),
+            Self::Spill(error) => error.hint(),
             Self::Archive(error) => error.hint(),
             Self::Quota(error) => error.hint(),
             Self::OtherJob { .. } => Some(

@@ -46,6 +46,7 @@ use crate::error::Hint;
 use crate::extract;
 use crate::extract::Found;
 use crate::extract::Held;
+use crate::extract::IdRoom;
 use crate::extract::Lookup;
 use crate::extract::Outcome;
 use crate::extract::PageSink;
@@ -90,6 +91,13 @@ pub(super) struct Shared {
     pub(super) archive: archive::Writer,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) slots: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// Returns room for the ids of a walk.
+    pub(super) fn room_for_ids(&self) -> IdRoom {
+        IdRoom::new(self.store.scratch(&self.run))
+    }
 }
 
 /// One source being read.
@@ -340,7 +348,8 @@ impl SourceTask {
     pub(super) async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
         let walk = self.open(Walk { opened_at: self.shared.clock.now(), ..draft }).await?;
         self.observe_opened(&walk, walk.reason, 0);
-        let (outcome, held) = self.read_walk(&walk, Held::new(&walk), 0).await;
+        let held = Held::new(&walk, self.shared.room_for_ids());
+        let (outcome, held) = self.read_walk(&walk, held, 0).await;
         match outcome {
             Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),
             Err(error @ extract::Error::Refused { .. }) if held == 0 => {
@@ -682,9 +691,9 @@ fn note_end(summary: &mut SourceSummary, error: Error, settings: &SourceSettings
             State::Refused
         }
         // A page that cannot be kept is the disk's fault: no source can go on.
-        extract::Error::Keep(_) | extract::Error::Ledger(quota::Error::Store(_)) => {
-            return Err(error.into());
-        }
+        extract::Error::Keep(_)
+        | extract::Error::Spill(_)
+        | extract::Error::Ledger(quota::Error::Store(_)) => return Err(error.into()),
         _ => State::Failed,
     };
     summary.why = Some(super::chain(&error));

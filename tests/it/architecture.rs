@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("clock", 0),
     ("point", 0),
     ("seal", 0),
+    ("spill", 0),
     ("store", 0),
     ("window", 0),
     ("zone", 0),
@@ -216,8 +217,8 @@ const LAKES: [&str; 7] = [
     "commit/key.rs",
     "commit/lock.rs",
     "load/runs.rs",
-    "load/spill.rs",
     "load/staging.rs",
+    "spill/mod.rs",
 ];
 
 /// What is read or written outside of lakes: job files, secrets, the folder of the demo, of a rehearsal

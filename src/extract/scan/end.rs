@@ -74,8 +74,8 @@ impl Reader<'_> {
         // A second page like the first may also say that the number is ignored: see `believe_second`.
         if page > 2 && matches!(said, Said::Same) {
             // It may have been asked for once as the page after another, and shown other rows then.
-            let ids = |page| book.page(page).map(|entry| book.ids(entry));
-            return match has_repeated && ids(page - 2) == ids(page) {
+            let shows = |page| book.page(page).map(|entry| entry.digest);
+            return match has_repeated && shows(page - 2) == shows(page) {
                 true => Ok(said),
                 false => self.ask_beyond(walk, page, book, scan).await,
             };
@@ -173,9 +173,10 @@ impl Reader<'_> {
             book.probes += 1;
             match self.read_page(walk, page, half, 0).await {
                 Ok((_, facts)) => {
-                    let mut ids = facts.rows.iter().filter_map(|row| row.id);
-                    if ids.any(|id| !scan.places.contains_key(&id)) {
-                        return Ok(true);
+                    for id in facts.rows.iter().filter_map(|row| row.id) {
+                        if scan.place_of(id, book)?.is_none() {
+                            return Ok(true);
+                        }
                     }
                 }
                 Err(error) if is_end(page, &error) => {}
@@ -209,7 +210,7 @@ impl Reader<'_> {
     pub(super) fn is_early(&self, book: &Book, scan: &Scan) -> bool {
         let rejects: u64 = book.entries.values().map(|entry| entry.rejects).sum();
         let holes: u64 = book.holes.values().map(|rows| u64::from(*rows)).sum();
-        let seen = scan.places.len() as u64 + rejects + holes;
+        let seen = scan.known + rejects + holes;
         self.options.expected_rows.is_some_and(|expected| seen * 100 < expected * EARLY_BELOW)
     }
 }

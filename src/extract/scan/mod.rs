@@ -4,12 +4,9 @@
 //! another meanwhile. So an end that may be a mistake is asked for once more; a walk that goes on
 //! asks for its last held page again, which shows whether what follows still joins it; and what may
 //! have moved meanwhile is looked for afterwards (`moved.rs`). Where it ends is told in [`end`].
-//!
-//! Memory: about 24 bytes a row, for where each was first shown.
 
 mod end;
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 
 use super::Error;
@@ -22,16 +19,16 @@ use crate::record::Walk;
 /// What is known of a scan beside its book.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Where each record was first shown, from 0.
-    pub(super) places: HashMap<u64, u32>,
-    /// How many of the book's pages are in `places`.
+    /// How many distinct rows were shown by the pages that were taken: those with a place before it.
+    pub(super) known: u64,
+    /// How many of the book's pages were taken.
     taken: usize,
     /// Records that a page showed of which it is not known that it joins those before it.
     apart: HashSet<u64>,
     /// The page taken last, and whether it joins those before it.
     last: (u32, bool),
     /// Up to which place pages without a new row have come.
-    passed: u32,
+    passed: u64,
     /// Rows that were shown again on a later page, among new ones: as many have moved down.
     pub(super) doubles: u64,
     /// What earlier runs have done about them.
@@ -74,88 +71,109 @@ enum Said {
 }
 
 impl Scan {
-    fn of(book: &Book) -> Self {
+    fn of(book: &Book) -> Result<Self> {
         let (mut scan, mut start) = (Self::default(), 0);
         for added in &book.pages {
-            let ids = &book.shown[start..added.shown];
             if added.size == book.size {
-                scan.recall(added.page, ids);
+                scan.recall(added.page, book.shown.ids(start..added.shown)?, book)?;
             }
-            scan.take_page(added, ids);
+            scan.take_page(added, start, book)?;
             start = added.shown;
         }
         scan.taken = book.pages.len();
-        scan
+        Ok(scan)
     }
 
     /// Counts what a page of an earlier run has told beside its rows: that run may have died, or run
     /// out of permits, before anything came of it.
-    fn recall(&mut self, page: u32, ids: &[u64]) {
-        let known = self.known(ids);
+    fn recall(&mut self, page: u32, ids: Vec<u64>, book: &Book) -> Result<()> {
         let (furthest, rows) = &self.before.furthest;
-        if ids.is_empty() || (page > *furthest && ids == rows) {
+        if ids.is_empty() || (page > *furthest && ids == *rows) {
             self.before.ended = true;
         } else if page > *furthest {
-            self.doubles += known;
-            self.before.furthest = (page, ids.to_vec());
+            self.doubles += self.count_known(&ids, book)?;
+            self.before.furthest = (page, ids);
             self.before.ended = false;
         } else if page == *furthest {
-            self.doubles += self.moved_down(ids, rows);
+            self.doubles += self.moved_down(&ids, rows, book)?;
         } else if self.before.ended {
             self.before.looked += 1;
-            self.before.found += ids.len() as u64 - known;
+            self.before.found += ids.len() as u64 - self.count_known(&ids, book)?;
         }
+        Ok(())
+    }
+
+    /// Returns where a row was first shown, from 0, if by a page that was taken.
+    pub(super) fn place_of(&self, id: u64, book: &Book) -> Result<Option<u64>> {
+        Ok(book.shown.place_of(id)?.filter(|place| *place < self.known))
+    }
+
+    /// Returns the places of those rows that were shown before.
+    fn places_of(&self, ids: &[u64], book: &Book) -> Result<Vec<u64>> {
+        ids.iter().filter_map(|id| self.place_of(*id, book).transpose()).collect()
     }
 
     /// Returns how many of the rows were shown before.
-    fn known(&self, ids: &[u64]) -> u64 {
-        ids.iter().filter(|id| self.places.contains_key(*id)).count() as u64
+    fn count_known(&self, ids: &[u64], book: &Book) -> Result<u64> {
+        Ok(self.places_of(ids, book)?.len() as u64)
     }
 
     /// Returns how many rows of a page that was asked for again stood on pages before it.
-    fn moved_down(&self, now: &[u64], before: &[u64]) -> u64 {
-        let place = |id: &u64| self.places.get(id).copied();
-        let first = before.iter().filter_map(place).min().unwrap_or(0);
-        now.iter().filter_map(place).filter(|place| *place < first).count() as u64
+    fn moved_down(&self, now: &[u64], before: &[u64], book: &Book) -> Result<u64> {
+        let first = self.places_of(before, book)?.into_iter().min().unwrap_or(0);
+        let now = self.places_of(now, book)?;
+        Ok(now.iter().filter(|place| **place < first).count() as u64)
     }
 
     /// Takes note of what was shown since the last time; returns how many of it were new.
-    pub(super) fn take(&mut self, book: &Book) -> u64 {
-        let before = self.places.len();
+    pub(super) fn take(&mut self, book: &Book) -> Result<u64> {
+        let before = self.known;
         let mut start = self.taken.checked_sub(1).map_or(0, |last| book.pages[last].shown);
         for added in &book.pages[self.taken..] {
-            self.take_page(added, &book.shown[start..added.shown]);
+            self.take_page(added, start, book)?;
             start = added.shown;
         }
         self.taken = book.pages.len();
-        (self.places.len() - before) as u64
+        Ok(self.known - before)
     }
 
     /// A page that is read for the first time is asked for after the one before it. One that is read
     /// again may stand anywhere: it joins the others where it shows one of their rows, or comes right
     /// after a page that does.
-    fn take_page(&mut self, added: &Added, ids: &[u64]) {
+    fn take_page(&mut self, added: &Added, start: usize, book: &Book) -> Result<()> {
         let follows = self.last == (added.page.saturating_sub(1), true);
-        let joins = added.round == 0 || added.page == 1 || follows || self.joins(ids);
-        for id in ids {
-            let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-            let is_new = *self.places.entry(*id).or_insert(place) == place;
-            match joins {
-                true => drop(self.apart.remove(id)),
-                false => drop(is_new && self.apart.insert(*id)),
+        let is_next = added.round == 0 || added.page == 1 || follows;
+        if !is_next || !self.apart.is_empty() {
+            let ids = book.shown.ids(start..added.shown)?;
+            let joins = is_next || self.joins(&ids, book)?;
+            for id in ids {
+                match joins {
+                    true => drop(self.apart.remove(&id)),
+                    false if self.place_of(id, book)?.is_none() => drop(self.apart.insert(id)),
+                    false => {}
+                }
             }
+            self.last = (added.page, joins);
+        } else {
+            self.last = (added.page, true);
         }
-        self.last = (added.page, joins);
+        self.known = added.places;
+        Ok(())
     }
 
     /// Tells whether one of the rows stands among those that were read without a gap.
-    fn joins(&self, ids: &[u64]) -> bool {
-        ids.iter().any(|id| self.places.contains_key(id) && !self.apart.contains(id))
+    fn joins(&self, ids: &[u64], book: &Book) -> Result<bool> {
+        for id in ids {
+            if !self.apart.contains(id) && self.place_of(*id, book)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the furthest place of the rows of a page.
-    fn furthest(&self, ids: &[u64]) -> u32 {
-        ids.iter().filter_map(|id| self.places.get(id)).copied().max().unwrap_or(0)
+    fn furthest(&self, ids: &[u64], book: &Book) -> Result<u64> {
+        Ok(self.places_of(ids, book)?.into_iter().max().unwrap_or(0))
     }
 }
 
@@ -163,8 +181,8 @@ impl Reader<'_> {
     /// Reads what is missing of a listing without a total, of which the first page, or all that
     /// earlier runs held, is in the book.
     pub(super) async fn scan(&self, walk: &Walk, book: &mut Book, goes_on: bool) -> Result<()> {
-        let mut scan = Scan::of(book);
-        scan.passed = u32::try_from(scan.places.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let mut scan = Scan::of(book)?;
+        scan.passed = scan.known.saturating_sub(1);
         if book.pages.is_empty() && book.holes.is_empty() {
             return Ok(());
         }
@@ -231,8 +249,8 @@ impl Reader<'_> {
         }
         let before =
             Some(page - 1).filter(|before| *before > 0).and_then(|before| book.page(before));
-        let before = before.map(|before| book.ids(before)).filter(|before| !before.is_empty());
-        if before.is_some_and(|before| before == book.ids(entry)) {
+        let before = before.filter(|before| !before.shown.is_empty());
+        if before.is_some_and(|before| before.digest == entry.digest) {
             return Said::Same;
         }
         if book.descent.has_reached(walk.down_to) {
@@ -260,8 +278,8 @@ impl Reader<'_> {
         match self.read_page(walk, page, book.size, round).await {
             Ok((header, facts)) => {
                 book.rereads += u64::from(is_reread);
-                book.add(&header, &facts);
-                Ok((page, self.said(walk, page, book, scan)))
+                book.add(&header, &facts)?;
+                Ok((page, self.said(walk, page, book, scan)?))
             }
             Err(error) if is_end(page, &error) => Ok((page, Said::Refused(error))),
             Err(error) => {
@@ -270,9 +288,10 @@ impl Reader<'_> {
                 let told = if book.page(page + 1).is_some() { page + 1 } else { page };
                 if told == page {
                     // Pieces that show rows of other pages may hide their own.
-                    scan.doubles += scan.known(&book.shown[shown..]);
+                    let ids = book.shown.ids(shown..book.shown.len())?;
+                    scan.doubles += scan.count_known(&ids, book)?;
                 }
-                let said = self.said(walk, told, book, scan);
+                let said = self.said(walk, told, book, scan)?;
                 let is_end = matches!(said, Said::Nothing);
                 Ok((told, if is_end { said } else { Said::More }))
             }
@@ -286,24 +305,24 @@ impl Reader<'_> {
     }
 
     /// Says what the page added last tells.
-    fn said(&self, walk: &Walk, page: u32, book: &Book, scan: &mut Scan) -> Said {
-        let ids = book.ids_on(page);
-        let known = scan.known(ids);
-        let (new, furthest) = (scan.take(book), scan.furthest(ids));
+    fn said(&self, walk: &Walk, page: u32, book: &Book, scan: &mut Scan) -> Result<Said> {
+        let ids = book.ids_on(page)?;
+        let known = scan.count_known(&ids, book)?;
+        let (new, furthest) = (scan.take(book)?, scan.furthest(&ids, book)?);
         let said = self.last_said(walk, page, book);
         if matches!(said, Said::Same | Said::Nothing) {
-            return said;
+            return Ok(said);
         }
         scan.doubles += known;
         // The rows known may all stand before this page, or have moved down to it.
         let offset = u64::from(page.saturating_sub(1)) * u64::from(book.size);
-        let passes = furthest > scan.passed || offset < scan.places.len() as u64;
+        let passes = furthest > scan.passed || offset < scan.known;
         scan.passed = furthest;
-        match said {
+        Ok(match said {
             said if new > 0 => said,
             _ if passes => Said::Passing,
             _ => Said::OldNews,
-        }
+        })
     }
 
     /// Leaves out a page that never comes right, where the server alone cuts the pages, once the page
@@ -327,7 +346,7 @@ impl Reader<'_> {
         self.sink.hole(walk, offset, rows, &error).await?;
         book.holes.insert(offset, rows);
         if let Some((header, facts)) = next {
-            book.add(&header, &facts);
+            book.add(&header, &facts)?;
         }
         Ok(())
     }
@@ -343,9 +362,9 @@ impl Reader<'_> {
             let page = last.saturating_sub(back).max(1);
             let Some(entry) = book.page(page) else { return Ok(page) };
             let offset = u64::from(page - 1) * u64::from(book.size);
-            let before = book.ids(entry).to_vec();
+            let before = book.shown.ids(entry.shown.clone())?;
             let now = match self.reread(walk, offset, book).await {
-                Ok(_) => book.ids_on(page).to_vec(),
+                Ok(_) => book.ids_on(page)?,
                 Err(error) if is_end(page, &error) => Vec::new(),
                 // It has come to break since it was held: the pages before it tell as well.
                 Err(error) if error.may_be_one_row() && self.answers_at_all(walk).await? => {
@@ -355,10 +374,10 @@ impl Reader<'_> {
                 Err(error) => return Err(error),
             };
             *(if back == 0 { &mut book.checks } else { &mut book.rereads }) += 1;
-            scan.doubles += scan.moved_down(&now, &before);
-            let joins = scan.joins(&now);
-            scan.take(book);
-            scan.passed = scan.furthest(&now);
+            scan.doubles += scan.moved_down(&now, &before, book)?;
+            let joins = scan.joins(&now, book)?;
+            scan.take(book)?;
+            scan.passed = scan.furthest(&now, book)?;
             if joins || page == 1 {
                 return Ok(page);
             }

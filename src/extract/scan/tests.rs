@@ -25,7 +25,7 @@ fn ids(source: &MemorySource) -> Vec<u64> {
     ids
 }
 
-fn read(source: &MemorySource, size: u32) -> crate::extract::Outcome {
+fn read(source: &MemorySource, size: u32) -> memory::Reading {
     memory::read(source, &memory::whole(size), None, |_| {}).unwrap()
 }
 
@@ -317,7 +317,7 @@ fn read_over_deaths(
     sorting: Sorting,
     moved: [usize; 3],
     dies_at: &[u64],
-) -> (MemorySource, crate::extract::Outcome) {
+) -> (MemorySource, memory::Reading) {
     let mut source = MemorySource::new(100, sorting);
     source.edits = (3..).zip(moved.map(Edit::Touch)).collect();
     source.troubles = dies_at.iter().map(|at| (*at, Trouble::Dies)).collect();

@@ -639,10 +639,10 @@ mod tests {
 
     #[test]
     fn a_reading_that_rows_may_have_been_hidden_from_leaves_the_next_whole_one_due() {
-        let hidden = Outcome { settled: false, ..outcome(8, true) };
-        let scan = noted(&[outcome(9, true), outcome(9, true), hidden.clone()]);
+        let hidden = || Outcome { settled: false, ..outcome(8, true) };
+        let scan = noted(&[outcome(9, true), outcome(9, true), hidden()]);
         assert_eq!((scan.rows, scan.order()), (8, Some(Order::Updated)));
         assert_eq!((scan.as_of, scan.read_at()), (walk(1).opened_at, walk(2).opened_at));
-        assert_eq!(noted(&[outcome(9, true), hidden]).order(), None);
+        assert_eq!(noted(&[outcome(9, true), hidden()]).order(), None);
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::load::Room;
-use crate::load::Shards;
-use crate::load::Spill;
 use crate::record::id_hash;
 use crate::run::Result;
+use crate::spill::Log;
+use crate::spill::Shards;
+use crate::spill::Spill;
 
 /// Streams that list the same persons under the same ids, as Convertalk documents them.
 pub(super) const SHARED: [&str; 2] = ["chats", "users"];
@@ -27,10 +28,10 @@ impl ShownIds {
     }
 
     /// Takes the ids that pages of a stream showed.
-    pub(super) fn add(&mut self, stream: &str, ids: &[u64]) -> Result<()> {
+    pub(super) fn add(&mut self, stream: &str, ids: &Log) -> Result<()> {
         let new = || Spill::new(self.scratch.clone(), self.room.staged / 8);
         let spill = self.streams.entry(stream.to_owned()).or_insert_with(new);
-        ids.iter().try_for_each(|id| Ok(spill.push([*id])?))
+        Ok(ids.each(|id| spill.push([id]))?)
     }
 
     /// Returns all of them, in parts that there is room for. Whoever looks for something among them goes
@@ -114,7 +115,10 @@ mod tests {
             let mut shown = ShownIds::new(folder.path().to_owned(), room);
             let mut truth: [BTreeSet<u32>; 2] = Default::default();
             for (stream, numbers) in &pages {
-                let ids: Vec<u64> = numbers.iter().map(|id| id_hash(&id.to_string())).collect();
+                let mut ids = Log::default();
+                for number in numbers {
+                    ids.push(id_hash(&number.to_string())).unwrap();
+                }
                 shown.add(SHARED[*stream], &ids).unwrap();
                 truth[*stream].extend(numbers);
             }

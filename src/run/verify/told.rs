@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 
-use crate::load;
-use crate::load::Shards;
-use crate::load::Spill;
 use crate::record::id_hash;
+use crate::spill;
+use crate::spill::Shards;
+use crate::spill::Spill;
 
 /// Bytes of something that is told.
 const WIDTH: usize = size_of::<[u64; 3]>();
@@ -36,7 +36,7 @@ pub(super) struct Told {
     records: Spill<3>,
     /// So many of them are compared at once, about.
     most: u64,
-    failed: Option<load::Error>,
+    failed: Option<spill::Error>,
 }
 
 /// What came out.
@@ -80,7 +80,7 @@ impl Told {
     /// # Errors
     ///
     /// Where what had no room in memory could not be written or read.
-    pub(super) fn compare(self, sources: usize) -> load::Result<Compared> {
+    pub(super) fn compare(self, sources: usize) -> spill::Result<Compared> {
         if let Some(error) = self.failed {
             return Err(error);
         }

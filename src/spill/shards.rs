@@ -1,27 +1,14 @@
-//! Records of a few numbers, more of them than memory has room for: the newest in memory, the others in a
-//! file without a name.
-//!
-//! They are divided into shards by how their first number begins, which should be a hash. Whoever compares
-//! them does so for some shards at a time, as many as memory has room for.
+//! Records of a few numbers, divided into shards by how their first number begins, which should be a hash.
+//! Whoever compares them does so for some shards at a time, as many as memory has room for.
 
-use std::fs::File;
-use std::io;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::Error;
+use super::Records;
 use super::Result;
-use crate::point::Steps;
 
 /// Shards: what begins with the same eight bits.
 const SHARDS: usize = 256;
-
-/// Records that are written or read at once.
-const CHUNK: usize = 8 << 10;
 
 fn shard_of(first: u64) -> usize {
     (first >> 56) as usize
@@ -53,7 +40,7 @@ pub struct Spill<const N: usize> {
     /// Records in memory, at most.
     most: usize,
     latest: Vec<[u64; N]>,
-    file: Option<File>,
+    file: Option<Records<N>>,
     /// Where each shard begins in what was written at once, in records from the beginning of the file, and
     /// where the last one ends.
     blocks: Vec<Vec<u64>>,
@@ -89,9 +76,7 @@ impl<const N: usize> Spill<N> {
         let mut records = Vec::with_capacity(self.count_of(shards));
         if let Some(file) = &self.file {
             for block in &self.blocks {
-                let place = block[shards.0.start]..block[shards.0.end];
-                let read = steps().read("read").and_then(|()| read_into(&mut records, file, place));
-                read.map_err(|source| self.failed("read", source))?;
+                file.read(block[shards.0.start]..block[shards.0.end], &mut records)?;
             }
         }
         let latest = self.latest.iter().filter(|record| shards.has(record[0]));
@@ -118,58 +103,15 @@ impl<const N: usize> Spill<N> {
         let written = self.count() - self.latest.len() as u64;
         let before = |shard| self.latest.partition_point(|record| shard_of(record[0]) < shard);
         let block = (0..=SHARDS).map(|shard| written + before(shard) as u64).collect();
-        if self.file.is_none() {
-            let made = steps().change("begun");
-            let made = made.and_then(|()| tempfile::tempfile_in(&self.scratch));
-            self.file = Some(made.map_err(|source| self.failed("create", source))?);
-        }
-        let wrote = self.file.as_ref().map_or(Ok(()), |file| write_to(file, written, &self.latest));
-        wrote.map_err(|source| self.failed("write", source))?;
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => Records::create(&self.scratch)?,
+        };
+        self.file.insert(file).write(written, &self.latest)?;
         self.blocks.push(block);
         self.latest.clear();
         Ok(())
     }
-
-    fn failed(&self, action: &'static str, source: io::Error) -> Error {
-        Error::scratch(action, &self.scratch, source)
-    }
-}
-
-/// Writes records behind so many others.
-fn write_to<const N: usize>(mut file: &File, behind: u64, records: &[[u64; N]]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(behind * size_of::<[u64; N]>() as u64))?;
-    let mut bytes = Vec::with_capacity(records.len().min(CHUNK) * size_of::<[u64; N]>());
-    for chunk in records.chunks(CHUNK) {
-        bytes.clear();
-        bytes.extend(chunk.as_flattened().iter().flat_map(|number| number.to_le_bytes()));
-        steps().write("write", &bytes, |bytes| file.write_all(bytes))?;
-    }
-    Ok(())
-}
-
-/// Reads the records at a place.
-fn read_into<const N: usize>(
-    records: &mut Vec<[u64; N]>,
-    mut file: &File,
-    place: Range<u64>,
-) -> io::Result<()> {
-    let width = size_of::<[u64; N]>();
-    file.seek(SeekFrom::Start(place.start * width as u64))?;
-    let mut left = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; left.min(CHUNK) * width];
-    while left > 0 {
-        bytes.truncate(left.min(CHUNK) * width);
-        file.read_exact(&mut bytes)?;
-        let (numbers, _) = bytes.as_chunks();
-        let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_le_bytes).collect();
-        records.extend_from_slice(numbers.as_chunks().0);
-        left -= bytes.len() / width;
-    }
-    Ok(())
-}
-
-fn steps() -> Steps {
-    Steps::new(|| "state/scratch/spill".to_owned())
 }
 
 #[cfg(test)]
