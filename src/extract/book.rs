@@ -31,8 +31,8 @@ use crate::window::Window;
 pub(super) struct Book {
     /// The rows of the pages that are asked for.
     pub(super) size: u32,
-    /// The rows of the largest page added.
-    largest: u32,
+    /// How many rows the pages added have, each size once.
+    sizes: BTreeSet<u32>,
     pub(super) entries: BTreeMap<u64, Entry>,
     pub(super) holes: BTreeMap<u64, u32>,
     pub(super) first_total: Option<(DateTime<Utc>, u64)>,
@@ -115,7 +115,7 @@ impl Book {
     pub(super) fn new(walk: &Walk, room: IdRoom) -> Self {
         Self {
             size: walk.page_size,
-            largest: walk.page_size,
+            sizes: BTreeSet::from([walk.page_size]),
             entries: BTreeMap::new(),
             holes: BTreeMap::new(),
             first_total: None,
@@ -149,7 +149,7 @@ impl Book {
             size = clamped;
             self.size = clamped;
         }
-        self.largest = self.largest.max(size);
+        self.sizes.insert(size);
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         let own = self.shown.push(ids.iter().copied())?;
         if facts.total.is_none() || self.shown.places() > 0 {
@@ -364,8 +364,9 @@ impl Book {
     /// known as holes.
     fn covers(&self, start: u64, end: u64, most_rows: u32) -> bool {
         let mut reached = start;
+        let largest = self.sizes.last().copied().unwrap_or(self.size);
         while reached < end {
-            let from = (reached + 1).saturating_sub(u64::from(self.largest));
+            let from = (reached + 1).saturating_sub(u64::from(largest));
             let held = self.entries.range(from..=reached).filter(|(_, e)| e.size <= most_rows);
             let held = held.map(|(at, e)| at + u64::from(e.size));
             let holes = self.holes.range(from..=reached).map(|(at, rows)| at + u64::from(*rows));
@@ -380,7 +381,7 @@ impl Book {
     /// Returns the number of the last page that is held, or known as a hole; 0 where there is none.
     pub(super) fn last_page(&self) -> u32 {
         let size = u64::from(self.size.max(1));
-        let held = self.entries.values().filter(|e| e.size == self.size).map(|e| e.page).max();
+        let held = self.entries.values().rev().find(|e| e.size == self.size).map(|e| e.page);
         let holes = self.holes.iter().map(|(offset, rows)| offset + u64::from(*rows).max(1) - 1);
         let hole = holes.max().and_then(|last| u32::try_from(last / size + 1).ok());
         held.max(hole).unwrap_or(0)
@@ -452,9 +453,12 @@ impl Book {
         entries.map(|(offset, entry)| (entry.shown.clone(), *offset)).collect()
     }
 
+    /// Returns how often a page of this number was asked for again, of whichever size.
     pub(super) fn round_of(&self, page: u32) -> u32 {
-        let entries = self.entries.values().filter(|entry| entry.page == page);
-        entries.map(|entry| entry.round).max().unwrap_or(0)
+        let offset = |size: &u32| u64::from(page.saturating_sub(1)) * u64::from(*size);
+        let entries = self.sizes.iter().filter_map(|size| self.entries.get(&offset(size)));
+        let of_page = entries.filter(|entry| entry.page == page);
+        of_page.map(|entry| entry.round).max().unwrap_or(0)
     }
 
     /// Returns the place of the first page that shows the same rows as an earlier one.

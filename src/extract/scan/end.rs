@@ -25,16 +25,15 @@ impl Reader<'_> {
         book: &mut Book,
         scan: &mut Scan,
     ) -> Result<Option<Said>> {
-        let is_early = self.is_early(book, scan);
         match said {
             Said::More | Said::Passing => Ok(Some(Said::More)),
             Said::Reached => {
                 book.whole = false;
                 Ok(None)
             }
-            Said::Short if is_early => Ok(Some(Said::More)),
+            Said::Short if self.is_early(book, scan) => Ok(Some(Said::More)),
             Said::Short => Ok(None),
-            Said::Nothing if !is_early || book.round_of(page) > 0 => Ok(None),
+            Said::Nothing if !self.is_early(book, scan) || book.round_of(page) > 0 => Ok(None),
             Said::Nothing | Said::Refused(_) => {
                 let (_, again) = self.next(walk, page, book, scan).await?;
                 book.probes += 1;
