@@ -1,11 +1,12 @@
 //! Keeps the books of a walk: which places of the listing are held, under which total, and whether
-//! the pages agree. Pure.
+//! the pages agree.
 //!
 //! Memory: about 150 bytes a page; the ids of its rows spill (`shown`).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -17,6 +18,7 @@ use chrono::Utc;
 
 use super::Outcome;
 use super::PageFacts;
+use super::RowFacts;
 use super::descent::Descent;
 use super::shown::IdRoom;
 use super::shown::Shown;
@@ -54,6 +56,10 @@ pub(super) struct Book {
     pub(super) probes: u64,
     pub(super) rereads: u64,
     pub(super) checks: u64,
+    /// The size of each page added, and its first id.
+    firsts: HashSet<(u32, u64)>,
+    /// Whether a page began as an earlier one of its size did: only then may it show the same.
+    may_repeat: bool,
     /// When the first and the last page were received.
     received: Option<(DateTime<Utc>, DateTime<Utc>)>,
     /// Whether the end of the listing was reached.
@@ -85,6 +91,8 @@ pub(super) struct Added {
     pub(super) shown: usize,
     /// How many of these have places, each id counted once.
     pub(super) places: u64,
+    /// How many of its own had them before it came.
+    pub(super) known: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +139,8 @@ impl Book {
             probes: 0,
             rereads: 0,
             checks: 0,
+            firsts: HashSet::new(),
+            may_repeat: false,
             received: None,
             whole: true,
             settled: true,
@@ -152,12 +162,12 @@ impl Book {
         self.sizes.insert(size);
         let ids: Vec<u64> = facts.rows.iter().filter_map(|row| row.id).collect();
         let own = self.shown.push(ids.iter().copied())?;
-        if facts.total.is_none() || self.shown.places() > 0 {
-            self.place(header, facts, own.clone())?;
-        }
+        let is_placed = facts.total.is_none() || self.shown.places() > 0;
+        let known = if is_placed { self.place(header, facts, own.clone())? } else { 0 };
+        self.may_repeat |= ids.first().is_some_and(|first| !self.firsts.insert((size, *first)));
         let (page, round) = (header.page, header.round);
         let places = self.shown.places();
-        self.pages.push(Added { page, size, round, shown: own.end, places });
+        self.pages.push(Added { page, size, round, shown: own.end, places, known });
         let at = header.received_at;
         let (first, last) = self.received.unwrap_or((at, at));
         self.received = Some((first.min(at), last.max(at)));
@@ -183,17 +193,19 @@ impl Book {
         Ok(())
     }
 
-    /// Gives the ids of a page without a total places, and follows the order of its rows.
-    fn place(&mut self, header: &PageHeader, facts: &PageFacts, own: Range<usize>) -> Result<()> {
+    /// Gives the ids of a page without a total places, and follows the order of its rows; returns how many
+    /// had been shown before.
+    fn place(&mut self, header: &PageHeader, facts: &PageFacts, own: Range<usize>) -> Result<u64> {
         let before = self.shown.places();
-        let mut places = self.shown.place(own)?.into_iter();
+        let places = self.shown.place(own)?;
         if facts.total.is_none() && header.round == 0 && header.size == self.size {
-            let mut is_new =
-                |id: Option<u64>| id.and_then(|_| places.next()).is_none_or(|p| p >= before);
-            let new = facts.rows.iter().filter(|row| is_new(row.id));
-            self.descent.follow(new, header.page);
+            let mut of_rows = places.iter();
+            let mut is_new = |row: &&RowFacts| {
+                row.id.and_then(|_| of_rows.next()).is_none_or(|place| *place >= before)
+            };
+            self.descent.follow(facts.rows.iter().filter(|row| is_new(row)), header.page);
         }
-        Ok(())
+        Ok(places.iter().filter(|place| **place < before).count() as u64)
     }
 
     fn find_end(&self) -> Option<u32> {
@@ -443,7 +455,17 @@ impl Book {
         let inside = self.entries.iter().filter(|(offset, _)| **offset < last.max(1));
         let rejects: u64 = inside.map(|(_, entry)| entry.rejects).sum();
         let holes: u64 = self.holes.values().map(|rows| u64::from(*rows)).sum();
-        Ok(self.shown.distinct_in(&self.stretches(u64::MAX))? + rejects + holes != last)
+        Ok(self.distinct()? + rejects + holes != last)
+    }
+
+    /// Returns the distinct ids of the pages as last read.
+    fn distinct(&self) -> Result<u64> {
+        let held: usize = self.entries.values().map(|entry| entry.shown.len()).sum();
+        match held == self.shown.len() {
+            // Nothing was read again.
+            true => self.shown.distinct(),
+            false => self.shown.distinct_in(&self.stretches(u64::MAX)),
+        }
     }
 
     /// Returns where the ids of the pages as last read stand, each with the page's place in the listing, of
@@ -463,6 +485,9 @@ impl Book {
 
     /// Returns the place of the first page that shows the same rows as an earlier one.
     pub(super) fn repeats(&self) -> Option<u64> {
+        if !self.may_repeat {
+            return None;
+        }
         let pages = u64::from(self.total_pages.unwrap_or(u32::MAX));
         let end = pages * u64::from(self.size);
         // Pieces of a page are no pages of their own.
@@ -605,7 +630,6 @@ fn clamped_size(header: &PageHeader, facts: &PageFacts) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::RowFacts;
     use crate::ids::Seq;
     use crate::ids::WalkId;
     use crate::record::Reason;

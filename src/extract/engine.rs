@@ -273,7 +273,9 @@ impl Reader<'_> {
             }
             match flying.next().await {
                 None => break,
-                Some((_, Ok((header, facts)))) => book.add(&header, &facts)?,
+                Some((_, Ok((header, facts)))) => {
+                    stop = stop.or(book.add(&header, &facts).map_err(Error::from).err());
+                }
                 Some((page, Err(error))) if error.may_be_size() => failed.push((page, error)),
                 Some((page, Err(error))) if self.is_past_end(page, &error) => {
                     failed.push((page, error))

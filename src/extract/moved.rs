@@ -78,6 +78,9 @@ impl Positions {
     fn places_of(&self, ids: &[u64], book: &Book) -> Result<HashMap<u64, Option<Distance>>> {
         let ids: HashSet<u64> = ids.iter().copied().collect();
         let mut places = HashMap::new();
+        if ids.is_empty() {
+            return Ok(places);
+        }
         for (stretch, first) in &self.0 {
             let shown = book.shown.ids(stretch.clone())?;
             for (id, place) in shown.iter().zip(*first..).filter(|(id, _)| ids.contains(id)) {

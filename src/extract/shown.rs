@@ -1,11 +1,12 @@
 //! The ids that the pages of a walk showed: all of them in their order, and of a listing without a total
 //! where each was first shown.
 //!
-//! Memory: a megabyte of each walk; the rest lies on the scratch disk, 8 bytes a row, and 25 to 50 more of a
-//! listing without a total.
+//! Memory: what there is room for; the rest lies on the scratch disk, 8 bytes a row, and 25 to 50 more of a
+//! listing without a total, which are written several times over.
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use crate::spill::Log;
 use crate::spill::Result;
@@ -18,13 +19,13 @@ pub struct IdRoom {
     most: usize,
 }
 
-/// Ids of a walk in memory, at most: in their order, and where each was first shown.
-const MOST_IDS: usize = 32 << 10;
+/// What an id takes in memory, about: in their order, and where it was first shown.
+const BYTES_OF_ID: usize = 30;
 
 impl IdRoom {
-    /// Returns the usual room; the folder `scratch` must be there once there are more ids.
-    pub fn new(scratch: PathBuf) -> Self {
-        Self { scratch, most: MOST_IDS }
+    /// Returns room for ids of so many bytes; the folder `scratch` must be there once there are more.
+    pub fn new(scratch: PathBuf, bytes: usize) -> Self {
+        Self { scratch, most: (bytes / BYTES_OF_ID).max(1) }
     }
 
     /// Returns room for hardly any.
@@ -44,6 +45,8 @@ pub(super) struct Shown {
     placed: usize,
     /// How many are compared at once.
     at_once: usize,
+    /// How many distinct ones there are, where they were counted since the last came.
+    counted: OnceLock<u64>,
 }
 
 /// Ids that stand one behind the other among those shown, and a number that tells where they come from.
@@ -53,11 +56,12 @@ impl Shown {
     pub(super) fn new(room: IdRoom) -> Self {
         let IdRoom { scratch, most } = room;
         let (ids, places) = (Log::new(scratch.clone(), most), Table::new(scratch, most));
-        Self { ids, places, placed: 0, at_once: 4 * most }
+        Self { ids, places, placed: 0, at_once: 2 * most, counted: OnceLock::new() }
     }
 
     /// Takes the ids of a page. Returns where they stand.
     pub(super) fn push(&mut self, ids: impl IntoIterator<Item = u64>) -> Result<Range<usize>> {
+        self.counted = OnceLock::new();
         let start = self.ids.len();
         ids.into_iter().try_for_each(|id| self.ids.push(id))?;
         Ok(start..self.ids.len())
@@ -92,10 +96,14 @@ impl Shown {
 
     /// Returns how many distinct ids were shown.
     pub(super) fn distinct(&self) -> Result<u64> {
-        match self.placed == self.ids.len() {
-            true => Ok(self.places.len()),
-            false => self.distinct_in(&[(0..self.ids.len(), 0)]),
+        if self.placed == self.ids.len() {
+            return Ok(self.places.len());
         }
+        if let Some(distinct) = self.counted.get() {
+            return Ok(*distinct);
+        }
+        let distinct = self.distinct_in(&[(0..self.ids.len(), 0)])?;
+        Ok(*self.counted.get_or_init(|| distinct))
     }
 
     /// Returns how many distinct ids stand in some stretches.

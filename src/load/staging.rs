@@ -9,6 +9,7 @@ use arrow::array::ArrayRef;
 use arrow::array::Int64Array;
 use arrow::array::RecordBatch;
 use arrow::array::StringArray;
+use arrow::compute::concat_batches;
 use arrow::datatypes::DataType;
 use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
@@ -91,6 +92,8 @@ pub struct Staging {
     partition_by: Partitioning,
     room: Room,
     batches: Vec<RecordBatch>,
+    /// Those that came last and are not yet in `batches`.
+    small: Small,
     bytes: usize,
     /// By partition, in the order in which they were written.
     runs: BTreeMap<String, Vec<Run>>,
@@ -100,6 +103,14 @@ pub struct Staging {
     partitions: Vec<String>,
     runs_made: u64,
     rows: u64,
+}
+
+/// Batches that become one: to pick rows from many looks at each column of each.
+#[derive(Debug, Default)]
+struct Small {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
 }
 
 impl Staging {
@@ -125,6 +136,7 @@ impl Staging {
             partition_by,
             room,
             batches: Vec::new(),
+            small: Small::default(),
             bytes: 0,
             runs: BTreeMap::new(),
             keys: Vec::new(),
@@ -148,9 +160,25 @@ impl Staging {
         }
         let batch = RecordBatch::try_new(self.run_schema.clone(), columns)?;
         self.rows += batch.num_rows() as u64;
-        self.bytes += batch.get_array_memory_size();
-        self.batches.push(batch);
+        let bytes = batch.get_array_memory_size();
+        self.bytes += bytes;
+        self.small.rows += batch.num_rows();
+        self.small.bytes += bytes;
+        self.small.batches.push(batch);
+        if self.small.rows >= rows::BATCH_ROWS || self.small.bytes >= rows::BATCH_BYTES {
+            self.join_small()?;
+        }
         if self.bytes > self.room.staged { self.spill(false) } else { Ok(()) }
+    }
+
+    fn join_small(&mut self) -> Result<()> {
+        let small = std::mem::take(&mut self.small).batches;
+        match small.as_slice() {
+            [] => {}
+            [whole] => self.batches.push(whole.clone()),
+            small => self.batches.push(concat_batches(&self.run_schema, small)?),
+        }
+        Ok(())
     }
 
     /// Returns the rows taken so far, a lead as often as it came.
@@ -172,6 +200,7 @@ impl Staging {
     /// Writes what is in memory as runs, one for each partition, sorted, of each lead the newest version.
     /// `is_all` says that nothing came before nor comes after it.
     fn spill(&mut self, is_all: bool) -> Result<()> {
+        self.join_small()?;
         let batches = std::mem::take(&mut self.batches);
         self.bytes = 0;
         if batches.iter().all(|batch| batch.num_rows() == 0) {

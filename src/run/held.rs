@@ -57,7 +57,7 @@ impl Reading {
         walk: &Arc<Walk>,
     ) -> Self {
         let (shared, source, walk) = (shared.clone(), Arc::clone(source), Arc::clone(walk));
-        let held = Held::new(&walk, shared.room_for_ids());
+        let held = Held::new(&walk, shared.ids.clone());
         let walked = HeldWalk { held, segments: 0, places: 0 };
         let (loaded, is_torn) = (0, false);
         Self { shared, source, mapping, walk, walked, loaded, is_torn }

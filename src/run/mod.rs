@@ -547,6 +547,8 @@ impl Run {
 
     fn shared(&self, messages: mpsc::Sender<Message>) -> Result<Shared> {
         let (store, run) = (self.lake.store.clone(), self.lake.holder.run.clone());
+        let bytes = settings::room(&self.job)?.staged / OF_STAGED_FOR_IDS;
+        let ids = extract::IdRoom::new(store.scratch(&run), bytes);
         Ok(Shared {
             job: Arc::clone(&self.job),
             stop: self.options.stop.clone(),
@@ -557,6 +559,7 @@ impl Run {
             observer: Arc::clone(&self.observer),
             messages,
             slots: Arc::new(Semaphore::new(settings::page_slots(&self.job)?)),
+            ids,
         })
     }
 
@@ -725,6 +728,9 @@ type Refused = Vec<(SourceName, SourceSummary)>;
 
 /// Messages that may wait for the loader; the pages among them are bounded by their slots.
 const QUEUE: usize = 64;
+
+/// The part of a source's staged leads that the ids of each of its walks may take beside them.
+const OF_STAGED_FOR_IDS: usize = 16;
 
 fn task_of(backfill: &Backfill) -> Task {
     let again_before = backfill.again.then_some(backfill.asked_at);

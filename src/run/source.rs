@@ -91,13 +91,8 @@ pub(super) struct Shared {
     pub(super) archive: archive::Writer,
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) slots: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// Returns room for the ids of a walk.
-    pub(super) fn room_for_ids(&self) -> IdRoom {
-        IdRoom::new(self.store.scratch(&self.run))
-    }
+    /// Room for the ids of a walk.
+    pub(super) ids: IdRoom,
 }
 
 /// One source being read.
@@ -348,7 +343,7 @@ impl SourceTask {
     pub(super) async fn begin(&self, draft: Walk) -> Result<Option<extract::Error>> {
         let walk = self.open(Walk { opened_at: self.shared.clock.now(), ..draft }).await?;
         self.observe_opened(&walk, walk.reason, 0);
-        let held = Held::new(&walk, self.shared.room_for_ids());
+        let held = Held::new(&walk, self.shared.ids.clone());
         let (outcome, held) = self.read_walk(&walk, held, 0).await;
         match outcome {
             Ok(outcome) => self.close(&walk, outcome, false).await.map(|()| None),

@@ -45,10 +45,12 @@ impl Error {
 
 impl Hint for Error {
     fn hint(&self) -> Option<String> {
-        Some(
-            "nothing is lost by it; make room there, or for `verify` name another folder by TMPDIR"
-                .to_owned(),
-        )
+        let is_full = self.source.kind() == io::ErrorKind::StorageFull;
+        is_full.then(|| {
+            "nothing is lost by it; make room there, or, where that is the system's folder for such files, \
+             name another one by TMPDIR"
+                .to_owned()
+        })
     }
 }
 
@@ -98,22 +100,29 @@ impl<const N: usize> Records<N> {
 
     /// Appends the records at a place to others.
     fn read(&self, place: Range<u64>, records: &mut Vec<[u64; N]>) -> Result<()> {
+        let at_once = (CHUNK / Self::WIDTH).max(1);
+        let mut left = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(at_once) * Self::WIDTH];
+        let mut at = place.start;
+        while left > 0 {
+            bytes.truncate(left.min(at_once) * Self::WIDTH);
+            self.read_bytes(at, &mut bytes)?;
+            let (numbers, _) = bytes.as_chunks();
+            let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_le_bytes).collect();
+            let read = numbers.as_chunks().0;
+            records.extend_from_slice(read);
+            (at, left) = (at + read.len() as u64, left - read.len());
+        }
+        Ok(())
+    }
+
+    /// Fills `bytes` with records as they lie in the file, behind so many others.
+    fn read_bytes(&self, behind: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut file = &self.file;
         let mut read = || -> io::Result<()> {
             steps().read("read")?;
-            let mut file = &self.file;
-            file.seek(SeekFrom::Start(place.start * Self::WIDTH as u64))?;
-            let mut left = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
-            let at_once = (CHUNK / Self::WIDTH).max(1);
-            let mut bytes = vec![0; left.min(at_once) * Self::WIDTH];
-            while left > 0 {
-                bytes.truncate(left.min(at_once) * Self::WIDTH);
-                file.read_exact(&mut bytes)?;
-                let (numbers, _) = bytes.as_chunks();
-                let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_le_bytes).collect();
-                records.extend_from_slice(numbers.as_chunks().0);
-                left -= bytes.len() / Self::WIDTH;
-            }
-            Ok(())
+            file.seek(SeekFrom::Start(behind * Self::WIDTH as u64))?;
+            file.read_exact(bytes)
         };
         read().map_err(|source| Error::new("read", &self.folder, source))
     }

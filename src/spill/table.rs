@@ -153,8 +153,13 @@ impl Buckets {
     }
 
     fn get(&self, key: u64) -> Result<Option<u64>> {
-        let entries = self.read(self.bucket_of(key))?;
-        Ok(entries.iter().find(|entry| entry[0] == key).map(|entry| entry[1] - 1))
+        let mut bytes = [0; ENTRIES * size_of::<[u64; 2]>()];
+        self.records.read_bytes(self.bucket_of(key) * ENTRIES as u64, &mut bytes)?;
+        let (numbers, _) = bytes.as_chunks();
+        let entries = numbers.as_chunks().0.iter().take_while(|[_, value]| *value != [0; 8]);
+        let key = key.to_le_bytes();
+        let found = entries.copied().find(|entry: &[[u8; 8]; 2]| entry[0] == key);
+        Ok(found.map(|[_, value]| u64::from_le_bytes(value) - 1))
     }
 
     /// Takes new entries, sorted by bucket; returns how many it took until a bucket was full.

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use leadpipe::ids::Seq;
 use leadpipe::sandbox::Fault;
+use leadpipe::sandbox::Settings;
 
 use crate::support::World;
 use crate::support::records::of;
@@ -62,4 +63,19 @@ async fn listings_read_to_their_end_by_a_run_that_died_are_not_asked_for_again()
         assert_eq!(world.rows(), rows);
         world.assert_all_whole().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_of_more_rows_than_memory_has_room_for_ids_is_read_and_gone_on_with_like_any() {
+    let large = Settings { contacts: 12_000, clients: 1, ..small_clinic() };
+    let world = World::clinic(large, "[run]\nmemory_limit = \"80MB\"").await;
+    assert_eq!(world.sync().await.exit_code(), 0);
+    world.assert_all_whole().await;
+    let rows = world.rows();
+    assert!(rows.len() > 11_000, "{}", rows.len());
+    // As if the run had died before its commit: all is read back, and nothing asked for.
+    world.lose_commits_after(Seq(world.head().seq.0 - 1));
+    world.sandbox.clear_requests();
+    assert_eq!(world.sync().await.exit_code(), 0);
+    assert_eq!((world.sandbox.requests().len(), world.rows()), (0, rows));
 }

@@ -75,7 +75,7 @@ impl Scan {
         let (mut scan, mut start) = (Self::default(), 0);
         for added in &book.pages {
             if added.size == book.size {
-                scan.recall(added.page, book.shown.ids(start..added.shown)?, book)?;
+                scan.recall(added, book.shown.ids(start..added.shown)?, book)?;
             }
             scan.take_page(added, start, book)?;
             start = added.shown;
@@ -86,19 +86,20 @@ impl Scan {
 
     /// Counts what a page of an earlier run has told beside its rows: that run may have died, or run
     /// out of permits, before anything came of it.
-    fn recall(&mut self, page: u32, ids: Vec<u64>, book: &Book) -> Result<()> {
+    fn recall(&mut self, added: &Added, ids: Vec<u64>, book: &Book) -> Result<()> {
+        let (page, known) = (added.page, added.known);
         let (furthest, rows) = &self.before.furthest;
         if ids.is_empty() || (page > *furthest && ids == *rows) {
             self.before.ended = true;
         } else if page > *furthest {
-            self.doubles += self.count_known(&ids, book)?;
+            self.doubles += known;
             self.before.furthest = (page, ids);
             self.before.ended = false;
         } else if page == *furthest {
             self.doubles += self.moved_down(&ids, rows, book)?;
         } else if self.before.ended {
             self.before.looked += 1;
-            self.before.found += ids.len() as u64 - self.count_known(&ids, book)?;
+            self.before.found += ids.len() as u64 - known;
         }
         Ok(())
     }
