@@ -337,6 +337,8 @@ fn newest_sorted(batches: &[RecordBatch]) -> Result<Vec<(usize, usize)>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::TestLead;
+    use super::super::testing::batch;
     use super::super::testing::schema;
     use super::*;
 
@@ -347,6 +349,26 @@ mod tests {
     #[test]
     fn as_many_runs_are_read_at_once_as_there_is_room_for() {
         assert_eq!([0, 24 << 20, 1 << 30].map(|merged| room(merged).merge_width()), [4, 32, 64]);
+    }
+
+    #[test]
+    fn small_batches_become_one_before_rows_are_picked_from_them() {
+        let place = tempfile::tempdir().unwrap();
+        let room = Room { staged: 1 << 30, merged: 1 << 30 };
+        let scratch = place.path().to_owned();
+        let mut staging = Staging::new(scratch, schema(), Partitioning::Year, room).unwrap();
+        for page in 0..300 {
+            let leads: Vec<TestLead> = (page * 10..page * 10 + 10)
+                .map(|id| TestLead::new(id, 2026, "Robin", i64::from(id)))
+                .collect();
+            let recency: Vec<Recency> = leads.iter().map(TestLead::recency).collect();
+            staging.add(batch(&leads), &recency).unwrap();
+        }
+        let rows: usize = staging.batches.iter().map(RecordBatch::num_rows).sum();
+        assert!(staging.batches.len() < 4, "{}", staging.batches.len());
+        assert_eq!((rows + staging.small.rows, staging.rows()), (3_000, 3_000));
+        let incoming = staging.finish().unwrap();
+        assert_eq!(incoming.partitions["2026"].rows, 3_000);
     }
 
     #[cfg(unix)]
