@@ -172,6 +172,12 @@ impl RunId {
         Self(uuid::Uuid::new_v7(time).simple().to_string())
     }
 
+    /// Returns when the run of an id began, to the millisecond, where the id tells it.
+    pub fn began_at(id: &str) -> Option<DateTime<Utc>> {
+        let (seconds, nanos) = uuid::Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -211,8 +211,8 @@ fn is_whole(store: &Store, folder: &str, files: &[SnapshotFile<'_>]) -> Result<b
 }
 
 fn build(store: &Store, commit: &Commit, folder: &str, files: &[SnapshotFile<'_>]) -> Result<()> {
-    // What a run that died left half-made.
-    store.remove_unfinished(SNAPSHOTS)?;
+    // What a run that died left half-made. It lies in that folder itself, and not below older snapshots.
+    store.remove_unfinished_beside(SNAPSHOTS)?;
     // Nothing is moved in a bucket: that a folder is whole, `latest` tells, which comes after it.
     let staged = match store.is_bucket() {
         true => folder.to_owned(),

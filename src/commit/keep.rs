@@ -202,7 +202,7 @@ fn before(now: DateTime<Utc>, span: TimeDelta) -> DateTime<Utc> {
 
 /// Folders are derived, so listing them is safe; of commits after `latest` none is touched.
 fn remove_snapshots(store: &Store, latest: Seq, living: &[Held]) -> Result<Vec<Seq>> {
-    store.remove_unfinished(SNAPSHOTS)?;
+    store.remove_unfinished_beside(SNAPSHOTS)?;
     let needed: BTreeSet<Seq> = living.iter().map(|commit| commit.snapshot).collect();
     let shown = store.pointee(LATEST);
     let mut removed = Vec::new();

@@ -80,6 +80,7 @@ pub use runs::dead_runs;
 pub use runs::end_run;
 pub use runs::prune_runs;
 pub use runs::runs;
+pub use runs::runs_since;
 pub use runs::unreadable_runs;
 pub use segments::Segment;
 pub use segments::segments_to_drop;

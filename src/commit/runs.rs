@@ -103,19 +103,45 @@ pub fn bury_run(store: &Store, dead: RunRecord, now: DateTime<Utc>) -> Result<()
 
 /// Returns all recorded runs, newest first.
 pub fn runs(store: &Store) -> Result<Vec<RunRecord>> {
-    let paths = paths(store)?;
-    let mut records = Vec::new();
+    read_all(store, paths(store)?, |record| record)
+}
+
+/// Returns what is kept of each recorded run that began after `since`, newest first; others are not read.
+pub fn runs_since<T>(
+    store: &Store,
+    since: DateTime<Utc>,
+    keep: impl Fn(RunRecord) -> T,
+) -> Result<Vec<T>> {
+    let mut paths = paths(store)?;
+    // A name tells it to the millisecond, or not at all.
+    paths.retain(|path| began_at(path).is_none_or(|at| at > since - TimeDelta::seconds(1)));
+    read_all(store, paths, |record| (record.started_at > since).then(|| keep(record)))
+        .map(|kept| kept.into_iter().flatten().collect())
+}
+
+/// Returns recorded runs without their summaries, which may be as large as all else a run reads.
+fn outlines(store: &Store, paths: Vec<String>) -> Result<Vec<RunRecord>> {
+    read_all(store, paths, |record| RunRecord { summary: None, ..record })
+}
+
+/// Reads records one after the other and returns what is kept of each, newest first.
+fn read_all<T>(store: &Store, paths: Vec<String>, keep: impl Fn(RunRecord) -> T) -> Result<Vec<T>> {
+    let mut kept = Vec::new();
     for (path, bytes) in paths.iter().zip(store.read_each(&paths)) {
         match bytes.map_err(Error::from).and_then(|bytes| decode(path, &bytes)) {
-            Ok(record) => records.push(record),
+            Ok(record) => kept.push(((record.started_at, record.run.clone()), keep(record))),
             // It was pruned meanwhile.
             Err(Error::Store(error)) if error.is_not_found() => {}
             Err(error) => warn!(path, %error, "passed over the record of a run"),
         }
     }
-    records
-        .sort_by(|left, right| (right.started_at, &right.run).cmp(&(left.started_at, &left.run)));
-    Ok(records)
+    kept.sort_by(|(left, _), (right, _)| right.cmp(left));
+    Ok(kept.into_iter().map(|(_, kept)| kept).collect())
+}
+
+/// Returns when the run of a record began, where its name tells.
+fn began_at(path: &str) -> Option<DateTime<Utc>> {
+    RunId::began_at(path.strip_prefix(RUNS)?.strip_prefix('/')?.strip_suffix(".json")?)
 }
 
 /// Returns the paths of records that cannot be read, and why.
@@ -133,7 +159,7 @@ fn paths(store: &Store) -> Result<Vec<String>> {
 /// In a bucket one that lost its lease may only sleep, and commit what it has written if it wakes in
 /// time: it is dead a day after another run began.
 pub fn dead_runs(store: &Store, current: &RunId, now: DateTime<Utc>) -> Result<Vec<RunRecord>> {
-    let mut records = runs(store)?;
+    let mut records = outlines(store, paths(store)?)?;
     let begun: Vec<_> = records.iter().map(|record| record.started_at).collect();
     let is_given_up = |record: &RunRecord| {
         let later = begun.iter().filter(|at| **at > record.started_at).min();
@@ -148,9 +174,13 @@ pub fn dead_runs(store: &Store, current: &RunId, now: DateTime<Utc>) -> Result<V
 /// Removes records of runs that began more than 90 days ago and are not among the newest 20, nor
 /// waiting to be cleaned up after; returns how many.
 pub fn prune_runs(store: &Store, now: DateTime<Utc>) -> Result<usize> {
-    let old = runs(store)?
+    let paths = paths(store)?;
+    // So many as there are of these are newer than any of the others.
+    let (young, old): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| began_at(path).is_some_and(|at| now - at <= KEEP_AGE));
+    let old = outlines(store, old)?
         .into_iter()
-        .skip(KEEP_NEWEST)
+        .skip(KEEP_NEWEST.saturating_sub(young.len()))
         .filter(|record| record.state != RunState::Running && now - record.started_at > KEEP_AGE);
     let mut removed = 0;
     for record in old {
@@ -313,6 +343,35 @@ mod tests {
         store.write("state/runs/damaged.json", b"{").unwrap();
         store.write("state/runs/newer.json", b"{\"version\":\"7\"}").unwrap();
         assert_eq!(runs(&store).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn records_whose_names_tell_that_they_are_too_old_are_not_read() {
+        let (_folder, store) = lake();
+        let named = |hours: i64| Holder { run: RunId::new(at(hours)), ..holder(1, hours) };
+        for hours in [0, 10, 20, 30] {
+            begin_run(&store, &named(hours)).unwrap();
+        }
+        let old = format!("{RUNS}/{}.json", RunId::new(at(1)));
+        store.write(&old, b"nobody reads it").unwrap();
+        let began = |record: RunRecord| record.started_at;
+        assert_eq!(runs_since(&store, at(9), began).unwrap(), [at(30), at(20), at(10)]);
+        assert_eq!(runs_since(&store, at(10), began).unwrap(), [at(30), at(20)]);
+        assert_eq!(
+            runs(&store).unwrap().into_iter().map(began).collect::<Vec<_>>(),
+            [at(30), at(20), at(10), at(0)]
+        );
+    }
+
+    #[test]
+    fn young_records_count_among_the_newest_without_being_read() {
+        let (_folder, store) = lake();
+        let named = |hours: i64| Holder { run: RunId::new(at(hours)), ..holder(1, hours) };
+        for hours in (0..25).chain(10_000..10_015) {
+            end_run(&store, &named(hours), 0, serde_json::Value::Null, at(hours)).unwrap();
+        }
+        assert_eq!(prune_runs(&store, at(10_020)).unwrap(), 20);
+        assert_eq!(runs(&store).unwrap().len(), 20);
     }
 
     #[test]

@@ -112,8 +112,40 @@ pub(super) struct Planner<'a> {
     store: &'a Store,
     oldest_first: bool,
     now: DateTime<Utc>,
-    /// What there is on record, newest first, clocks that ran ahead apart.
-    runs: Vec<RunRecord>,
+    /// What there is on record of the last days, newest first, clocks that ran ahead apart.
+    runs: Vec<PastRun>,
+}
+
+/// What planning needs of a run that is over: its summary may have hundreds of times as much.
+struct PastRun {
+    command: String,
+    started_at: DateTime<Utc>,
+    has_died: bool,
+    /// The requests that it sent, by source, where it tells.
+    sent: Option<BTreeMap<String, u64>>,
+}
+
+impl PastRun {
+    fn of(run: RunRecord) -> Self {
+        let sent_for = |(source, told): (&String, &serde_json::Value)| {
+            Some((source.clone(), told["requests"]["sent"].as_u64()?))
+        };
+        let sources = |summary: &serde_json::Value| {
+            let told = summary["sources"].as_object();
+            told.map(|told| told.iter().filter_map(sent_for).collect()).unwrap_or_default()
+        };
+        let sent = run.summary.as_ref().map(sources);
+        let (command, started_at) = (run.command, run.started_at);
+        Self { command, started_at, has_died: run.state == RunState::Died, sent }
+    }
+
+    /// Returns the requests sent for a source it read; of one that died nobody knows, and it counts as one.
+    fn sent_for(&self, source: &SourceName) -> Option<u64> {
+        match &self.sent {
+            Some(sent) => sent.get(source.as_str()).copied(),
+            None => self.has_died.then_some(1),
+        }
+    }
 }
 
 /// Returns the requests of a day that a source may send; `None` where there is no limit.
@@ -146,7 +178,7 @@ impl<'a> Planner<'a> {
         options: &Options,
         now: DateTime<Utc>,
     ) -> Result<Self> {
-        let mut runs = commit::runs(store)?;
+        let mut runs = commit::runs_since(store, now - RECENT, PastRun::of)?;
         runs.retain(|run| run.started_at <= now + TimeDelta::hours(1));
         Ok(Self { job, checkpoint, store, oldest_first: options.oldest_first, now, runs })
     }
@@ -254,22 +286,17 @@ impl<'a> Planner<'a> {
         of_all
     }
 
-    /// Returns the runs of a command since then that are over and read a source, with the requests it
-    /// sent; of one that died nobody knows, and it counts as one.
+    /// Returns the runs of a command since then that are over and read a source, with the requests they
+    /// sent.
     fn runs_of(
         &self,
         source: &SourceName,
         command: &'static str,
         since: DateTime<Utc>,
-    ) -> impl Iterator<Item = (&RunRecord, u64)> {
-        let sent_by = move |run: &RunRecord| {
-            let Some(summary) = &run.summary else {
-                return (run.state == RunState::Died).then_some(1);
-            };
-            summary["sources"][source.as_str()]["requests"]["sent"].as_u64()
-        };
-        let is_meant = move |run: &&RunRecord| run.command == command && run.started_at > since;
-        self.runs.iter().filter(is_meant).filter_map(move |run| Some((run, sent_by(run)?)))
+    ) -> impl Iterator<Item = (&PastRun, u64)> {
+        let is_meant = move |run: &&PastRun| run.command == command && run.started_at > since;
+        let runs = self.runs.iter().filter(is_meant);
+        runs.filter_map(move |run| Some((run, run.sent_for(source)?)))
     }
 
     /// Returns the sources that share the quota of `source`, it among them.
