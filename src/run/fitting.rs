@@ -5,6 +5,7 @@
 //! fits is remembered for all walks of the stream; the requests that found it are counted as probes.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -17,10 +18,12 @@ use chrono::Utc;
 use super::Result;
 use super::loader::Message;
 use super::source::SourceTask;
+use crate::checkpoint::SmallerPages;
 use crate::checkpoint::SourceProgress;
 use crate::config::SourceSettings;
 use crate::extract;
 use crate::extract::PageSizes;
+use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::window::Window;
 
@@ -29,7 +32,11 @@ pub(super) struct Sizes {
     /// The rows that the job asks for; `None` where the server alone decides.
     asked: Option<u32>,
     has_dates: bool,
-    progress: SourceProgress,
+    /// What was found to fit before, by stream.
+    known: BTreeMap<String, SmallerPages>,
+    /// The streams of which anything was read before: a size that was never asked for may be one that does
+    /// not fit.
+    read: BTreeSet<String>,
     now: DateTime<Utc>,
     streams: Mutex<BTreeMap<String, Arc<PageSizes>>>,
 }
@@ -38,32 +45,28 @@ impl Sizes {
     /// Returns the sizes of a source of which `progress` is known.
     pub(super) fn new(
         source: &SourceSettings,
-        progress: SourceProgress,
+        progress: &SourceProgress,
         now: DateTime<Utc>,
     ) -> Self {
         let (asked, has_dates) = (source.page_size(), source.start().is_some());
-        Self { asked, has_dates, progress, now, streams: Mutex::default() }
+        let known = progress.smaller_pages.clone();
+        let read = progress.scopes.iter().filter(|(_, scope)| scope.coverage.end().is_some());
+        let stream = |key: &ScopeKey| Some(key.0.split('/').next()?.to_owned());
+        let read = read.filter_map(|(key, _)| stream(key)).collect();
+        Self { asked, has_dates, known, read, now, streams: Mutex::default() }
     }
 
     /// Returns those of a stream, which is asked for pages of `otherwise` where the job says nothing.
     pub(super) fn of(&self, stream: &str, otherwise: u32) -> Arc<PageSizes> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let sizes = streams.entry(stream.to_owned()).or_insert_with(|| {
-            let known = self.progress.smaller_pages.get(stream).cloned();
+            let known = self.known.get(stream).cloned();
             let sizes = PageSizes::new(self.asked.unwrap_or(otherwise), known, self.now);
-            let may_not_fit = sizes.is_enlarged() || !self.was_read(stream);
+            let may_not_fit = sizes.is_enlarged() || !self.read.contains(stream);
             let waits = self.has_dates && may_not_fit;
             Arc::new(if waits { sizes.unsettled() } else { sizes })
         });
         Arc::clone(sizes)
-    }
-
-    /// Tells whether anything of a stream was read before: a size that was never asked for may be one
-    /// that does not fit.
-    fn was_read(&self, stream: &str) -> bool {
-        let of_stream = |key: &str| key.split('/').next() == Some(stream);
-        let mut scopes = self.progress.scopes.iter().filter(|(key, _)| of_stream(&key.0));
-        scopes.any(|(_, scope)| scope.coverage.end().is_some())
     }
 }
 

@@ -483,7 +483,9 @@ impl Run {
         let quotas = Quotas::new(&self.job, self.options.max_requests, self.clock.clone())?;
         let quotas = quotas.keeping_back(kept_back);
         let (tasks, refused) = self.tasks(&quotas, &shared, &planner, &task)?;
-        drop(shared);
+        // Of an agency with thousands of profiles the checkpoint is megabytes.
+        drop(planner);
+        drop((checkpoint, shared));
         let mut loading = tokio::task::spawn_blocking(move || loader.run(queue));
         // Where the loader has ended, its own error below says why.
         if let Some((key, backfill)) = &backfill {
@@ -574,11 +576,12 @@ impl Run {
         let (mut tasks, mut refused) = (Vec::new(), Vec::new());
         for settings in &self.job.sources {
             let halt = self.options.stop.watch();
+            let progress = planner.progress(&settings.name);
             match client::connect(&self.job, settings, quotas, halt, self.clock.clone()) {
                 Ok(client) => tasks.push(SourceTask {
                     shared: shared.clone(),
-                    sizes: Sizes::new(settings, planner.progress(&settings.name), self.clock.now()),
-                    progress: planner.progress(&settings.name),
+                    sizes: Sizes::new(settings, &progress, self.clock.now()),
+                    progress,
                     accept_deletes: self.options.accept_deletes.contains(&settings.name),
                     mappings: settings::mappings(settings)?,
                     settings: settings.clone(),
