@@ -22,6 +22,8 @@ pub use reader::read_segment;
 #[cfg(any(test, fuzzing))]
 pub use reader::records_in;
 pub use reader::segments;
+pub use reader::segments_of_walk;
+pub use reader::segments_since;
 pub use writer::Writer;
 
 use crate::error::Hint;

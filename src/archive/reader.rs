@@ -82,18 +82,49 @@ pub enum SegmentEnd {
 
 /// Returns where segment `number` of a walk lies.
 pub(super) fn segment_path(walk: &Walk, number: u32) -> String {
-    let date = walk.opened_at.format("%Y-%m-%d");
-    let scope = &walk.scope;
-    format!("archive/{}/{}/{date}/{}-{number}.jsonl.zst", scope.source, scope.stream, walk.id)
+    format!("{}/{}-{number}.jsonl.zst", folder_of(walk), walk.id)
 }
 
-/// Lists the segments of a source, by walk and number.
+/// Returns the folder in which all segments of a walk lie, with those of others opened that day.
+fn folder_of(walk: &Walk) -> String {
+    let date = walk.opened_at.format("%Y-%m-%d");
+    format!("archive/{}/{}/{date}", walk.scope.source, walk.scope.stream)
+}
+
+/// Lists the segments of a source, by walk and number: all there are, which may be a million. Memory: a
+/// few hundred bytes a segment.
 pub fn segments(store: &Store, source: &SourceName) -> Result<Vec<SegmentName>, Error> {
+    Ok(named(store.list_all(&format!("archive/{source}"))?))
+}
+
+/// Lists the segments of a source whose walks were opened on a day or later, by walk and number.
+pub fn segments_since(
+    store: &Store,
+    source: &SourceName,
+    since: NaiveDate,
+) -> Result<Vec<SegmentName>, Error> {
     let folder = format!("archive/{source}");
-    let paths = store.list_all(&folder)?;
-    let mut names: Vec<_> = paths.iter().filter_map(|path| parse_name(path)).collect();
+    let mut paths = Vec::new();
+    for stream in store.list(&folder)? {
+        paths.extend(store.list_all_from(&format!("{folder}/{stream}"), &since.to_string())?);
+    }
+    Ok(named(paths))
+}
+
+/// Lists the segments of a walk, by number; none where nothing of it is held.
+pub fn segments_of_walk(store: &Store, walk: &Walk) -> Result<Vec<SegmentName>, Error> {
+    let folder = folder_of(walk);
+    let names = store.list(&folder)?;
+    let mut segments = named(names.iter().map(|name| format!("{folder}/{name}")));
+    segments.retain(|segment| segment.walk == walk.id);
+    Ok(segments)
+}
+
+/// Returns what of these are segments, by walk and number.
+fn named(paths: impl IntoIterator<Item = String>) -> Vec<SegmentName> {
+    let mut names: Vec<_> = paths.into_iter().filter_map(|path| parse_name(&path)).collect();
     names.sort_unstable();
-    Ok(names)
+    names
 }
 
 fn parse_name(path: &str) -> Option<SegmentName> {
@@ -252,6 +283,7 @@ mod tests {
     use crate::record::RawPage;
     use crate::record::Reason;
     use crate::record::Scope;
+    use chrono::Datelike;
 
     fn walk() -> Walk {
         Walk {
@@ -346,6 +378,63 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(before.collect::<Vec<_>>(), [7, 8, 9]);
+    }
+
+    /// Writes so many segments of walks that are opened on these days of 1970, each of a page.
+    async fn walks(store: &Store, days: &[i64], segments: u32) -> Vec<Walk> {
+        let writer = Writer::start(store.clone(), RunId::new(DateTime::UNIX_EPOCH));
+        let mut walks = Vec::new();
+        for day in days {
+            let opened_at = DateTime::UNIX_EPOCH + chrono::TimeDelta::days(*day);
+            let walk = Walk { id: WalkId::new(Seq(3)), opened_at, ..walk() };
+            for number in 0..segments {
+                writer.open(&walk, number, u64::from(number)).await.unwrap();
+                writer.page(&walk.id, page(1, "{}")).await.unwrap();
+            }
+            walks.push(walk);
+        }
+        walks
+    }
+
+    /// A folder and a bucket, each empty.
+    fn both() -> (tempfile::TempDir, [Store; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).unwrap();
+        (folder, [store, Store::in_memory()])
+    }
+
+    #[tokio::test]
+    async fn the_segments_of_a_walk_are_found_without_those_of_others() {
+        let (_folder, both) = both();
+        for store in both {
+            assert_eq!(segments_of_walk(&store, &walk()).unwrap(), []);
+            // More than ten: by number, and not as names sort.
+            for walk in walks(&store, &[0, 0, 9], 11).await {
+                let mut all = segments(&store, &walk.scope.source).unwrap();
+                all.retain(|segment| segment.walk == walk.id);
+                assert_eq!(all.len(), 11);
+                assert_eq!(segments_of_walk(&store, &walk).unwrap(), all);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn older_days_than_those_asked_for_are_left_out() {
+        let (_folder, both) = both();
+        for store in both {
+            let source = walk().scope.source;
+            let since = |day: u32| {
+                let date = NaiveDate::from_ymd_opt(1970, 1, day).unwrap();
+                segments_since(&store, &source, date).unwrap()
+            };
+            assert_eq!(since(1), []);
+            walks(&store, &[0, 8, 9], 2).await;
+            assert_eq!(since(1), segments(&store, &source).unwrap());
+            let days: Vec<u32> = since(9).iter().map(|segment| segment.date.day()).collect();
+            assert_eq!(days.iter().filter(|day| **day == 9).count(), 2);
+            assert_eq!(days.iter().filter(|day| **day == 10).count(), 2);
+            assert_eq!((days.len(), since(11).len()), (4, 0));
+        }
     }
 
     #[test]

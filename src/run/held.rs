@@ -69,7 +69,7 @@ impl Reading {
         self.loaded = loaded;
         let runtime = Handle::current();
         let reading = tokio::task::spawn_blocking(move || {
-            for segment in segments_of(&self.shared, &self.walk)? {
+            for segment in archive::segments_of_walk(&self.shared.store, &self.walk)? {
                 self.read_segment(&segment, &runtime)?;
             }
             self.tell_lost()?;
@@ -184,10 +184,4 @@ fn closed(closing: &archive::Closing) -> Option<Closed> {
     let (whole, settled) = closing.whole.zip(closing.settled)?;
     let archive::Closing { proven, distinct, rejects, holes, .. } = *closing;
     Some(Closed { proven, whole, settled, distinct, rejects, holes })
-}
-
-fn segments_of(shared: &Shared, walk: &Walk) -> Result<Vec<SegmentName>> {
-    let mut segments = archive::segments(&shared.store, &walk.scope.source)?;
-    segments.retain(|segment| segment.walk == walk.id);
-    Ok(segments)
 }

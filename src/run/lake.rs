@@ -14,6 +14,7 @@ use super::event::Event;
 use super::event::Observer;
 use super::settings;
 use crate::archive;
+use crate::archive::SegmentName;
 use crate::checkpoint::OpenWalk;
 use crate::clock::SharedClock;
 use crate::commit;
@@ -27,6 +28,9 @@ use crate::ids::RunId;
 use crate::ids::Seq;
 use crate::ids::SourceName;
 use crate::store::Store;
+
+/// By how much a clock may be set back between two runs before what one of them began is no longer found.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::days(7);
 
 /// A lake that a run holds.
 #[derive(Debug)]
@@ -87,7 +91,7 @@ impl Lake {
 
     fn orphans_of(&self, source: &SourceName) -> Result<Vec<OpenWalk>> {
         let mut orphans: Vec<OpenWalk> = Vec::new();
-        for segment in archive::segments(&self.store, source)? {
+        for segment in self.segments_since_the_head(source)? {
             let is_new = segment.walk.opened_under() == Some(self.seq());
             if !is_new || orphans.iter().any(|orphan| orphan.walk.id == segment.walk) {
                 continue;
@@ -103,6 +107,19 @@ impl Lake {
         }
         orphans.sort_by_key(|orphan| orphan.walk.opened_at);
         Ok(orphans)
+    }
+
+    /// Lists the segments among which those of walks opened since the head are: a walk lies under the day on
+    /// which it was opened, which no clock that was right puts before the commit.
+    ///
+    /// What was opened under a clock set back by more than the margin is not found. No commit lists it then,
+    /// as none lists a walk that grew too old: what it read is not covered, and is read again. Its
+    /// pages are asked for once more, and nothing is lost.
+    fn segments_since_the_head(&self, source: &SourceName) -> Result<Vec<SegmentName>> {
+        let Some(head) = &self.head else { return Ok(archive::segments(&self.store, source)?) };
+        // A head from the future, of a clock that ran ahead, would hide what was opened today.
+        let since = head.created_at.min(self.holder.since) - CLOCK_MARGIN;
+        Ok(archive::segments_since(&self.store, source, since.date_naive())?)
     }
 
     /// Records how the run ended, and forgets runs of long ago.
@@ -185,5 +202,93 @@ fn host() -> String {
     match name.trim() {
         "" => "this machine".to_owned(),
         name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Closing;
+    use crate::archive::Writer;
+    use crate::clock::ManualClock;
+    use crate::commit::testing::lake;
+    use crate::commit::testing::seq_commit;
+    use crate::ids::WalkId;
+    use crate::record::Reason;
+    use crate::record::Scope;
+    use crate::record::Walk;
+    use std::sync::Arc;
+
+    /// A lake that a run holds which began at `now`.
+    async fn held(store: &Store, head: Option<Commit>, now: DateTime<Utc>) -> Lake {
+        let holder = Holder {
+            pid: 1,
+            host: "here".to_owned(),
+            run: RunId::new(now),
+            command: "sync".to_owned(),
+            job: "nightly".to_owned(),
+            since: now,
+        };
+        let clock: SharedClock = Arc::new(ManualClock::new(now));
+        let lock = Lock::acquire(store, &holder, None, clock).await.unwrap();
+        let key = commit::identity_key(store, None, None).unwrap();
+        Lake { store: store.clone(), holder, head, key, lock }
+    }
+
+    /// Leaves a walk behind that was opened under a commit, as a run that died does.
+    async fn leave(store: &Store, source: &str, under: Seq, opened_at: DateTime<Utc>) -> WalkId {
+        let walk = Walk {
+            id: WalkId::new(under),
+            scope: Scope {
+                source: source.parse().unwrap(),
+                stream: "leads".to_owned(),
+                partition: "profile:1".to_owned(),
+                query: String::new(),
+                list: String::new(),
+            },
+            window: None,
+            page_size: 10,
+            opened_at,
+            reason: Reason::NewTime,
+            down_to: None,
+        };
+        let writer = Writer::start(store.clone(), RunId::new(opened_at));
+        writer.open(&walk, 0, 0).await.unwrap();
+        writer.close(&walk.id, Closing::default(), opened_at).await.unwrap();
+        walk.id
+    }
+
+    fn found(lake: &Lake) -> Vec<WalkId> {
+        lake.orphans().unwrap().into_values().flatten().map(|open| open.walk.id).collect()
+    }
+
+    #[tokio::test]
+    async fn walks_opened_since_the_last_commit_are_found_though_a_clock_was_days_off() {
+        let (_folder, store) = lake();
+        let head = seq_commit(&store, 4);
+        let day = |days| head.created_at + TimeDelta::days(days);
+        leave(&store, "acme", Seq(3), day(1)).await;
+        let late = leave(&store, "acme", Seq(4), day(40)).await;
+        let early = leave(&store, "acme", Seq(4), day(-7)).await;
+        let other = leave(&store, "other", Seq(4), day(0)).await;
+        let forgotten = leave(&store, "acme", Seq(4), day(-8)).await;
+        let lake = held(&store, Some(head.clone()), day(60)).await;
+        assert_eq!(found(&lake), [early.clone(), late.clone(), other.clone()]);
+        // The commit was made under a clock that ran ahead.
+        let head = Commit { created_at: day(90), ..head.clone() };
+        let holder = Holder { since: day(45), ..lake.holder.clone() };
+        let lake = Lake { head: Some(head), holder, ..lake };
+        assert_eq!(found(&lake), [late.clone()]);
+        let holder = Holder { since: day(-1), ..lake.holder.clone() };
+        let lake = Lake { holder, ..lake };
+        assert_eq!(found(&lake), [forgotten, early, late, other]);
+    }
+
+    #[tokio::test]
+    async fn without_a_commit_all_walks_are_found() {
+        let (_folder, store) = lake();
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(9_000);
+        let opened = leave(&store, "acme", Seq(0), DateTime::UNIX_EPOCH).await;
+        assert_eq!(found(&held(&store, None, now).await), [opened]);
     }
 }

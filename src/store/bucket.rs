@@ -324,6 +324,29 @@ impl Bucket {
         Ok(self.list_sizes(folder, steps)?.into_iter().map(|(path, _)| path).collect())
     }
 
+    /// Returns all objects below those names in a folder that are `first` or come after it, sorted.
+    pub(super) fn list_all_from(
+        &self,
+        folder: &str,
+        first: &str,
+        steps: &Steps,
+    ) -> Result<Vec<String>> {
+        self.step(steps.read("begun"), "list", folder)?;
+        let (objects, at) = (self.objects(), self.at(folder));
+        // All that lies below a name comes after the name itself.
+        let from = self.at(&format!("{folder}/{first}"));
+        let listed = self.wait(async move {
+            objects.list_with_offset(Some(&at), &from).try_collect::<Vec<_>>().await
+        });
+        let found = self.told(listed, "list", folder)?;
+        let mut paths: Vec<_> =
+            found.iter().filter_map(|one| self.relative(&one.location)).collect();
+        let lies_deeper = |path: &String| path[folder.len()..].matches('/').count() > 1;
+        paths.retain(lies_deeper);
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
     /// Returns all objects below a name, sorted, with how many bytes each has.
     pub(super) fn list_sizes(&self, folder: &str, steps: &Steps) -> Result<Vec<(String, u64)>> {
         self.step(steps.read("begun"), "list", folder)?;

@@ -388,6 +388,25 @@ impl Store {
         Ok(files)
     }
 
+    /// Returns the paths of all files below those folders in `folder` that are named `first` or come after
+    /// it, sorted. What lies in the others is not looked at, and in a bucket not asked for.
+    pub fn list_all_from(&self, folder: &str, first: &str) -> Result<Vec<String>> {
+        if let Kind::Bucket(bucket) = &self.kind {
+            return bucket.list_all_from(folder, first, &self.steps("list", folder));
+        }
+        let mut files = Vec::new();
+        // A file has nothing below it, as in a bucket.
+        let names = if self.path(folder).is_dir() { self.list(folder)? } else { Vec::new() };
+        for name in names.iter().filter(|name| name.as_str() >= first) {
+            let below = format!("{folder}/{name}");
+            if self.path(&below).is_dir() {
+                files.extend(self.list_all(&below)?);
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
     /// Returns the paths of what was never finished below a folder, sorted. A bucket shows none.
     pub fn list_unfinished(&self, folder: &str) -> Vec<String> {
         match &self.kind {

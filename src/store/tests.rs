@@ -196,6 +196,23 @@ fn a_bucket_does_what_a_folder_does() {
 }
 
 #[test]
+fn folders_are_listed_from_a_name_on() {
+    let (_folder, both) = both();
+    for store in both {
+        let paths = ["a/04/x", "a/05-b/x", "a/05/x/y", "a/06/x", "a/beside", "b/07/x"];
+        for path in paths {
+            store.write(path, b"any").unwrap();
+        }
+        let from = |first| store.list_all_from("a", first).unwrap();
+        assert_eq!(from("05"), ["a/05-b/x", "a/05/x/y", "a/06/x"]);
+        assert_eq!(from("07"), [""; 0]);
+        assert_eq!(from("0"), paths[..4]);
+        assert_eq!(store.list_all_from("nothing", "05").unwrap(), [""; 0]);
+        assert_eq!(store.list_all_from("a/beside", "05").unwrap(), [""; 0]);
+    }
+}
+
+#[test]
 fn a_file_that_is_changed_sees_what_stood_there() {
     let (_folder, both) = both();
     for store in both {
