@@ -51,26 +51,32 @@ pub(super) struct Absences {
 }
 
 impl Absences {
-    /// Returns the same, where a reading that missed leads which the provider shows by id proves nothing
-    /// of the others that it missed. `was_found` tells of leads that it has shown so in an earlier run.
-    fn as_told(&self, lookups: &Lookups, was_found: impl Fn(&str) -> bool) -> Self {
+    /// Returns the scopes of which a reading has missed leads that the provider shows by id: it proves
+    /// nothing of the others that it missed. `was_found` tells of leads shown so in an earlier run.
+    fn misled_scopes(&self, lookups: &Lookups, was_found: impl Fn(&str) -> bool) -> BTreeSet<&str> {
         let is_found = |candidate: &&Candidate| {
             lookups.found.contains(&candidate.lead_id) || was_found(&candidate.lead_id)
         };
-        let misled: BTreeSet<&str> =
-            self.candidates.iter().filter(is_found).map(|one| one.scope.as_str()).collect();
-        let candidate = |one: &Candidate| {
-            let needs_answer = one.needs_answer || misled.contains(one.scope.as_str());
-            Candidate { needs_answer, ..one.clone() }
-        };
-        Self { candidates: self.candidates.iter().map(candidate).collect(), ..self.clone() }
+        self.candidates.iter().filter(is_found).map(|one| one.scope.as_str()).collect()
     }
 
-    /// Tells whether the reading showed any row held of a scope.
-    fn shows_some(&self, scope: &str) -> bool {
-        let absent = self.candidates.iter().filter(|candidate| candidate.scope == scope).count();
-        self.held.get(scope).is_some_and(|held| (absent as u64) < *held)
+    /// Returns the scopes of which the reading showed any row held.
+    fn shown_scopes(&self) -> BTreeSet<&str> {
+        let absent = count_by_scope(&self.candidates);
+        let absent_of = |scope: &str| absent.get(scope).copied().unwrap_or(0);
+        let is_shown = |(scope, held): &(&String, &u64)| absent_of(scope.as_str()) < **held;
+        self.held.iter().filter(is_shown).map(|(scope, _)| scope.as_str()).collect()
     }
+}
+
+fn count_by_scope<'a>(
+    candidates: impl IntoIterator<Item = &'a Candidate>,
+) -> BTreeMap<&'a str, u64> {
+    let mut counts = BTreeMap::new();
+    for candidate in candidates {
+        *counts.entry(candidate.scope.as_str()).or_default() += 1;
+    }
+    counts
 }
 
 /// What the provider said of leads asked for by id.
@@ -104,6 +110,14 @@ pub(super) struct Decision {
     pub(super) absent: Vec<Absent>,
 }
 
+impl Decision {
+    fn remember(&mut self, absent: impl FnOnce() -> Absent) {
+        if self.absent.len() < REMEMBERED {
+            self.absent.push(absent());
+        }
+    }
+}
+
 /// A lead that the provider showed when asked is not asked for again for a week, so that rows a
 /// listing leaves out (spam, say) do not cost a request every night.
 const TRUST_FOUND: TimeDelta = TimeDelta::days(7);
@@ -133,7 +147,7 @@ pub(super) fn to_look_up<'a>(
             !is_trusted(before, now) && (!candidate.is_scan || candidate.is_missed_again(before))
         })
         .collect();
-    ask.sort_by_key(|candidate| {
+    ask.sort_by_cached_key(|candidate| {
         let before = known.get(candidate.lead_id.as_str());
         let since = before.map(|absent| absent.since);
         // What it has shown before it will most likely show again: others come first.
@@ -167,19 +181,21 @@ pub(super) fn decide(
         known.iter().map(|absent| (absent.lead_id.as_str(), absent)).collect();
     let was_found =
         |lead_id: &str| by_id.get(lead_id).is_some_and(|absent| absent.found_at.is_some());
-    let absences = &absences.as_told(lookups, was_found);
+    let misled = absences.misled_scopes(lookups, was_found);
     let mut decision = Decision::default();
     let (mut waiting, mut confirmed) = (Vec::new(), Vec::new());
     for candidate in &absences.candidates {
         let before = by_id.get(candidate.lead_id.as_str()).copied();
+        let needs_answer = candidate.needs_answer || misled.contains(candidate.scope.as_str());
+        let missed = Missed { candidate, before, needs_answer };
         if lookups.unknown.contains(&candidate.lead_id) {
             confirmed.push(candidate);
         } else if lookups.found.contains(&candidate.lead_id) {
-            decision.absent.push(remember(candidate, before, Some(now)));
+            decision.remember(|| missed.absent(Some(now)));
         } else if is_trusted(before, now) {
-            decision.absent.push(remember(candidate, before, before.and_then(|b| b.found_at)));
+            decision.remember(|| missed.absent(missed.found_before()));
         } else {
-            waiting.push((candidate, before));
+            waiting.push(missed);
         }
     }
     let guarded = guarded_scopes(absences, &waiting, guard);
@@ -191,27 +207,57 @@ pub(super) fn decide(
             decision.gone.insert(candidate.lead_id.clone());
         }
     }
-    settle_waiting(absences, waiting, lookups, guard, &guarded, now, &mut decision);
+    settle_waiting(absences, &waiting, lookups, guard, &guarded, now, &mut decision);
     settle_unread(absences, known, &mut decision);
-    decision.absent.truncate(REMEMBERED);
     decision
+}
+
+/// A candidate, with what is known of it.
+struct Missed<'a> {
+    candidate: &'a Candidate,
+    /// What is remembered of it from earlier readings.
+    before: Option<&'a Absent>,
+    /// Whether only an answer by id says that it is gone; also where what its reading has missed besides
+    /// is there.
+    needs_answer: bool,
+}
+
+impl Missed<'_> {
+    fn since(&self) -> DateTime<Utc> {
+        self.before.map_or(self.candidate.missed_at, |before| before.since)
+    }
+
+    fn found_before(&self) -> Option<DateTime<Utc>> {
+        self.before.and_then(|before| before.found_at)
+    }
+
+    /// Returns what is to be remembered of it.
+    fn absent(&self, found_at: Option<DateTime<Utc>>) -> Absent {
+        Absent {
+            lead_id: self.candidate.lead_id.clone(),
+            since: self.since(),
+            reconciled: self.candidate.reconciled && !self.needs_answer,
+            found_at,
+        }
+    }
 }
 
 /// Decides about candidates of which no answer by id has told.
 fn settle_waiting(
     absences: &Absences,
-    waiting: Vec<(&Candidate, Option<&Absent>)>,
+    waiting: &[Missed<'_>],
     lookups: &Lookups,
     guard: Guard,
-    guarded: &BTreeSet<String>,
+    guarded: &BTreeSet<&str>,
     now: DateTime<Utc>,
     decision: &mut Decision,
 ) {
     let is_unanswered = |candidate: &Candidate| lookups.unanswered.contains(&candidate.lead_id);
-    for (candidate, before) in waiting {
-        let since = before.map_or(candidate.missed_at, |before| before.since);
-        let found_before = before.and_then(|before| before.found_at);
-        let twice = candidate.is_missed_again(before);
+    let shown = absences.shown_scopes();
+    for missed in waiting {
+        let candidate = missed.candidate;
+        let since = missed.since();
+        let twice = candidate.is_missed_again(missed.before);
         let all_read = absences.read_since.is_some_and(|read| read >= since);
         let proven = match candidate.is_scan {
             // A provider that never tells by id leaves it to its listings, a week later.
@@ -219,21 +265,21 @@ fn settle_waiting(
             // Absent twice from the same days is not enough: it may have moved to days read before.
             false => all_read && (twice || candidate.reconciled),
         };
-        let proven = proven && !candidate.needs_answer;
+        let proven = proven && !missed.needs_answer;
         // No total ever speaks for a listing without dates: there, the user's word must do.
         let sure = candidate.reconciled || candidate.is_scan;
         let proven = proven || guard.accepted && sure;
         if guarded.contains(candidate.scope.as_str()) {
             decision.held_back += 1;
-            if candidate.is_scan && absences.shows_some(&candidate.scope) {
+            if candidate.is_scan && shown.contains(candidate.scope.as_str()) {
                 // A few rows of a small listing are more than the guard lets through; absent once
                 // more, they are asked for by id, and what that confirms is gone.
-                decision.absent.push(remember(candidate, before, found_before));
+                decision.remember(|| missed.absent(missed.found_before()));
             }
         } else if proven {
             decision.gone.insert(candidate.lead_id.clone());
         } else {
-            decision.absent.push(remember(candidate, before, found_before));
+            decision.remember(|| missed.absent(missed.found_before()));
         }
     }
 }
@@ -241,45 +287,29 @@ fn settle_waiting(
 /// Returns the scopes of which too much is absent: all of them, where it is too much of the source.
 /// Absences that an answer by id has confirmed do not count; but where the whole source was suddenly
 /// empty, the provider has a bad night, and knows no lead by its id either.
-fn guarded_scopes(
-    absences: &Absences,
-    waiting: &[(&Candidate, Option<&Absent>)],
+fn guarded_scopes<'a>(
+    absences: &'a Absences,
+    waiting: &[Missed<'a>],
     guard: Guard,
-) -> BTreeSet<String> {
+) -> BTreeSet<&'a str> {
     if guard.accepted {
         return BTreeSet::new();
     }
     let held_in_all: u64 = absences.held.values().sum();
     let is_empty = absences.candidates.len() as u64 == held_in_all;
     if is_empty || is_too_much(waiting.len() as u64, held_in_all, guard.max_ratio) {
-        return absences.candidates.iter().map(|candidate| candidate.scope.clone()).collect();
+        return absences.candidates.iter().map(|candidate| candidate.scope.as_str()).collect();
     }
-    let mut absent: BTreeMap<&str, u64> = BTreeMap::new();
-    for (candidate, _) in waiting {
-        *absent.entry(candidate.scope.as_str()).or_default() += 1;
-    }
+    let absent = count_by_scope(waiting.iter().map(|missed| missed.candidate));
     let held_in = |scope: &str| absences.held.get(scope).copied().unwrap_or(0);
     let too_much =
         |(scope, count): &(&str, u64)| is_too_much(*count, held_in(scope), guard.max_ratio);
-    absent.into_iter().filter(too_much).map(|(scope, _)| scope.to_owned()).collect()
+    absent.into_iter().filter(too_much).map(|(scope, _)| scope).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio needs no exact number")]
 fn is_too_much(absent: u64, held: u64, max_ratio: f64) -> bool {
     absent > 0 && absent as f64 > held as f64 * max_ratio
-}
-
-fn remember(
-    candidate: &Candidate,
-    before: Option<&Absent>,
-    found_at: Option<DateTime<Utc>>,
-) -> Absent {
-    Absent {
-        lead_id: candidate.lead_id.clone(),
-        since: before.map_or(candidate.missed_at, |before| before.since),
-        reconciled: candidate.reconciled && !candidate.needs_answer,
-        found_at,
-    }
 }
 
 /// Absences that this run's reading says nothing about stay remembered, until all of the source's
@@ -295,7 +325,7 @@ fn settle_unread(absences: &Absences, known: &[Absent], decision: &mut Decision)
         if all_read && absent.reconciled && absent.found_at.is_none() {
             decision.gone.insert(absent.lead_id.clone());
         } else {
-            decision.absent.push(absent.clone());
+            decision.remember(|| absent.clone());
         }
     }
 }
@@ -521,6 +551,44 @@ mod tests {
         assert_eq!((unasked.gone.len(), unasked.held_back), (0, 1));
         let confirmed = decide(&second, &unknown(&["lead-0"]), &first.absent, GUARD, at(6));
         assert_eq!((confirmed.gone.len(), confirmed.held_back), (1, 0));
+    }
+
+    #[test]
+    fn what_is_held_back_of_a_scan_is_remembered_unless_it_showed_nothing_of_its_scope() {
+        let mut scans = of_scan(absences(4, 6, 5));
+        for candidate in &mut scans.candidates[..2] {
+            candidate.scope = "empty".to_owned();
+        }
+        scans.held = [("all".to_owned(), 4), ("empty".to_owned(), 2)].into();
+        assert_eq!(scans.shown_scopes(), ["all"].into());
+        let decision = decide(&scans, &Lookups::default(), &[], GUARD, at(5));
+        let remembered: Vec<_> = decision.absent.iter().map(|one| one.lead_id.as_str()).collect();
+        assert_eq!((decision.held_back, remembered), (4, vec!["lead-2", "lead-3"]));
+    }
+
+    #[test]
+    fn of_a_great_many_absences_the_first_are_remembered_and_those_gone_are_all_told() {
+        let (count, held) = (REMEMBERED + 1, 200_000);
+        let scan = of_scan(absences(count, held, 5));
+        let first = decide(&scan, &Lookups::default(), &[], GUARD, at(5));
+        assert_eq!(first.absent.len(), REMEMBERED);
+        assert_eq!(first.absent[0].lead_id, "lead-0");
+        let all_read = decide(
+            &read_since(5, absences(count, held, 5)),
+            &Lookups::default(),
+            &[],
+            GUARD,
+            at(5),
+        );
+        assert_eq!(all_read.gone.len(), count);
+    }
+
+    /// Counting all rows for each of them takes minutes.
+    #[test]
+    fn a_great_many_absences_of_a_guarded_scan_are_counted_once() {
+        let held =
+            decide(&of_scan(absences(200_000, 300_000, 5)), &Lookups::default(), &[], GUARD, at(5));
+        assert_eq!((held.held_back, held.absent.len()), (200_000, REMEMBERED));
     }
 
     #[test]

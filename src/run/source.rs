@@ -4,6 +4,7 @@
 //! the quota's concurrency and the slots for pages bound them all together.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -69,6 +70,7 @@ use crate::record::PageHeader;
 use crate::record::RawPage;
 use crate::record::Reason;
 use crate::record::Scope;
+use crate::record::ScopeKey;
 use crate::record::Walk;
 use crate::store::Store;
 use crate::transform::Mapping;
@@ -187,9 +189,8 @@ impl SourceTask {
             let walk = dropped.walk.walk.id.clone();
             self.tell(Message::Dropped(self.settings.name.clone(), walk)).await?;
         }
-        let listed =
-            |key: &&crate::record::ScopeKey| scopes.iter().any(|scope| scope.key() == **key);
-        let retired = self.progress.scopes.keys().filter(|key| !listed(key));
+        let listed: BTreeSet<ScopeKey> = scopes.iter().map(Scope::key).collect();
+        let retired = self.progress.scopes.keys().filter(|key| !listed.contains(*key));
         summary.retired = retired.map(|key| key.0.clone()).collect();
         summary.left_out = plan.left_out.iter().map(|key| key.0.clone()).collect();
         let current = scopes.iter().cloned().collect();
@@ -621,16 +622,22 @@ impl SourceTask {
 /// moves to a later list must not be read there first.
 fn in_turns(walks: Vec<PlannedWalk>) -> Vec<Vec<PlannedWalk>> {
     let mut turns: Vec<Vec<PlannedWalk>> = Vec::new();
+    let mut of_partitions: BTreeMap<ScopeKey, Vec<usize>> = BTreeMap::new();
     for walk in walks {
-        let scope = &walk.scope;
-        let is_before = |turn: &&mut Vec<PlannedWalk>| {
-            let last = &turn[turn.len() - 1].scope;
-            last.list != scope.list && last.judged_as() == scope.judged_as()
+        let list = walk.scope.list.as_str();
+        let of_partition = of_partitions.entry(walk.scope.judged_as()).or_default();
+        let is_before =
+            |turn: &usize| turns[*turn].last().is_some_and(|last| last.scope.list != list);
+        let before = match list {
+            "" => None,
+            _ => of_partition.iter().copied().find(is_before),
         };
-        let before = turns.iter_mut().find(is_before);
-        match before.filter(|_| !scope.list.is_empty()) {
-            Some(turn) => turn.push(walk),
-            None => turns.push(vec![walk]),
+        match before {
+            Some(turn) => turns[turn].push(walk),
+            None => {
+                of_partition.push(turns.len());
+                turns.push(vec![walk]);
+            }
         }
     }
     turns
@@ -792,5 +799,65 @@ impl PageSink for Sink<'_> {
         let hole = archive::Hole { offset, rows, why: why.to_string() };
         let kept = self.shared.archive.hole(&walk.id, hole).await;
         kept.map_err(|error| extract::Error::Keep(Box::new(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Basis;
+    use crate::plan::Requests;
+
+    fn walk(partition: &str, list: &str) -> PlannedWalk {
+        let scope = Scope {
+            source: "acme".parse().unwrap(),
+            stream: "chats".to_owned(),
+            partition: partition.to_owned(),
+            query: String::new(),
+            list: list.to_owned(),
+        };
+        PlannedWalk {
+            scope,
+            window: None,
+            page_size: 100,
+            reason: Reason::NewTime,
+            is_newest: false,
+            down_to: None,
+            resume: None,
+            requests: Requests::AtLeast(1),
+            basis: Basis::Nothing,
+            as_of: None,
+        }
+    }
+
+    fn lists_in_turns(walks: &[(&str, &str)]) -> Vec<Vec<String>> {
+        let walks = walks.iter().map(|(partition, list)| walk(partition, list)).collect();
+        let lists = |turn: Vec<PlannedWalk>| turn.into_iter().map(|walk| walk.scope.key().0);
+        in_turns(walks).into_iter().map(|turn| lists(turn).collect()).collect()
+    }
+
+    #[test]
+    fn the_lists_of_a_partition_are_read_one_after_the_other_and_all_else_at_once() {
+        let lists = [("a", "lead"), ("b", "lead"), ("a", "other"), ("c", ""), ("c", "")];
+        let turns = lists_in_turns(&lists);
+        let expected = [
+            vec!["chats/a/lead", "chats/a/other"],
+            vec!["chats/b/lead"],
+            vec!["chats/c"],
+            vec!["chats/c"],
+        ];
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn a_list_read_twice_is_in_two_turns_and_the_next_one_goes_into_the_first() {
+        let lists = [("a", "lead"), ("a", "lead"), ("a", ""), ("a", "other"), ("a", "lead")];
+        let turns = lists_in_turns(&lists);
+        let expected = [
+            vec!["chats/a/lead", "chats/a/other", "chats/a/lead"],
+            vec!["chats/a/lead"],
+            vec!["chats/a"],
+        ];
+        assert_eq!(turns, expected);
     }
 }

@@ -3,6 +3,8 @@
 //! A request is one page of one row, under a permit like any other. Rows on the second beyond both
 //! ends of a span may be counted or not, as nobody documents whether ends are included.
 
+use std::collections::BTreeMap;
+
 use chrono::DateTime;
 use chrono::TimeDelta;
 use chrono::Utc;
@@ -219,23 +221,92 @@ fn spans_of(source: &SourceSettings, progress: &SourceProgress) -> Vec<Span> {
 /// Counts the rows held in each span.
 fn count(store: &Store, head: &Commit, source: &SourceSettings, spans: &mut [Span]) -> Result<()> {
     let Some(held) = head.sources.get(&source.name) else { return Ok(()) };
+    let mut spans = SpansByScope::new(spans);
     for key in load::lead_keys(store, &held.parts, None) {
-        let key = key?;
-        let Some(at) = key.created_at.filter(|_| key.deleted_at.is_none()) else { continue };
-        for span in spans.iter_mut().filter(|span| is_of(&key, &span.scope)) {
-            span.within += u64::from(span.window.contains(at));
-            span.around += u64::from(is_around(span.window, at));
-        }
+        spans.count(&key?);
     }
     Ok(())
 }
 
-fn is_of(key: &LeadKey, scope: &Scope) -> bool {
-    let stream = key.lead_id.split(':').nth(1);
-    stream == Some(scope.stream.as_str()) && key.scope == scope.label()
+/// Spans by the stream and the label of their scope: a lead is looked for in those of its own alone, as
+/// there may be thousands.
+struct SpansByScope<'a>(BTreeMap<String, BTreeMap<String, Vec<&'a mut Span>>>);
+
+impl<'a> SpansByScope<'a> {
+    fn new(spans: &'a mut [Span]) -> Self {
+        let mut by_stream: BTreeMap<String, BTreeMap<String, Vec<&mut Span>>> = BTreeMap::new();
+        for span in spans {
+            let of_stream = by_stream.entry(span.scope.stream.clone()).or_default();
+            of_stream.entry(span.scope.label()).or_default().push(span);
+        }
+        Self(by_stream)
+    }
+
+    fn count(&mut self, key: &LeadKey) {
+        let Some(at) = key.created_at.filter(|_| key.deleted_at.is_none()) else { return };
+        for span in self.of(key).into_iter().flatten() {
+            span.within += u64::from(span.window.contains(at));
+            span.around += u64::from(is_around(span.window, at));
+        }
+    }
+
+    fn of(&mut self, key: &LeadKey) -> Option<&mut Vec<&'a mut Span>> {
+        let stream = key.lead_id.split(':').nth(1)?;
+        self.0.get_mut(stream)?.get_mut(&key.scope)
+    }
 }
 
 fn is_around(window: Window, at: DateTime<Utc>) -> bool {
     let second = TimeDelta::seconds(1);
     window.start() - second <= at && at <= window.end() + second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(second)
+    }
+
+    fn span(stream: &str, query: &str, start: i64, end: i64) -> Span {
+        let scope = Scope {
+            source: "acme".parse().unwrap(),
+            stream: stream.to_owned(),
+            partition: "profile:1".to_owned(),
+            query: query.to_owned(),
+            list: String::new(),
+        };
+        let window = Window::new(at(start), at(end)).unwrap();
+        Span { scope, window, within: 0, around: 0, habit: 0 }
+    }
+
+    fn key(stream: &str, scope: &str, second: i64) -> LeadKey {
+        LeadKey {
+            lead_id: format!("acme:{stream}:1"),
+            created_at: Some(at(second)),
+            scope: scope.to_owned(),
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn a_lead_counts_in_the_spans_of_its_own_scope_that_it_lies_in_or_on_the_edge_of() {
+        let mut spans = [
+            span("leads", "", 0, 10),
+            span("leads", "", 10, 20),
+            span("leads", "spam=true", 0, 10),
+            span("calls", "", 0, 10),
+        ];
+        let mut by_scope = SpansByScope::new(&mut spans);
+        by_scope.count(&key("leads", "profile:1", 5));
+        by_scope.count(&key("leads", "profile:1", 10));
+        by_scope.count(&key("calls", "profile:1", 30));
+        by_scope.count(&key("leads", "profile:2", 5));
+        by_scope.count(&key("chats", "profile:1", 5));
+        by_scope.count(&LeadKey { created_at: None, ..key("leads", "profile:1", 5) });
+        by_scope.count(&LeadKey { deleted_at: Some(at(9)), ..key("leads", "profile:1", 5) });
+        let counts = spans.map(|span| (span.within, span.around));
+        assert_eq!(counts, [(1, 2), (1, 1), (0, 0), (0, 0)]);
+    }
 }
