@@ -278,7 +278,7 @@ mod tests {
         let head = Commit { created_at: day(90), ..head.clone() };
         let holder = Holder { since: day(45), ..lake.holder.clone() };
         let lake = Lake { head: Some(head), holder, ..lake };
-        assert_eq!(found(&lake), [late.clone()]);
+        assert_eq!(found(&lake), std::slice::from_ref(&late));
         let holder = Holder { since: day(-1), ..lake.holder.clone() };
         let lake = Lake { holder, ..lake };
         assert_eq!(found(&lake), [forgotten, early, late, other]);
