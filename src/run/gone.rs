@@ -583,14 +583,6 @@ mod tests {
         assert_eq!(all_read.gone.len(), count);
     }
 
-    /// Counting all rows for each of them takes minutes.
-    #[test]
-    fn a_great_many_absences_of_a_guarded_scan_are_counted_once() {
-        let held =
-            decide(&of_scan(absences(200_000, 300_000, 5)), &Lookups::default(), &[], GUARD, at(5));
-        assert_eq!((held.held_back, held.absent.len()), (200_000, REMEMBERED));
-    }
-
     #[test]
     fn a_night_of_empty_scans_is_held_back_until_the_user_lets_it_through() {
         let (none, empty) = (Lookups::default(), of_scan(absences(100, 100, 5)));
