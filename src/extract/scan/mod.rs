@@ -143,10 +143,11 @@ impl Scan {
     /// after a page that does.
     fn take_page(&mut self, added: &Added, start: usize, book: &Book) -> Result<()> {
         let follows = self.last == (added.page.saturating_sub(1), true);
-        let is_next = added.round == 0 || added.page == 1 || follows;
-        if !is_next || !self.apart.is_empty() {
+        let mut joins = added.round == 0 || added.page == 1 || follows;
+        // As long as all pages join, nobody asks for their ids.
+        if !joins || !self.apart.is_empty() {
             let ids = book.shown.ids(start..added.shown)?;
-            let joins = is_next || self.joins(&ids, book)?;
+            joins = joins || self.joins(&ids, book)?;
             for id in ids {
                 match joins {
                     true => drop(self.apart.remove(&id)),
@@ -154,10 +155,8 @@ impl Scan {
                     false => {}
                 }
             }
-            self.last = (added.page, joins);
-        } else {
-            self.last = (added.page, true);
         }
+        self.last = (added.page, joins);
         self.known = added.places;
         Ok(())
     }
