@@ -20,6 +20,7 @@ mod preview;
 mod probes;
 mod replay;
 mod settings;
+mod sink;
 mod source;
 mod stop;
 mod summary;
