@@ -1,7 +1,7 @@
 //! Keeps the books of a walk: which places of the listing are held, under which total, and whether
 //! the pages agree.
 //!
-//! Memory: about 150 bytes a page; the ids of its rows spill (`shown`).
+//! Memory: about 200 bytes a page; the ids of its rows spill (`shown`).
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -671,6 +671,22 @@ mod tests {
             size: Some(size),
             is_json: true,
             places: None,
+        }
+    }
+
+    #[test]
+    fn ids_that_cannot_be_kept_end_the_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let room_for_one = IdRoom::new(folder.path().join("gone"), 30);
+        for total in [Some(4), None] {
+            let mut book = Book::new(&walk(1), room_for_one.clone());
+            let mut add = |row: u64| {
+                let facts = PageFacts { total, ..page(row..row + 1, 4, 1) };
+                book.add(&header(u32::try_from(row).unwrap() + 1, 1, 0), &facts)
+            };
+            assert!(add(0).is_ok());
+            let failed = add(1).unwrap_err().to_string();
+            assert!(failed.starts_with("failed to create scratch file"), "{failed}");
         }
     }
 
